@@ -1,0 +1,7 @@
+"""`python -m minis5`: the command line, as the command `minis5` has it."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,266 @@
+"""The actor-critic agent: encoder → memory core → two heads.
+
+    x[t] = [flattened observation | previous action, zero at an episode's start | 1 at an episode's start]
+    encoder: dense + activation, for each width; core (cores.py); actor and critic: dense + leaky ReLU for each width, then dense
+
+# differs from popjaxrl: there the flag is 0 and the old episode's action remains after an automatic reset.
+
+Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/test_agent.py.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from .cores import CORES, S5Config
+from .distributions import Categorical, DiagGaussian, MultiCategorical
+from .layers import SLOPES, dense_backward, dense_forward, flatten, orthogonal, unflatten
+from .spaces import Flattener
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The agent's shape. Defaults are the laptop preset's; presets.py has the paper's."""
+
+    encoder: tuple[int, ...] = (64, 64)  # widths of the dense layers before the core; the last is the core's width
+    heads: tuple[int, ...] = (64, 64)  # widths of the hidden layers of actor and critic
+    activation: str = "leaky_relu"  # of the encoder: leaky_relu or relu
+    core: str = "s5"  # s5 or none
+    core_config: Any = field(default_factory=S5Config)  # a configuration of that core
+    dtype: str = "float32"  # float32 or float64
+
+    def __post_init__(self):
+        for name, known in (("core", CORES), ("activation", SLOPES), ("dtype", ("float32", "float64"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not isinstance(self.core_config, CORES[self.core][0]):
+            wanted, got = CORES[self.core][0].__name__, type(self.core_config).__name__
+            raise ValueError(f"core_config: expected {wanted} for the core {self.core!r}, got {got}")
+        if not self.encoder or min((*self.encoder, *self.heads)) < 1:
+            raise ValueError(f"encoder, heads: expected positive widths, at least one for the encoder, got {self.encoder}, {self.heads}")
+
+
+class Memory(NamedTuple):
+    """What an acting agent carries from step to step."""
+
+    core: np.ndarray  # the core's state, batch on axis 1
+    previous_action: np.ndarray  # (B, encoded size)
+
+
+class Actions:
+    """Between an action space and its distribution: integers start at 0 inside, boxes are flat inside and clipped outside."""
+
+    def __init__(self, space):
+        self.space, self.start = space, 0
+        if isinstance(space, gym.spaces.Discrete):
+            self.distribution, self.start = Categorical(space.n), space.start
+        elif isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            self.distribution, self.start = MultiCategorical(space.nvec), space.start
+        elif isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            self.distribution = DiagGaussian(int(np.prod(space.shape)))
+        else:
+            raise ValueError(
+                f"action_space: expected Discrete, MultiDiscrete with one axis, or Box of floats, got {space}; "
+                "wrap the environment so that it takes one of these"
+            )
+
+    def to_env(self, action):
+        """Distribution's action (B, ...) → a batch that the environment takes."""
+        if isinstance(self.space, gym.spaces.Box):
+            return np.clip(action.reshape(-1, *self.space.shape), self.space.low, self.space.high).astype(self.space.dtype)
+        return (action + self.start).astype(self.space.dtype)
+
+
+class ActorCritic:
+    """Policy and value function with memory.
+
+    Parameters
+    ----------
+    observation_space : gymnasium.Space
+        Of one environment: Box, Discrete, MultiDiscrete, MultiBinary, or Tuple or Dict of these.
+    action_space : gymnasium.Space
+        Of one environment: Discrete, MultiDiscrete or Box.
+    config : AgentConfig
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    ValueError
+        A space that is not supported.
+    """
+
+    def __init__(self, observation_space, action_space, config=None, seed=0):
+        self.config = config = config or AgentConfig()
+        self.observation_space, self.action_space = observation_space, action_space
+        self.flattener, self.actions = Flattener(observation_space), Actions(action_space)
+        self.distribution = self.actions.distribution
+        self.dtype = np.dtype(config.dtype).type
+        self.core = CORES[config.core][1](config.core_config, config.encoder[-1])
+        self.input_size = self.flattener.size + self.distribution.encoded_size + 1
+        initial = flatten(self._init(np.random.default_rng(seed)))
+        self._shapes = {name: value.shape for name, value in initial.items()}
+        self.flat = np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype)
+        self._parameters = self.views(self.flat)
+
+    def _init(self, rng):
+        c, continuous = self.config, isinstance(self.distribution, DiagGaussian)
+
+        def dense(widths, gains):
+            pairs = zip(widths, widths[1:], gains, strict=False)
+            return {str(i): {"kernel": orthogonal(rng, (m, n), g), "bias": np.zeros(n)} for i, (m, n, g) in enumerate(pairs)}
+
+        def head(outputs, gain):
+            widths = (c.encoder[-1], *c.heads, outputs)
+            layers = dense(widths, [2.0] * len(c.heads) + [gain])
+            return {"out" if int(i) == len(c.heads) else i: layer for i, layer in layers.items()}
+
+        outputs = self.distribution.encoded_size
+        nested = {
+            "encoder": dense((self.input_size, *c.encoder), [np.sqrt(2)] * len(c.encoder)),
+            "core": self.core.init(rng),
+            "actor": head(outputs, 0.01),
+            "critic": head(1, 1.0),
+        }
+        return nested | ({"log_std": np.zeros(outputs)} if continuous else {})
+
+    def views(self, vector):
+        """Name a vector of all parameters: a flat dict of views in the agent's order."""
+        edges = np.cumsum([int(np.prod(shape)) for shape in self._shapes.values()])[:-1]
+        parts = np.split(vector, edges)
+        return {name: part.reshape(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+    def parameters(self):
+        """All parameters by name, e.g. "core/layers/0/ssm/Lambda_re": views of the one vector ``flat``; write into them freely."""
+        return self._parameters
+
+    def flatten_grads(self, grads):
+        """Gradients by name → one vector in the order of ``flat``."""
+        return np.concatenate([grads[name].ravel() for name in self._shapes])
+
+    def initial_memory(self, batch):
+        """The core's state before anything was seen."""
+        return self.core.initial_state(batch, self.dtype)
+
+    def encode(self, obs, previous_action, reset):
+        """Observation batch, encoded previous action (B, n), reset flags (B,) → network input (B, input_size)."""
+        flat = self.flattener.flatten(obs)
+        x = np.empty((*flat.shape[:-1], self.input_size), self.dtype)
+        x[..., : flat.shape[-1]] = flat
+        x[..., flat.shape[-1] : -1] = previous_action
+        x[reset, flat.shape[-1] : -1] = 0
+        x[..., -1] = reset
+        return x
+
+    def forward(self, x, reset, memory):
+        """Whole sequences: x (T, B, input_size), reset (T, B), the core's state at the start.
+
+        Returns
+        -------
+        dist_params : (T, B, num_params)
+        value : (T, B)
+        memory : the core's state at the end
+        cache : for :meth:`backward`
+        """
+        p = unflatten(self._parameters)
+        encoded = []
+        for i in range(len(self.config.encoder)):
+            x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
+            encoded.append(cache)
+        features, memory, core = self.core.forward(p.get("core", {}), x, reset, memory)
+        out, actor = self._head(p["actor"], features)
+        value, critic = self._head(p["critic"], features)
+        return self._dist_params(out), value[..., 0], memory, (encoded, core, actor, critic)
+
+    def backward(self, d_dist, d_value, cache):
+        """Gradients of :meth:`forward`: by name, and of the memory at the start."""
+        encoded, core, actor, critic = cache
+        grads, outputs = {}, self.distribution.encoded_size
+        if "log_std" in self._shapes:
+            grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
+        dy, grads["actor"] = self._head_backward(d_dist[..., :outputs], actor)
+        dy_critic, grads["critic"] = self._head_backward(d_value[..., None], critic)
+        dy += dy_critic
+        dy, dmemory, grads["core"] = self.core.backward(dy, core)
+        grads["encoder"] = {}
+        for i in reversed(range(len(encoded))):
+            dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx=i > 0)
+        return flatten(grads), dmemory
+
+    def stepper(self):
+        """One-step mode with today's weights: step(x (B, input_size), reset (B,), memory) → dist_params, value, memory."""
+        p = {k: v.copy() for k, v in self._parameters.items()}
+        p = unflatten(p)
+        core_step = self.core.stepper(p.get("core", {}))
+
+        def step(x, reset, memory):
+            for layer in p["encoder"].values():
+                x, _ = dense_forward(layer, x, self.config.activation)
+            x, memory = core_step(x, reset, memory)
+            return self._dist_params(self._head(p["actor"], x)[0], p), self._head(p["critic"], x)[0][..., 0], memory
+
+        return step
+
+    def act(self, obs, memory, reset, deterministic=True, rng=None):
+        """Choose actions for a batch of observations, for use outside training.
+
+        Prepares the weights at every call; for long loops take :meth:`stepper`.
+
+        Parameters
+        ----------
+        obs : batch of observations as a gymnasium.vector.VectorEnv gives them
+        memory : Memory or None
+            What the last call returned; None at the very start.
+        reset : (B,) bool array
+            True where the observation is an episode's first.
+        deterministic : bool
+            The most probable action instead of a sample.
+        rng : numpy.random.Generator
+            For sampling; needed unless ``deterministic``.
+
+        Returns
+        -------
+        action : batch of actions for the environment
+        memory : Memory
+        """
+        reset = np.asarray(reset, bool)
+        if reset.ndim != 1:
+            raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment")
+        if memory is None:
+            empty = np.zeros((reset.size, self.distribution.encoded_size), self.dtype)
+            memory = Memory(self.initial_memory(reset.size), empty)
+        if memory.previous_action.shape[0] != reset.size:
+            raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}")
+        dist_params, _, core = self.stepper()(self.encode(obs, memory.previous_action, reset), reset, memory.core)
+        if not deterministic and rng is None:
+            raise ValueError("rng: expected a numpy.random.Generator for sampled actions, got None")
+        action = self.distribution.mode(dist_params) if deterministic else self.distribution.sample(dist_params, rng)
+        return self.actions.to_env(action), Memory(core, self.distribution.encode(action, self.dtype))
+
+    def save(self, path):
+        """Write configuration, spaces and parameters to one .npz file; read it with :func:`minis5.load`."""
+        from .checkpoint import save_agent
+
+        save_agent(path, self)
+
+    def _dist_params(self, out, p=None):
+        if "log_std" not in self._shapes:
+            return out
+        return np.concatenate([out, np.broadcast_to((p or self._parameters)["log_std"], out.shape)], axis=-1)
+
+    @staticmethod
+    def _head(p, x):
+        caches = []
+        for name, layer in p.items():
+            x, cache = dense_forward(layer, x, "linear" if name == "out" else "leaky_relu")
+            caches.append((name, cache))
+        return x, caches
+
+    @staticmethod
+    def _head_backward(dy, caches):
+        grads = {}
+        for name, cache in reversed(caches):
+            dy, grads[name] = dense_backward(dy, cache)
+        return dy, grads

@@ -1,0 +1,269 @@
+"""Files that are whole or absent: an agent as a plain .npz, and the state of a training run.
+
+Every write goes to a temporary file in the same folder, is flushed to the disk and then renamed over the old one, so that
+a kill at any moment leaves the previous file or the next, never a mix. An agent file is read with ``allow_pickle=False``
+and holds:
+
+    format, version                          "minis5-agent", 1
+    config, observation_space, action_space  JSON
+    encoder/0/kernel, …                      one array for each parameter, under its public name
+
+A run's state file ("minis5-run") holds the parameters and, for each rank, the trainer's state. The state of an environment
+that is not one of minis5's own is kept there by pickle; it is read on resuming only, so resume only runs that you trust.
+Left out: other formats, and migration between versions (there is one version). Tested in tests/test_checkpoint.py.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import zipfile
+import zlib
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+VERSION = 1
+AGENT_FORMAT, RUN_FORMAT = "minis5-agent", "minis5-run"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as a checkpoint; the message says which, why, and what to do."""
+
+
+# Atomic writes
+
+
+def write_bytes(path, data):
+    """Replace the file `path` by `data` (bytes), whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path, text):
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_npz(path, arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getbuffer())
+
+
+def read_npz(path, expected_format):
+    """Read a file written by `write_npz` whose "format" is `expected_format`; dict of arrays.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    CheckpointError
+        Not an .npz, damaged, of another program or kind, or written by a newer minis5.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable minis5 checkpoint, damaged or cut short ({error}); restore it from a copy"
+        ) from error
+    found = str(arrays.pop("format", "")) or "none"
+    if found != expected_format:
+        raise CheckpointError(f"{path}: expected a file of format {expected_format!r}, got {found!r}")
+    version = int(arrays.pop("version", 0))
+    if version != VERSION:
+        raise CheckpointError(f"{path}: format version {version}, this minis5 reads {VERSION}; upgrade minis5")
+    return arrays
+
+
+# Spaces as JSON
+
+
+def space_to_json(space):
+    """A Gymnasium space (Box, Discrete, MultiDiscrete, MultiBinary, Tuple, Dict) as JSON values; see `space_from_json`."""
+    kind = type(space).__name__
+    encode = _ENCODERS.get(kind)
+    if encode is None:
+        raise ValueError(f"space: expected one of {', '.join(_ENCODERS)}, got {space}; wrap the environment")
+    return {"space": kind, **encode(space)}
+
+
+def space_from_json(value):
+    """The space that `space_to_json` described."""
+    return _DECODERS[value["space"]](value)
+
+
+def _bounds(array):
+    """A list of the shape of `array`, or one number where all are equal; infinities as text, which JSON lacks."""
+    first = array.flat[0] if array.size else 0
+    values = np.asarray(first) if (array == first).all() else array
+    return np.where(np.isinf(values), values.astype(str), values.astype(object)).tolist()
+
+
+def _box(value):
+    dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
+    low, high = (np.broadcast_to(np.asarray(value[side], dtype), shape) for side in ("low", "high"))
+    return spaces.Box(low, high, dtype=dtype)
+
+
+_ENCODERS = {
+    "Box": lambda s: {"low": _bounds(s.low), "high": _bounds(s.high), "shape": list(s.shape), "dtype": s.dtype.name},
+    "Discrete": lambda s: {"n": int(s.n), "start": int(s.start)},
+    "MultiDiscrete": lambda s: {"nvec": s.nvec.tolist(), "start": s.start.tolist(), "dtype": s.dtype.name},
+    "MultiBinary": lambda s: {"n": s.n if isinstance(s.n, int) else list(s.n)},
+    "Tuple": lambda s: {"spaces": [space_to_json(part) for part in s.spaces]},
+    "Dict": lambda s: {"spaces": [[key, space_to_json(part)] for key, part in s.spaces.items()]},
+}
+_DECODERS = {
+    "Box": _box,
+    "Discrete": lambda v: spaces.Discrete(v["n"], start=v["start"]),
+    "MultiDiscrete": lambda v: spaces.MultiDiscrete(v["nvec"], np.dtype(v["dtype"]), start=v["start"]),
+    "MultiBinary": lambda v: spaces.MultiBinary(v["n"]),
+    "Tuple": lambda v: spaces.Tuple([space_from_json(part) for part in v["spaces"]]),
+    "Dict": lambda v: spaces.Dict(OrderedDict((key, space_from_json(part)) for key, part in v["spaces"])),
+}
+
+
+# Agents
+
+
+def agent_config_to_json(config):
+    """An AgentConfig as JSON values."""
+    return dataclasses.asdict(config)
+
+
+def agent_config_from_json(value):
+    """The AgentConfig that `agent_config_to_json` described.
+
+    Raises
+    ------
+    ValueError
+        A field or a core that this minis5 does not have, or a wrong value.
+    """
+    from .agent import AgentConfig
+    from .cores import CORES
+
+    value = dict(value)
+    if value.get("core") not in CORES:
+        raise ValueError(f"core: expected one of {', '.join(CORES)}, got {value.get('core')!r}")
+    core_config, _ = CORES[value["core"]]
+    value["core_config"] = from_fields(core_config, value["core_config"])
+    return from_fields(AgentConfig, value)
+
+
+def from_fields(kind, values):
+    """The dataclass `kind` with `values` read from JSON, whose lists become tuples."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    if set(values) != names:
+        odd = ", ".join(sorted(names.symmetric_difference(values)))
+        raise ValueError(f"{kind.__name__}: unknown or missing fields {odd}; written by another version of minis5?")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def save_agent(path, agent):
+    """Write an agent (minis5.ActorCritic) to the file `path`, whole or not at all."""
+    header = {
+        "format": AGENT_FORMAT,
+        "version": VERSION,
+        "config": json.dumps(agent_config_to_json(agent.config)),
+        "observation_space": json.dumps(space_to_json(agent.observation_space)),
+        "action_space": json.dumps(space_to_json(agent.action_space)),
+    }
+    write_npz(path, {**header, **agent.parameters()})
+
+
+def load_agent(path):
+    """Read an agent that `save_agent` wrote.
+
+    Returns
+    -------
+    minis5.ActorCritic
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    CheckpointError
+        A damaged, foreign or newer file, or parameters that do not fit the configuration in it.
+    """
+    from .agent import ActorCritic
+
+    arrays = read_npz(path, AGENT_FORMAT)
+    try:
+        header = [json.loads(str(arrays.pop(name))) for name in ("config", "observation_space", "action_space")]
+        config, *pair = agent_config_from_json(header[0]), *map(space_from_json, header[1:])
+        agent = ActorCritic(*pair, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
+    set_parameters(path, agent, arrays)
+    return agent
+
+
+def set_parameters(path, agent, arrays):
+    """Copy `arrays` into the agent's parameters, which must have the same names, shapes and dtypes."""
+    parameters = agent.parameters()
+    missing, extra = sorted(set(parameters) - set(arrays)), sorted(set(arrays) - set(parameters))
+    if missing or extra:
+        raise CheckpointError(f"{path}: parameters missing: {missing or 'none'}, not known: {extra or 'none'}")
+    for name, parameter in parameters.items():
+        found = arrays[name]
+        if found.shape != parameter.shape or found.dtype != parameter.dtype:
+            raise CheckpointError(
+                f"{path}: parameter {name}: expected {parameter.dtype} {parameter.shape}, "
+                f"got {found.dtype} {found.shape}"
+            )
+        parameter[...] = found
+
+
+# Runs
+
+
+def save_run_state(folder, comm, agent, ppo, facts):
+    """Write a run's state.npz; every rank calls it, rank 0 writes.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    comm : minis5.comm
+    agent, ppo
+        As they stand between two updates.
+    facts : dict
+        JSON values to keep beside them.
+
+    Returns
+    -------
+    bool
+        Whether the environments' state is in it, on rank 0: Gymnasium environments may be such as cannot be pickled.
+    """
+    state = ppo.state_dict()
+    if not hasattr(ppo.envs, "get_state"):
+        state |= _pickle_environments(ppo.envs)
+    parts = comm.gather(state)
+    if parts is None:
+        return True
+    header = {"format": RUN_FORMAT, "version": VERSION, "facts": json.dumps({**facts, "ranks": comm.size})}
+    arrays = {f"agent/{name}": array for name, array in agent.parameters().items()}
+    for rank, part in enumerate(parts):
+        arrays |= {f"rank{rank}/{name}": array for name, array in part.items()}
+    write_npz(folder / "state.npz", {**header, **arrays})
+    save_agent(folder / "agent.npz", agent)
+    return True

@@ -1,0 +1,39 @@
+"""One way to complain about an array at the public boundary: what was expected, what came, what to do."""
+
+import numpy as np
+
+FLOATS = (np.float32, np.float64)
+COMPLEXES = (np.complex64, np.complex128)
+
+
+def check_array(name, value, shape, dtypes, remedy=""):
+    """Raise unless ``value`` is an ndarray of ``shape`` with one of ``dtypes``; returns ``value``.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the caller knows it.
+    value : object
+        What the caller passed.
+    shape : tuple of (int | str)
+        Expected sizes; a string such as ``"T"`` stands for any size.
+    dtypes : tuple of type
+        Accepted scalar types.
+    remedy : str
+        What the caller can do about it.
+
+    Raises
+    ------
+    TypeError
+        Not a NumPy array.
+    ValueError
+        Wrong dtype or shape.
+    """
+    wanted = f"{' or '.join(np.dtype(d).name for d in dtypes)} ({', '.join(map(str, shape))})"
+    end = f"; {remedy}" if remedy else ""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array {wanted}, got {type(value).__name__}{end}")
+    fits = value.ndim == len(shape) and all(isinstance(w, str) or w == s for w, s in zip(shape, value.shape, strict=True))
+    if not fits or value.dtype.type not in dtypes:
+        raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")
+    return value

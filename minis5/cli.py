@@ -1,0 +1,250 @@
+"""The command line: minis5 train | eval | plot | envs | bench.
+
+A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. Hyper-parameters are options by the
+names of their fields, taken from the configuration dataclasses (minis5/presets.py), so that none is written twice here.
+MINIS5_TRACEBACK=1 shows where an error came from. Libraries are imported by the command that needs them, so that help is
+quick. Tested in tests/test_cli.py.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+
+COMMANDS = {}
+USER_ERRORS = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
+
+
+def main(argv=None):
+    """Run the command line `argv` (default: the process's); returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(argv) or 0
+    except KeyboardInterrupt as interrupt:
+        print(f"\nminis5: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe left; nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("MINIS5_TRACEBACK") or not _is_users(error):
+            raise
+        print(f"minis5: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _is_users(error):
+    """Whether `error` tells of a mistake that the user can mend: ours at the public boundary, or Gymnasium's own."""
+    return isinstance(error, USER_ERRORS) or type(error).__module__ == "gymnasium.error"
+
+
+def _main(argv):
+    if argv and argv[0] in COMMANDS:
+        name, (summary, add_arguments, run) = argv[0], COMMANDS[argv[0]]
+        parser = Parser(prog=f"minis5 {name}", description=summary, allow_abbrev=False)
+        add_arguments(parser, argv)
+        return run(parser.parse_args(argv[1:]))
+    parser = Parser(
+        prog="minis5",
+        description="Resettable S5 trained by PPO on tasks that need memory.",
+        epilog="minis5 COMMAND --help tells a command's options.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"minis5 {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, (summary, _, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    parser.parse_args(argv)
+    return None
+
+
+def _version():
+    from importlib import metadata
+
+    try:
+        return metadata.version("minis5")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its folder)"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser with one-line errors that name the closest option or command."""
+
+    def error(self, message):
+        raise ValueError(message)
+
+    def parse_args(self, argv):
+        options, rest = self.parse_known_args(argv)
+        for token in rest:
+            name = token.split("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"{self.prog} --help lists what there is"
+            raise ValueError(f"unknown argument {name}; {hint}")
+        return options
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            close = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices], n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(map(str, action.choices))}"
+            raise ValueError(f"unknown {action.metavar or action.dest} {value!r}; {hint}")
+
+
+def _number(convert, kind, least=None):
+    """An argparse type with an error that says what was expected."""
+
+    def parse(text):
+        try:
+            value = convert(text.replace("_", ""))
+        except ValueError:
+            value = None
+        if value is None or (least is not None and value < least):
+            bound = "" if least is None else f" of at least {least}"
+            raise argparse.ArgumentTypeError(f"expected {kind}{bound}, got {text!r}")
+        return value
+
+    return parse
+
+
+_integer = _number(int, "an integer", 0)
+_count = _number(lambda text: int(float(text)), "a count", 1)  # 1e6 is a count too
+_real = _number(float, "a number")
+
+
+def _env_option(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _add_env_option(parser):
+    parser.add_argument(
+        "--env-option", type=_env_option, action="append", default=[], metavar="NAME=VALUE", help="for the environment"
+    )
+
+
+def _train_arguments(parser, argv):
+    from . import presets
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--core", default="s5")
+    core = early.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])[0].core
+
+    add = parser.add_argument
+    add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
+    add("--preset", metavar="NAME", help="laptop (the default) or paper")
+    add("--core", metavar="NAME", help="the memory: s5 (the default), or none, the ablation without")
+    add("--steps", type=_count, metavar="N", help="environment steps in all (default: the preset's)")
+    add("--seed", type=_integer, metavar="N", help="default 0")
+    add("--device", metavar="cpu", help="cpu (the default)")
+    add("--workers", type=_count, metavar="N", help="processes (default: one for each CPU that divides the work)")
+    add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
+    add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps can be given with it")
+    add("--target-return", type=_real, metavar="R", help="stop when a rollout's mean return is at least R")
+    add("--eval-episodes", type=_count, metavar="N", help="episodes of the evaluation at the end (default 100)")
+    add("--quiet", action="store_true", help="no progress line")
+    _add_env_option(parser)
+    group = parser.add_argument_group("hyper-parameters", "by field name; in brackets the default outside presets")
+    for name, (kind, default, text) in presets.fields(core).items():
+        option = "--" + name.replace("_", "-")
+        metavar = getattr(kind, "__name__", str(kind)).upper()
+        shown = f"{text} [{default}]".replace("%", "%%")
+        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS)
+
+
+def _train(options):
+    given = {name: value for name, value in vars(options).items() if value not in (None, [], False)}
+    settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
+    overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
+    resume, quiet = settings.pop("resume", None), settings.pop("quiet", False)
+    from .train import resume as resume_run
+    from .train import train
+
+    if resume is not None:
+        steps = settings.pop("steps", None)
+        extra = [*settings, *overrides]
+        if extra:
+            raise ValueError(f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}")
+        summary = resume_run(resume, steps=steps, quiet=quiet)
+    else:
+        if "env" not in settings:
+            raise ValueError("ENV is missing; minis5 envs lists the environments")
+        settings["env_options"] = dict(settings.pop("env_option", []))
+        summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
+    print(
+        f"{summary['env']}: mean return {summary['mean_return']:.3f} ± {summary['std_return']:.3f} over "
+        f"{summary['episodes']} fresh episodes, after {summary['steps']:,} steps in {summary['seconds']:.1f} s "
+        f"({summary['steps_per_second']:,.0f} steps/s)\n{summary['folder']}"
+    )
+
+
+def _eval_arguments(parser, argv):
+    del argv
+    parser.add_argument("run", metavar="RUN", help="a folder of minis5 train")
+    parser.add_argument("--episodes", type=_count, default=100, metavar="N", help="default 100")
+    parser.add_argument("--seed", type=_integer, metavar="N", help="default: the run's, as its own evaluation at the end")
+    parser.add_argument("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_env_option(parser)
+
+
+def _eval(options):
+    from .checkpoint import load_agent
+    from .evaluate import evaluate
+    from .train import read_config
+
+    config = read_config(options.run)
+    result = evaluate(
+        load_agent(os.path.join(options.run, "agent.npz")),
+        config["env"],
+        options.episodes,
+        config["seed"] if options.seed is None else options.seed,
+        not options.stochastic,
+        **{**config["env_options"], **dict(options.env_option)},
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
+
+
+def _plot_arguments(parser, argv):
+    del argv
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of minis5 train")
+    parser.add_argument("--out", default="curves.png", metavar="FILE", help="default curves.png; .svg and .pdf do too")
+
+
+def _plot(options):
+    from .plot import plot
+
+    plot(options.runs, options.out)
+    print(options.out)
+
+
+def _envs_arguments(parser, argv):
+    del parser, argv
+
+
+def _envs(options):
+    del options
+    raise NotImplementedError
+
+
+def _bench(argv):
+    from .bench import main as bench_main
+
+    return bench_main(argv)
+
+
+COMMANDS.update(
+    train=("train an agent on an environment", _train_arguments, _train),
+    eval=("play fresh episodes with a trained agent", _eval_arguments, _eval),
+    plot=("draw learning curves of one or more runs", _plot_arguments, _plot),
+    envs=("list minis5's own environments", _envs_arguments, _envs),
+    bench=("measure the speed on this machine", None, _bench),
+)

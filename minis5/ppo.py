@@ -1,0 +1,265 @@
+"""Proximal policy optimisation for agents with memory.
+
+One iteration: collect T steps in B environments (rollout.py); advantages and λ-returns (gae.py); then, ``epochs`` times, go through
+the environments in ``minibatches`` random groups, replay each group's whole T steps from the memory stored at the rollout's start,
+and take an Adam step on
+
+    L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)A) + c_v·½·max((V-R)², (V_clipped-R)²) - c_H·H,     ρ = π(a)/π_old(a)
+
+With several ranks (comm.py) each has its share of the environments in every minibatch; gradients are summed.
+
+Left out: recurrent burn-in, shared-memory environments, reward normalisation.
+Source: 1707.06347; the loop and the clipped value loss as in the authors' code of 2303.03982. Specification: reference.ppo_loss.
+Tests: tests/test_ppo.py, tests/test_agent.py (gradient of the whole loss).
+"""
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .adam import Adam
+from .comm import Comm
+from .gae import gae
+from .rollout import Collector
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Hyper-parameters. Defaults are the laptop preset's; presets.py has the paper's."""
+
+    lr: float = 1e-3  # Adam's learning rate
+    anneal_lr: bool = False  # lower it linearly to zero over the run
+    adam_eps: float = 1e-5  # Adam's epsilon
+    num_envs: int = 64  # environments
+    unroll: int = 128  # steps of each environment in an iteration
+    epochs: int = 4  # passes over an iteration's data
+    minibatches: int = 8  # groups of environments in a pass
+    gamma: float = 0.99  # discount
+    gae_lambda: float = 0.95  # lambda of the advantages
+    clip: float = 0.2  # of the probability ratio, and of the value's change
+    clip_value: bool = True  # clip the value loss
+    entropy_coef: float = 0.0  # weight of the entropy bonus
+    value_coef: float = 1.0  # weight of the value loss
+    max_grad_norm: float = 0.5  # bound on the gradient's global norm
+    normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
+    target_kl: float | None = None  # end an iteration's passes once the KL divergence is above this
+    truncation_is_termination: bool = False  # treat a truncated episode as ended, as the paper's code does
+
+    def __post_init__(self):
+        for name in ("num_envs", "unroll", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
+        for name in ("lr", "adam_eps", "clip", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.num_envs % self.minibatches:
+            raise ValueError(f"minibatches: expected a divisor of num_envs = {self.num_envs}, got {self.minibatches}")
+
+
+class Batch(NamedTuple):
+    """What the loss needs to know of the past; all (T, B, ...)."""
+
+    actions: np.ndarray
+    log_probs: np.ndarray
+    values: np.ndarray
+    advantages: np.ndarray  # as they enter the loss: normalised already
+    returns: np.ndarray
+    valid: np.ndarray  # bool
+
+
+STATS = ("loss", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+
+
+def ppo_loss(dist, dist_params, value, batch, config, count=None):
+    """PPO's loss and its gradient.  1707.06347, eq. 7 and 9; value clipping as in the paper's code.
+
+    Parameters
+    ----------
+    dist : distribution (distributions.py)
+    dist_params : (T, B, n)
+    value : (T, B)
+    batch : Batch
+    config : PPOConfig
+    count : number of valid steps to average over; default: those in ``batch``. (Larger when a rank has a part of a minibatch.)
+
+    Returns
+    -------
+    loss : float
+    stats : (6,) float64, in the order of STATS; kl is the mean of (ρ - 1) - log ρ
+    d_dist : gradient of ``dist_params``
+    d_value : gradient of ``value``
+    """
+    weight = batch.valid / value.dtype.type(max(count or batch.valid.sum(), 1))
+    log_ratio = dist.log_prob(dist_params, batch.actions) - batch.log_probs
+    ratio = np.exp(log_ratio)
+    clipped = np.clip(ratio, 1 - config.clip, 1 + config.clip)
+    plain = ratio * batch.advantages <= clipped * batch.advantages  # which of the two the minimum takes
+    policy = -np.where(plain, ratio, clipped) * batch.advantages
+    d_log_prob = -np.where(plain, ratio * batch.advantages, 0) * weight
+
+    error = value - batch.returns
+    if config.clip_value:
+        moved = value - batch.values
+        error_clipped = batch.values + np.clip(moved, -config.clip, config.clip) - batch.returns
+        inside = (np.abs(moved) <= config.clip) | (error * error >= error_clipped * error_clipped)
+        value_loss = 0.5 * np.maximum(error * error, error_clipped * error_clipped)
+        d_value = config.value_coef * np.where(inside, error, 0) * weight
+    else:
+        value_loss = 0.5 * error * error
+        d_value = config.value_coef * error * weight
+
+    entropy = dist.entropy(dist_params)
+    d_dist = dist.backward(dist_params, batch.actions, d_log_prob, -config.entropy_coef * weight)
+    terms = np.stack([policy, value_loss, entropy, ratio - 1 - log_ratio, np.abs(ratio - 1) > config.clip])
+    policy, value_loss, entropy, kl, fraction = (terms * weight).sum(axis=(1, 2), dtype=np.float64)
+    loss = policy + config.value_coef * value_loss - config.entropy_coef * entropy
+    return loss, np.array([loss, policy, value_loss, entropy, kl, fraction]), d_dist.astype(value.dtype), d_value
+
+
+class PPO:
+    """Trains ``agent`` in ``envs``.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+    envs : gymnasium.vector.VectorEnv
+        This rank's environments; config.num_envs over all ranks.
+    config : PPOConfig
+    seed : int
+        Of environments, actions and minibatches.
+    comm : comm.Comm
+        The ranks that train together; default: this process alone.
+
+    Raises
+    ------
+    ValueError
+        Environments, minibatches and ranks do not divide, or the spaces are not the agent's.
+    """
+
+    def __init__(self, agent, envs, config=None, *, seed=0, comm=None):
+        self.agent, self.envs, self.config, self.seed = agent, envs, config or PPOConfig(), seed
+        self.comm = comm or Comm()
+        c, size = self.config, self.comm.size
+        if envs.num_envs * size != c.num_envs:
+            raise ValueError(f"num_envs: expected {c.num_envs // size} environments on each of {size} ranks, got {envs.num_envs}")
+        if envs.num_envs % c.minibatches:
+            raise ValueError(f"minibatches: expected a divisor of the {envs.num_envs} environments of a rank, got {c.minibatches}")
+        if envs.single_action_space != agent.action_space or envs.single_observation_space != agent.observation_space:
+            raise ValueError(
+                f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
+                f"got {envs.single_observation_space}, {envs.single_action_space}"
+            )
+        self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps)
+        self.steps = self.updates = self.episodes = 0
+        self.seconds, self.total_steps = 0.0, None
+        self.collector = Collector(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
+
+    def learn(self, total_steps, callback=None):
+        """Iterate until ``total_steps`` environment steps have been taken in all; returns the list of rows.
+
+        ``callback(row)`` is called after each iteration; training stops when it returns True.
+        """
+        self.total_steps, rows = total_steps, []
+        while self.steps < total_steps:
+            rows.append(self.iteration())
+            if callback is not None and callback(rows[-1]):
+                break
+        return rows
+
+    def iteration(self):
+        """Collect and learn once; returns a row of figures (a dict)."""
+        start, c = time.perf_counter(), self.config
+        rollout, ended = self.collector.collect(c.unroll, np.random.default_rng([self.seed, self.updates, self.comm.rank, 0]))
+        lr = c.lr * (1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1)
+        self.steps += c.num_envs * c.unroll
+        stats, norm = self._update(rollout, max(lr, 0.0))
+        self.updates += 1
+        totals = np.array([len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)], np.float64)
+        count, returns, lengths = self.comm.allreduce(totals)
+        self.episodes += int(count)
+        taken = time.perf_counter() - start
+        self.seconds += taken
+        return {
+            "step": self.steps,
+            "update": self.updates,
+            "episodes": self.episodes,
+            "return": returns / count if count else float("nan"),
+            "length": lengths / count if count else float("nan"),
+            **dict(zip(STATS, stats.tolist(), strict=True)),
+            "grad_norm": norm,
+            "lr": lr,
+            "seconds": self.seconds,
+            "steps_per_second": c.num_envs * c.unroll / taken,
+        }
+
+    def _update(self, rollout, lr):
+        """All passes over one rollout; returns mean statistics and the mean gradient norm."""
+        c, agent, B = self.config, self.agent, self.envs.num_envs
+        terminated = rollout.done if c.truncation_is_termination else rollout.terminated
+        advantages = gae(rollout.rewards, rollout.values, rollout.next_values, terminated, rollout.done, c.gamma, c.gae_lambda)
+        returns = advantages + rollout.values
+        rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
+        stats, norms = [], []
+        for _ in range(c.epochs):
+            groups = rng.permutation(B).reshape(c.minibatches, -1)
+            scales = self._advantage_scales(advantages, rollout.valid, groups)
+            for group, (count, mean, deviation) in zip(groups, scales, strict=True):
+                batch = Batch(
+                    rollout.actions[:, group],
+                    rollout.log_probs[:, group],
+                    rollout.values[:, group],
+                    ((advantages[:, group] - mean) / deviation).astype(agent.dtype),
+                    returns[:, group],
+                    rollout.valid[:, group],
+                )
+                grad, figures = self._gradient(rollout, group, batch, count)
+                norms.append(self.adam.step(agent.flat, grad, lr, c.max_grad_norm))
+                stats.append(figures)
+            if c.target_kl is not None and np.mean(stats[-c.minibatches :], axis=0)[STATS.index("kl")] > c.target_kl:
+                break
+        return np.mean(stats, axis=0), float(np.mean(norms))
+
+    def _gradient(self, rollout, group, batch, count):
+        """The loss's gradient on one minibatch, summed over the ranks, and its statistics."""
+        agent = self.agent
+        memory = np.ascontiguousarray(rollout.memory0[:, group])
+        dist_params, value, _, cache = agent.forward(rollout.x[:, group], rollout.reset[:, group], memory)
+        _, figures, d_dist, d_value = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
+        grads, _ = agent.backward(d_dist, d_value, cache)
+        total = self.comm.allreduce(np.concatenate([agent.flatten_grads(grads), figures.astype(agent.dtype)]))
+        return total[: -figures.size], total[-figures.size :].astype(np.float64)
+
+    def _advantage_scales(self, advantages, valid, groups):
+        """(count, mean, deviation) of each minibatch over all ranks, in one reduction for a whole pass."""
+        a, v = advantages.astype(np.float64), valid.astype(np.float64)
+        sums = np.stack([[v[:, g].sum(), (v * a)[:, g].sum(), (v * a * a)[:, g].sum()] for g in groups])
+        count, total, squares = self.comm.allreduce(sums.ravel()).reshape(-1, 3).T
+        if not self.config.normalize_advantages:
+            return [(n, 0.0, 1.0) for n in count]
+        mean = total / np.maximum(count, 1)
+        variance = np.maximum(squares / np.maximum(count, 1) - mean * mean, 0)
+        return list(zip(count, mean, np.sqrt(variance) + 1e-8, strict=True))
+
+    def state_dict(self):
+        """All that the next iteration depends on, but the agent's parameters: arrays by name, this rank's share."""
+        k = self.collector
+        state = {
+            "adam/m": self.adam.m,
+            "adam/v": self.adam.v,
+            "counters": np.array([self.adam.t, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
+            "seconds": np.array(self.seconds),
+        }
+        return state | {f"collector/{name}": value for name, value in k.state_dict().items()}
+
+    def load_state_dict(self, state):
+        """Take up what :meth:`state_dict` gave, so that training goes on as if it had never stopped."""
+        self.adam.m[:], self.adam.v[:] = state["adam/m"], state["adam/v"]
+        self.adam.t, self.steps, self.updates, self.episodes, total = (int(n) for n in state["counters"])
+        self.total_steps, self.seconds = total or None, float(state["seconds"])
+        prefix = "collector/"
+        self.collector.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

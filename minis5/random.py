@@ -1,0 +1,98 @@
+"""Random numbers from a counter: (seed, stream, counter) -> 32 bits, the same on every machine and in every execution.
+
+The generator is Philox-2x32-10 with key = seed and counter words (counter, stream): stateless, so the numbers of a
+stream depend on nothing but these three integers. The functions are scalar and run as plain Python (`.py_func`, or
+NUMBA_DISABLE_JIT=1), under numba.njit, and as device functions from the same source. All arithmetic is on int64 whose
+result is masked to 32 bits after every operation: Python's unbounded integers and Numba's wrapping ones then agree.
+
+A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions advance its counter.
+The counter wraps: a stream repeats after 2**32 draws.
+
+Leaves out: vectorised sampling, distributions other than uniform (agents sample with NumPy's generators).
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox); Lemire, "Fast
+random integer generation in an interval", 2019 (multiply and shift, here without the rejection step); Durstenfeld 1964
+(the shuffle).
+Tested in tests/test_random.py, with Random123's known vectors.
+"""
+
+import operator
+
+from numba import njit
+
+MASK = 0xFFFFFFFF
+MULTIPLIER = 0xD256D193  # Philox 2x32, from the paper
+WEYL = 0x9E3779B9  # golden ratio, the key's increment
+ROUNDS = 10
+GENERATOR_SIZE = 3  # key, stream, counter: the first entries of a generator row
+
+
+@njit(nogil=True)
+def philox2x32(key, counter0, counter1):
+    """Philox-2x32-10: two words of 32 bits from a key and two counter words (integers, taken modulo 2**32)."""
+    key = int(key) & MASK
+    word0 = int(counter0) & MASK
+    word1 = int(counter1) & MASK
+    for _ in range(ROUNDS):
+        product = word0 * MULTIPLIER  # below 2**64: in int64 the sign may flip, the 64 bits are right
+        word0, word1 = ((product >> 32) & MASK) ^ key ^ word1, product & MASK
+        key = (key + WEYL) & MASK
+    return word0, word1
+
+
+@njit(nogil=True)
+def random_bits(seed, stream, counter):
+    """32 random bits as an integer in [0, 2**32) from three integers (each taken modulo 2**32)."""
+    return philox2x32(seed, counter, stream)[0]
+
+
+@njit(nogil=True)
+def next_bits(row):
+    """Draw 32 bits, an integer in [0, 2**32), from a generator row and advance its counter."""
+    bits = random_bits(row[0], row[1], row[2])
+    row[2] = (row[2] + 1) & MASK
+    return bits
+
+
+@njit(nogil=True)
+def next_uniform(row):
+    """Draw a float64 in [0, 1): a multiple of 2**-32."""
+    return next_bits(row) * 2.0**-32
+
+
+@njit(nogil=True)
+def next_integer(row, n):
+    """Draw an integer in [0, n), 0 < n <= 2**31. The probability of each value is within 2**-32 of 1/n."""
+    return (next_bits(row) * n) >> 32
+
+
+@njit(nogil=True)
+def shuffle(row, start, n):
+    """Permute row[start : start + n] in place, uniformly up to the bias of `next_integer`; takes n - 1 draws."""
+    for last in range(n - 1, 0, -1):
+        other = start + next_integer(row, last + 1)
+        row[start + last], row[other] = row[other], row[start + last]
+
+
+def seed_to_key(seed):
+    """32-bit key of a seed: seeds below 2**32 are their own key, longer ones are hashed word by word.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative, of any length.
+
+    Raises
+    ------
+    ValueError
+        When `seed` is no integer, or negative.
+    """
+    try:
+        value = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise ValueError(f"seed: expected an integer >= 0, got {seed!r}; pass for example seed=0")
+    key, value = value & MASK, value >> 32
+    while value:
+        key, value = random_bits(key, value & MASK, 0), value >> 32
+    return int(key)

@@ -1,0 +1,167 @@
+"""Collecting experience: the agent acts in a vector environment for T steps; what learning needs is kept.
+
+The memory's life: ``Collector.memory`` is the core's state before the observation in hand. A rollout remembers it as ``memory0``
+and returns it with the flags ``reset``; learning starts from ``memory0`` and replays the T steps with the same flags, so that it
+meets the very states that acting met (with the weights of the time; they drift as the weights change, as in the paper).
+
+Autoreset modes of Gymnasium's vector environments, and what becomes of an episode's last observation o:
+    SAME_STEP   o comes in infos["final_obs"]; the observation returned begins the next episode
+    NEXT_STEP   o is returned; the next step only resets: it is marked not valid and is not learnt from
+    DISABLED    o is returned; the collector resets the environments that ended, at once
+Where an episode was truncated, V(o) is kept as the next value. Where it terminated, nothing follows.
+
+Tests: tests/test_rollout.py.
+"""
+
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+SAME_STEP, NEXT_STEP, DISABLED = (gym.vector.AutoresetMode[m] for m in ("SAME_STEP", "NEXT_STEP", "DISABLED"))
+
+
+class Rollout(NamedTuple):
+    """T steps of B environments; every array is (T, B, ...) but ``memory0``."""
+
+    x: np.ndarray  # network input
+    reset: np.ndarray  # bool: x[t] begins an episode
+    actions: np.ndarray
+    log_probs: np.ndarray
+    values: np.ndarray
+    next_values: np.ndarray  # value of the true next observation
+    rewards: np.ndarray
+    terminated: np.ndarray  # bool
+    done: np.ndarray  # bool: terminated or truncated
+    valid: np.ndarray  # bool: False where the step only reset the environment
+    memory0: np.ndarray  # the core's state before x[0], batch on axis 1
+
+
+def take(batch, rows):
+    """Observations of some environments: arrays, or tuples or dicts of them."""
+    if isinstance(batch, dict):
+        return {k: take(v, rows) for k, v in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(take(v, rows) for v in batch)
+    return batch[rows]
+
+
+def autoreset_mode(envs):
+    """The vector environment's autoreset mode; Gymnasium's default, NEXT_STEP, where it does not say."""
+    return envs.metadata.get("autoreset_mode", NEXT_STEP)
+
+
+def final_observations(infos, rows, space):
+    """Last observations of the episodes that ended in ``rows``, stacked as a batch (SAME_STEP)."""
+    final = infos["final_obs"]
+    if isinstance(final, np.ndarray) and final.dtype == object:
+        items = [final[i] for i in rows]
+        out = gym.vector.utils.create_empty_array(space, n=len(items))
+        return gym.vector.utils.concatenate(space, items, out)
+    return take(final, rows)
+
+
+class Collector:
+    """Holds what lies between two rollouts: observation, reset flags, memory, previous action, running returns.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+    envs : gymnasium.vector.VectorEnv
+    seed : int
+        Of the environments; environment i of this collector gets ``seed + first_index + i`` where Gymnasium wants seeds.
+    """
+
+    def __init__(self, agent, envs, seed=0, first_index=0):
+        self.agent, self.envs, self.mode = agent, envs, autoreset_mode(envs)
+        native = hasattr(envs, "get_state")  # its streams know their indices themselves
+        self.obs, _ = envs.reset(seed=seed if native else [seed + first_index + i for i in range(envs.num_envs)])
+        B, width = envs.num_envs, agent.distribution.encoded_size
+        self.reset = np.ones(B, bool)
+        self.memory = agent.initial_memory(B)
+        self.previous_action = np.zeros((B, width), agent.dtype)
+        self.resetting = np.zeros(B, bool)  # NEXT_STEP: the coming step only resets
+        self.returns, self.lengths = np.zeros(B), np.zeros(B, np.int64)
+
+    def collect(self, T, rng):
+        """Act for T steps. Returns the rollout and the (return, length) of each episode that ended."""
+        agent, B = self.agent, self.envs.num_envs
+        step, dist = agent.stepper(), agent.distribution
+        x = np.empty((T, B, agent.input_size), agent.dtype)
+        values, next_values, log_probs, rewards = np.empty((4, T, B), agent.dtype)
+        reset, terminated, done, valid = np.empty((4, T, B), bool)
+        memory0, actions, ended = self.memory.copy(), [], []
+        known = np.zeros((T, B), bool)  # where next_values was found on the way
+        for t in range(T):
+            x[t] = agent.encode(self.obs, self.previous_action, self.reset)
+            reset[t], valid[t] = self.reset, ~self.resetting
+            params, values[t], self.memory = step(x[t], self.reset, self.memory)
+            action = dist.sample(params, rng)
+            actions.append(action)
+            log_probs[t] = dist.log_prob(params, action)
+            self.previous_action = dist.encode(action, agent.dtype)
+            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(agent.actions.to_env(action))
+            done[t] = terminated[t] | truncated
+            self._count(rewards[t], done[t], ended)
+            if self.mode == NEXT_STEP:
+                self.reset, self.resetting = self.resetting, done[t]
+                continue
+            self.reset = done[t]
+            rows = np.flatnonzero(truncated & ~terminated[t])
+            if rows.size:
+                next_values[t, rows], known[t, rows] = self._value_of_final(step, rows, infos), True
+            if self.mode == DISABLED and done[t].any():
+                self.obs, _ = self.envs.reset(options={"reset_mask": done[t]})
+        following = np.concatenate([values[1:], self._peek(step)[None]])
+        next_values = np.where(known, next_values, following)
+        actions = np.stack(actions)
+        return Rollout(x, reset, actions, log_probs, values, next_values, rewards, terminated, done, valid, memory0), ended
+
+    def _count(self, rewards, done, ended):
+        self.returns += np.where(self.resetting, 0, rewards)
+        self.lengths += ~self.resetting
+        for i in np.flatnonzero(done):
+            ended.append((self.returns[i], self.lengths[i]))
+            self.returns[i] = self.lengths[i] = 0
+
+    def _value_of_final(self, step, rows, infos):
+        """Value of an episode's last observation, seen with the memory of that episode."""
+        final = take(self.obs, rows) if self.mode == DISABLED else final_observations(infos, rows, self.envs.single_observation_space)
+        no_reset = np.zeros(rows.size, bool)
+        x = self.agent.encode(final, self.previous_action[rows], no_reset)
+        return step(x, no_reset, np.ascontiguousarray(self.memory[:, rows]))[1]
+
+    def _peek(self, step):
+        """Value of the observation in hand, without moving on."""
+        return step(self.agent.encode(self.obs, self.previous_action, self.reset), self.reset, self.memory)[1]
+
+    def state_dict(self):
+        """What the next rollout depends on: arrays by name, "obs/..." and "envs/..." included."""
+        names = ("reset", "memory", "previous_action", "resetting", "returns", "lengths")
+        state = {name: getattr(self, name).copy() for name in names}
+        state |= {f"obs/{i}": leaf.copy() for i, leaf in enumerate(leaves(self.obs))}
+        if hasattr(self.envs, "get_state"):
+            state |= {f"envs/{name}": value for name, value in self.envs.get_state().items()}
+        return state
+
+    def load_state_dict(self, state):
+        """Take up what :meth:`state_dict` gave. Environments without ``set_state`` are the caller's to restore."""
+        for name in ("reset", "memory", "previous_action", "resetting", "returns", "lengths"):
+            setattr(self, name, state[name].copy())
+        self.obs = rebuild(self.obs, iter([state[f"obs/{i}"] for i in range(len(leaves(self.obs)))]))
+        if hasattr(self.envs, "set_state"):
+            self.envs.set_state({k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")})
+
+
+def leaves(batch):
+    """The arrays of a batch of observations, in a fixed order."""
+    if isinstance(batch, dict):
+        return [leaf for value in batch.values() for leaf in leaves(value)]
+    return [leaf for value in batch for leaf in leaves(value)] if isinstance(batch, tuple) else [batch]
+
+
+def rebuild(like, arrays):
+    """The inverse of :func:`leaves`: a batch of the structure of ``like`` from an iterator of arrays."""
+    if isinstance(like, dict):
+        return {key: rebuild(value, arrays) for key, value in like.items()}
+    return tuple(rebuild(value, arrays) for value in like) if isinstance(like, tuple) else next(arrays)

@@ -1,0 +1,249 @@
+"""The resettable linear recurrence and its adjoint, on the CPU.
+
+    x[t] = a[t]·x[t-1] + b[t]        x[t] = b[t] where reset[t]        x[-1] = x0
+
+Sequential in t, which is O(T) work and optimal on a CPU; vectorised over the columns (b, p), which lie side by side in memory;
+spread over threads by columns. A reset selects, it never multiplies by zero: NaN or Inf before a reset stay there.
+
+Complex numbers are planar inside: a real array (T, B, 2P) holds the P real parts, then the P imaginary parts. The gradient of a
+complex z is dz = ∂L/∂Re z + i ∂L/∂Im z, here and everywhere in minis5.
+
+Adjoint, with k[t] = 0 where reset[t], else 1:
+    g[t] = dx[t] + conj(k[t+1]·a[t+1])·g[t+1],   g[T] = 0
+    da[t] = k[t]·g[t]·conj(x[t-1]),   db = g,   dx0 = conj(k[0]·a[0])·g[0]
+
+Source: 2303.03982, section 4.1 and appendix A. Specification: reference.scan, reference.scan_vjp. Tests: tests/test_scan.py.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+
+from .checks import COMPLEXES, FLOATS, check_array
+
+fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")  # contract: a·b + c in one rounding
+
+_threads = os.cpu_count() or 1
+_pool = None
+_SMALL = 1 << 18  # below so many numbers a second thread costs more than it saves
+
+
+def set_num_threads(n):
+    """Use ``n`` threads for each scan from now on (default: one for each core)."""
+    global _threads, _pool
+    _threads, _pool = n, None
+
+
+@fast
+def _complex_forward(a, b, reset, x0, x, b_lo, b_hi, p_lo, p_hi):
+    """a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P)."""
+    T, B, width = b.shape
+    P = width // 2
+    for t in range(T):
+        for i in range(b_lo, b_hi):
+            b_re, b_im = b[t, i, p_lo:p_hi], b[t, i, P + p_lo : P + p_hi]
+            x_re, x_im = x[t, i, p_lo:p_hi], x[t, i, P + p_lo : P + p_hi]
+            if reset[t, i]:
+                for p in range(p_hi - p_lo):
+                    x_re[p] = b_re[p]
+                    x_im[p] = b_im[p]
+            else:
+                at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
+                a_re, a_im = at[p_lo:p_hi], at[P + p_lo : P + p_hi]
+                before = x[t - 1, i] if t > 0 else x0[i]
+                h_re, h_im = before[p_lo:p_hi], before[P + p_lo : P + p_hi]
+                for p in range(p_hi - p_lo):
+                    re, im = h_re[p], h_im[p]
+                    x_re[p] = a_re[p] * re - a_im[p] * im + b_re[p]
+                    x_im[p] = a_re[p] * im + a_im[p] * re + b_im[p]
+
+
+@fast
+def _complex_backward(a, reset, x0, x, g, da, dx0, b_lo, b_hi, p_lo, p_hi):
+    """g: dx on entry, db on return. da: zeros, (1, B, 2P) when a is constant (sum it over B) or (T, B, 2P). dx0: zeros, (B, 2P)."""
+    T, B, width = x.shape
+    P = width // 2
+    for t in range(T - 1, -1, -1):
+        for i in range(b_lo, b_hi):
+            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
+            a_re, a_im = at[p_lo:p_hi], at[P + p_lo : P + p_hi]
+            g_re, g_im = g[t, i, p_lo:p_hi], g[t, i, P + p_lo : P + p_hi]
+            to = g[t - 1, i] if t > 0 else dx0[i]  # conj(k[t]·a[t])·g[t] goes one step back
+            to_re, to_im = to[p_lo:p_hi], to[P + p_lo : P + p_hi]
+            if reset[t, i]:
+                continue
+            before = x[t - 1, i] if t > 0 else x0[i]
+            h_re, h_im = before[p_lo:p_hi], before[P + p_lo : P + p_hi]
+            dat = da[t if da.shape[0] > 1 else 0, i]
+            da_re, da_im = dat[p_lo:p_hi], dat[P + p_lo : P + p_hi]
+            for p in range(p_hi - p_lo):
+                re, im = g_re[p], g_im[p]
+                da_re[p] += re * h_re[p] + im * h_im[p]
+                da_im[p] += im * h_re[p] - re * h_im[p]
+                to_re[p] += a_re[p] * re + a_im[p] * im
+                to_im[p] += a_re[p] * im - a_im[p] * re
+
+
+@fast
+def _real_forward(a, b, reset, x0, x, b_lo, b_hi, p_lo, p_hi):
+    """As _complex_forward with width P instead of 2P."""
+    for t in range(b.shape[0]):
+        for i in range(b_lo, b_hi):
+            bt, xt = b[t, i, p_lo:p_hi], x[t, i, p_lo:p_hi]
+            if reset[t, i]:
+                for p in range(p_hi - p_lo):
+                    xt[p] = bt[p]
+            else:
+                at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0, p_lo:p_hi]
+                before = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
+                for p in range(p_hi - p_lo):
+                    xt[p] = at[p] * before[p] + bt[p]
+
+
+@fast
+def _real_backward(a, reset, x0, x, g, da, dx0, b_lo, b_hi, p_lo, p_hi):
+    """As _complex_backward with width P instead of 2P."""
+    for t in range(x.shape[0] - 1, -1, -1):
+        for i in range(b_lo, b_hi):
+            if reset[t, i]:
+                continue
+            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0, p_lo:p_hi]
+            gt = g[t, i, p_lo:p_hi]
+            to = g[t - 1, i, p_lo:p_hi] if t > 0 else dx0[i, p_lo:p_hi]
+            before = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
+            dat = da[t if da.shape[0] > 1 else 0, i, p_lo:p_hi]
+            for p in range(p_hi - p_lo):
+                dat[p] += gt[p] * before[p]
+                to[p] += at[p] * gt[p]
+
+
+def _by_columns(kernel, args, B, P):
+    """Run a kernel over all columns, in one piece or split over the threads along the longer of B and P."""
+    global _pool
+    n = min(_threads, max(B, P))
+    if n <= 1 or max(a.size for a in args) < _SMALL:
+        kernel(*args, 0, B, 0, P)
+        return
+    _pool = _pool or ThreadPoolExecutor(_threads)
+    if n <= B:
+        edges = np.linspace(0, B, n + 1).astype(int).tolist()
+        jobs = [(lo, hi, 0, P) for lo, hi in zip(edges, edges[1:], strict=False)]
+    else:
+        edges = np.linspace(0, P, n + 1).astype(int).tolist()
+        jobs = [(0, B, lo, hi) for lo, hi in zip(edges, edges[1:], strict=False)]
+    for job in [_pool.submit(kernel, *args, *columns) for columns in jobs]:
+        job.result()
+
+
+def planar(z):
+    """Complex (..., P) → real (..., 2P): real parts, then imaginary parts. Real arrays pass through."""
+    return np.concatenate([z.real, z.imag], axis=-1) if np.iscomplexobj(z) else z
+
+
+def from_planar(z):
+    """Real (..., 2P) → complex (..., P)."""
+    P = z.shape[-1] // 2
+    out = np.empty((*z.shape[:-1], P), np.result_type(z.dtype, np.complex64))
+    out.real, out.imag = z[..., :P], z[..., P:]
+    return out
+
+
+def scan_planar(a, b, reset, x0, *, is_complex=True, out=None):
+    """The recurrence on planar arrays, unchecked: a (1, 1, W) or (T, B, W), b (T, B, W), reset (T, B), x0 (B, W) → x.
+
+    W is 2P (complex) or P (real). ``out`` may be ``b`` itself.
+    """
+    x = np.empty_like(b) if out is None else out
+    columns = b.shape[2] // 2 if is_complex else b.shape[2]
+    _by_columns(_complex_forward if is_complex else _real_forward, (a, b, reset, x0, x), b.shape[1], columns)
+    return x
+
+
+def scan_planar_vjp(a, reset, x0, x, dx, *, is_complex=True, out=None):
+    """Adjoint of :func:`scan_planar` → da (shaped like a), db, dx0. ``out`` may be ``dx`` itself; db is written there."""
+    T, B, width = x.shape
+    if out is not dx:
+        out = dx.copy()
+    varying = a.shape[:2] == (T, B)
+    da = np.zeros((T, B, width) if varying else (1, B, width), x.dtype)
+    dx0 = np.zeros_like(x0)
+    columns = width // 2 if is_complex else width
+    _by_columns(_complex_backward if is_complex else _real_backward, (a, reset, x0, x, out, da, dx0), B, columns)
+    return da if varying else da.sum(axis=1, keepdims=True), out, dx0
+
+
+def _checked(a, b, reset, x0):
+    """Validate the arguments of the public scan; fill in the defaults; planar forms."""
+    check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state")
+    T, B, P = b.shape
+    if T == 0:
+        raise ValueError("b: expected at least one time step, got T = 0")
+    check_array("a", a, (P,) if np.ndim(a) == 1 else (T, B, P), (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)")
+    reset = np.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast")
+    x0 = np.zeros((B, P), b.dtype) if x0 is None else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b")
+    a = a[None, None] if a.ndim == 1 else a
+    return [np.ascontiguousarray(z) for z in (planar(a), planar(b), reset, planar(x0))]
+
+
+def scan(a, b, reset=None, x0=None):
+    """x[t] = a[t]·x[t-1] + b[t], with x[t-1] forgotten where reset[t].  2303.03982, section 4.1.
+
+    Parameters
+    ----------
+    a : (P,) or (T, B, P) array
+        Multiplier, constant or different at every step; float32, float64, complex64 or complex128.
+    b : (T, B, P) array, dtype of ``a``
+        Input.
+    reset : (T, B) bool array, optional
+        True where an episode begins: x[t-1] is forgotten before step t. Default: nowhere.
+    x0 : (B, P) array, dtype of ``a``, optional
+        State before the first step. Default: zero.
+
+    Returns
+    -------
+    x : (T, B, P) array, dtype of ``a``
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not an array, or has another shape or dtype than the above.
+    """
+    is_complex = np.iscomplexobj(b)
+    x = scan_planar(*_checked(a, b, reset, x0), is_complex=is_complex)
+    return from_planar(x) if is_complex else x
+
+
+def scan_vjp(a, b, reset, x0, x, dx):
+    """Gradients of :func:`scan` (the adjoint at the top of this file).
+
+    Parameters
+    ----------
+    a, b, reset, x0
+        The arguments of :func:`scan`; ``reset`` and ``x0`` may be None.
+    x : (T, B, P) array
+        What :func:`scan` returned.
+    dx : (T, B, P) array
+        Gradient of x, ∂L/∂Re x + i ∂L/∂Im x when complex. Add the gradient of the last state to ``dx[-1]``.
+
+    Returns
+    -------
+    da : array shaped like ``a`` (summed over T and B when ``a`` is constant)
+    db : (T, B, P) array
+    dx0 : (B, P) array, returned also when ``x0`` is None
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`scan`.
+    """
+    a_in, is_complex = a, np.iscomplexobj(b)
+    a, b, reset, x0 = _checked(a, b, reset, x0)
+    shape = (*b.shape[:2], a_in.shape[-1])
+    for name, value in (("x", x), ("dx", dx)):
+        check_array(name, value, shape, (a_in.dtype.type,), "it has the shape and dtype of b")
+    x, dx = (np.ascontiguousarray(planar(z)) for z in (x, dx))
+    grads = scan_planar_vjp(a, reset, x0, x, dx, is_complex=is_complex)
+    da, db, dx0 = (from_planar(z) for z in grads) if is_complex else grads
+    return (da[0, 0] if a_in.ndim == 1 else da), db, dx0

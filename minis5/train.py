@@ -1,0 +1,254 @@
+"""Training from a name to a folder: `train` starts a run, `resume` goes on with one, bit for bit.
+
+A run's folder holds config.json (what was asked for, resolved), progress.csv (a row for each update), state.npz (all that
+resuming needs, in one file), agent.npz (the agent alone), and at the end summary.json and curve.png. The work is split over
+processes (minis5/comm.py) that all run `_rank`, each on its share of the environments; rank 0 is this process and alone
+writes. Left out: several runs at once, and GPUs. Tested in tests/test_train.py.
+"""
+
+import json
+import math
+import re
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import checkpoint, runlog
+from .evaluate import check_seed, evaluate
+
+CHECKPOINT_INTERVAL = 10.0  # seconds
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal, after its state was saved."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to go: its folder, config.json's content, and the two configurations built from it."""
+
+    folder: Path
+    config: dict
+    agent_config: object
+    ppo_config: object
+
+
+def train(
+    env_id,
+    *,
+    preset="laptop",
+    core="s5",
+    overrides=None,
+    env_options=None,
+    steps=None,
+    seed=0,
+    device="cpu",
+    workers=None,
+    out=None,
+    target_return=None,
+    eval_episodes=100,
+    quiet=False,
+):
+    """Train an agent and evaluate it.
+
+    Parameters
+    ----------
+    env_id : str
+        As for `minis5.make_vec`; `env_options` (dict) go to it as well.
+    preset, core : str
+        Names that `minis5.presets.resolve` knows.
+    overrides : dict
+        Hyper-parameters by field name, values or text, that replace the preset's.
+    steps : int
+        Environment steps in all; None takes the preset's.
+    seed : int
+        In [0, 2**30). The same seed, settings, workers and machine give the same run.
+    device : str
+        "cpu".
+    workers : int
+        Processes; None takes as many as the CPUs and the sizes of the minibatches allow, and one for environments that
+        are not minis5's own.
+    out : path
+        The run's folder, new or empty; None makes runs/ENV-seedN-DATE-TIME.
+    target_return : float
+        Stop at the first rollout whose mean return reaches it.
+    eval_episodes : int
+        Episodes of the evaluation at the end, which is deterministic.
+    quiet : bool
+        No progress line.
+
+    Returns
+    -------
+    dict
+        What summary.json holds.
+
+    Raises
+    ------
+    ValueError, OSError, NotImplementedError
+        A setting that cannot be; nothing has been trained then.
+    Interrupted
+        SIGINT or SIGTERM came; the run has been saved and can be resumed.
+    """
+    from . import presets
+
+    began = time.monotonic()
+    if device == "cuda":
+        raise NotImplementedError("device: training on 'cuda' is not there yet; use 'cpu'")
+    if device != "cpu":
+        raise ValueError(f"device: expected 'cpu', got {device!r}")
+    check_seed(seed)
+    agent_config, ppo_config, default_steps = presets.resolve(env_id, preset, core, overrides or {})
+    workers = _choose_workers(workers, ppo_config, env_id, env_options or {})
+    config = {
+        "env": env_id,
+        "env_options": env_options or {},
+        "preset": preset,
+        "overrides": {name: str(value) for name, value in (overrides or {}).items()},
+        "seed": seed,
+        "steps": default_steps if steps is None else steps,
+        "device": device,
+        "workers": workers,
+        "target_return": target_return,
+        "eval_episodes": eval_episodes,
+        "agent": asdict(agent_config),
+        "ppo": asdict(ppo_config),
+        "versions": runlog.versions(),
+        "machine": runlog.machine(),
+        "command": sys.argv,
+    }
+    _try_environment(config, agent_config)
+    folder = _new_folder(out, env_id, seed)
+    checkpoint.write_json(folder / "config.json", config)
+    return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
+
+
+def resume(folder, *, steps=None, quiet=False):
+    """Go on with a run that was interrupted or killed, as if it had not been; or, with larger `steps`, that had ended.
+
+    Parameters
+    ----------
+    folder : path
+        The run's folder.
+    steps : int
+        A new total of environment steps; None keeps the run's. (An annealed learning rate follows the new total.)
+    quiet : bool
+        No progress line.
+
+    Returns, raises
+        As `train`.
+    """
+    from .ppo import PPOConfig
+
+    began = time.monotonic()
+    folder = Path(folder)
+    config = read_config(folder)
+    if steps is not None:
+        config["steps"] = steps
+        checkpoint.write_json(folder / "config.json", config)
+    agent_config = checkpoint.agent_config_from_json(config["agent"])
+    ppo_config = PPOConfig(**config["ppo"])
+    return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
+
+
+def read_config(folder):
+    """config.json of a run's folder."""
+    path = Path(folder) / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileNotFoundError(f"{folder}: no run of minis5 train there ({path} cannot be read)") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+
+
+def _choose_workers(workers, ppo_config, env_id, env_options):
+    from .envs import find
+
+    def fits(count):
+        return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
+
+    if workers is None:
+        limit = runlog.available_cpus() if find(env_id, env_options) else 1
+        return max((count for count in range(1, limit + 1) if fits(count)), default=1)
+    if workers < 1 or not fits(workers):
+        raise ValueError(
+            f"workers: {ppo_config.num_envs} environments (num_envs) in {ppo_config.minibatches} minibatches do not "
+            f"divide over {workers}; choose a number whose product with minibatches divides num_envs"
+        )
+    return workers
+
+
+def _try_environment(config, agent_config):
+    """Make one environment and an agent for it, so that an error comes before a folder is made."""
+    from .agent import ActorCritic
+    from .envs import make_vec
+
+    envs = make_vec(config["env"], 1, config["seed"], **config["env_options"])
+    ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, seed=config["seed"])
+    envs.close()
+
+
+def _new_folder(out, env_id, seed):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = re.sub(r"[^\w.-]+", "_", env_id)
+    folder = Path("runs") / f"{name}-seed{seed}-{stamp}" if out is None else Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise OSError(f"out: cannot make the folder {folder} ({error.strerror}); choose another with --out") from error
+    if occupied:
+        raise FileExistsError(
+            f"out: the folder {folder} is not empty; choose another with --out, or go on with its run: --resume {folder}"
+        )
+    return folder
+
+
+def _go(run, began, quiet):
+    """Train, evaluate, and write what a finished run has."""
+    from . import comm
+
+    agent, seconds, interrupted = comm.run(_rank, run.config["workers"], (run, began, quiet))
+    if interrupted:
+        raise Interrupted(f"saved; go on with: minis5 train --resume {run.folder}")
+    config = run.config
+    rows = runlog.read_progress(run.folder / "progress.csv")
+    returns = [row["return"] for row in rows if not math.isnan(row["return"])]
+    summary = {
+        **{name: config[name] for name in ("env", "env_options", "preset", "overrides", "seed", "device", "workers")},
+        "core": config["agent"]["core"],
+        "steps": rows[-1]["step"] if rows else 0,
+        "updates": rows[-1]["update"] if rows else 0,
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(rows[-1]["step"] / seconds, 1) if rows else 0.0,
+        "parameters": int(agent.flat.size),
+        "training_return_last": returns[-1] if returns else None,
+        "training_return_best": max(returns) if returns else None,
+        **evaluate(agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
+        "folder": str(run.folder),
+    }
+    checkpoint.write_json(run.folder / "summary.json", summary)
+    if returns:
+        try:
+            from .plot import plot
+
+            plot([run.folder], run.folder / "curve.png")
+        except ModuleNotFoundError as error:
+            print(f"no picture of the learning curve: {error}", file=sys.stderr)
+    return summary
+
+
+def _rank(comm, run, began, quiet):
+    """One process's part of the training; rank 0 returns the agent, the seconds taken, and whether a signal came."""
+    from .agent import ActorCritic
+    from .envs import make_vec
+    from .ppo import PPO
+
+    config, seed, share = run.config, run.config["seed"], run.ppo_config.num_envs // comm.size
+    envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, **config["env_options"])
+    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed)
+    ppo = PPO(agent, envs, run.ppo_config, seed=seed, comm=comm)
+    began -= checkpoint.load_run_state(run.folder, comm, agent, ppo)["seconds"]

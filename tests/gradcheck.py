@@ -1,0 +1,71 @@
+"""Backward passes against central differences in float64, shared by the tests.
+
+Every output gets a random cotangent w (real and imaginary parts apart), which makes the scalar L = Σ Re(conj(w)·y).
+Each input is moved along a random direction and along single entries, the real and the imaginary part of a complex
+input apart.  The change of L is summed from the changes of y, so that rounding enters with the size of y, not of L.
+"""
+
+import numpy as np
+
+EPS = np.finfo(np.float64).eps
+
+
+def random_like(rng, z):
+    """Standard normal numbers with the shape and dtype of z."""
+    w = rng.standard_normal(np.shape(z))
+    return (w + 1j * rng.standard_normal(np.shape(z)) if np.iscomplexobj(z) else w).astype(np.asarray(z).dtype)
+
+
+def inner(w, z):
+    """Σ Re(conj(w)·z), the pairing of a gradient with a change."""
+    return float(np.sum(np.real(np.conj(w) * z)))
+
+
+def directions(rng, z, entries):
+    """Unit vectors with their names: one random direction and ``entries`` single entries for each part of z."""
+    for unit, part in ((1.0, "re"), (1j, "im")) if np.iscomplexobj(z) else ((1.0, ""),):
+        v = rng.standard_normal(z.shape)
+        yield f"{part} random", unit * v / np.linalg.norm(v)
+        for i in rng.choice(z.size, min(entries, z.size), replace=False):
+            v = np.zeros(z.shape)
+            v.flat[i] = 1.0
+            yield f"{part} entry {np.unravel_index(i, z.shape)}", unit * v
+
+
+def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, seed=0):
+    """Assert that ``backward`` is the adjoint of ``forward`` at ``inputs``.
+
+    forward(inputs) → tuple of arrays; backward(inputs, cotangents) → dict with the keys of ``inputs``.  A derivative
+    along a unit vector may differ by rtol of its root mean square over all of them, or of itself where it is larger,
+    plus the rounding of the difference quotient.
+    """
+    rng = np.random.default_rng(seed)
+    outputs = forward(inputs)
+    cotangents = tuple(random_like(rng, y) for y in outputs)
+    grads = backward(inputs, cotangents)
+    rounding = 4 * EPS / h * np.sqrt(sum(np.sum(np.abs(w * y) ** 2) for w, y in zip(cotangents, outputs, strict=True)))
+    assert set(grads) == set(inputs)
+    for name, z in inputs.items():
+        dz = grads[name]
+        assert dz.shape == z.shape, f"d{name}: shape {dz.shape}, expected {z.shape}"
+        assert np.iscomplexobj(dz) == np.iscomplexobj(z), f"d{name}: {dz.dtype} for {z.dtype}"
+        scale = np.linalg.norm(dz) / np.sqrt(dz.size)
+        for label, v in directions(rng, z, entries):
+            ahead, behind = forward(inputs | {name: z + h * v}), forward(inputs | {name: z - h * v})
+            expected = sum(inner(w, p - m) for w, p, m in zip(cotangents, ahead, behind, strict=True)) / (2 * h)
+            got = inner(dz, v)
+            tolerance = rtol * max(abs(expected), scale) + rounding
+            error = abs(got - expected)
+            assert error <= tolerance, f"d{name} ({label}): {got}, not {expected}: {error:.1e} > {tolerance:.1e}"
+
+
+def assert_close(got, expected, *, T=2, c=8, dtype=None, name=""):
+    """|got - expected| ≤ c·eps·log2(T + 1)·max|expected|, eps that of ``dtype`` (of ``got`` by default), everywhere."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape, f"{name}: shape {got.shape}, expected {expected.shape}"
+    if got.size == 0:
+        return
+    eps = np.finfo(dtype or got.dtype).eps
+    tolerance = c * eps * np.log2(T + 1) * max(np.abs(expected).max(), np.finfo(np.float32).tiny)
+    error = np.abs(got - expected).max()
+    assert error <= tolerance, f"{name}: differs by {error:.3e}, allowed {tolerance:.3e}"  # NaN fails too
