@@ -73,6 +73,56 @@ class Actions:
         return (action + self.start).astype(self.space.dtype)
 
 
+def head_forward(p, x):
+    """Dense + leaky ReLU for each hidden layer, then the layer "out"; → output, caches."""
+    caches = []
+    for name, layer in p.items():
+        x, cache = dense_forward(layer, x, "linear" if name == "out" else "leaky_relu")
+        caches.append((name, cache))
+    return x, caches
+
+
+def head_backward(dy, caches):
+    """Gradients of :func:`head_forward`."""
+    grads = {}
+    for name, cache in reversed(caches):
+        dy, grads[name] = dense_backward(dy, cache)
+    return dy, grads
+
+
+def with_log_std(out, log_std):
+    """A Gaussian's parameters [mean | log_std]; other distributions have no ``log_std`` and need nothing."""
+    return out if log_std is None else np.concatenate([out, np.broadcast_to(log_std, out.shape)], axis=-1)
+
+
+class Stepper:
+    """Acts with the weights that the agent had when this was made.
+
+    ``step(x (B, input_size), reset (B,), memory)`` → dist_params (B, num_params), value (B,), memory; or in parts:
+    ``features(x, reset, memory)`` → features (B, H), memory; ``policy(features)`` → dist_params; ``value(features)``, any (..., H).
+    """
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.p = unflatten({name: value.copy() for name, value in agent.parameters().items()})
+        self.core_step = agent.core.stepper(self.p.get("core", {}))
+
+    def __call__(self, x, reset, memory):
+        features, memory = self.features(x, reset, memory)
+        return self.policy(features), self.value(features), memory
+
+    def features(self, x, reset, memory):
+        for layer in self.p["encoder"].values():
+            x, _ = dense_forward(layer, x, self.agent.config.activation)
+        return self.core_step(x, reset, memory)
+
+    def policy(self, features):
+        return with_log_std(head_forward(self.p["actor"], features)[0], self.p.get("log_std"))
+
+    def value(self, features):
+        return head_forward(self.p["critic"], features)[0][..., 0]
+
+
 class ActorCritic:
     """Policy and value function with memory.
 
@@ -104,6 +154,7 @@ class ActorCritic:
         self._shapes = {name: value.shape for name, value in initial.items()}
         self.flat = np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype)
         self._parameters = self.views(self.flat)
+        self._nested = unflatten(self._parameters)
 
     def _init(self, rng):
         c, continuous = self.config, isinstance(self.distribution, DiagGaussian)
@@ -164,15 +215,15 @@ class ActorCritic:
         memory : the core's state at the end
         cache : for :meth:`backward`
         """
-        p = unflatten(self._parameters)
+        p = self._nested
         encoded = []
         for i in range(len(self.config.encoder)):
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
         features, memory, core = self.core.forward(p.get("core", {}), x, reset, memory)
-        out, actor = self._head(p["actor"], features)
-        value, critic = self._head(p["critic"], features)
-        return self._dist_params(out), value[..., 0], memory, (encoded, core, actor, critic)
+        out, actor = head_forward(p["actor"], features)
+        value, critic = head_forward(p["critic"], features)
+        return with_log_std(out, p.get("log_std")), value[..., 0], memory, (encoded, core, actor, critic)
 
     def backward(self, d_dist, d_value, cache):
         """Gradients of :meth:`forward`: by name, and of the memory at the start."""
@@ -180,8 +231,8 @@ class ActorCritic:
         grads, outputs = {}, self.distribution.encoded_size
         if "log_std" in self._shapes:
             grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
-        dy, grads["actor"] = self._head_backward(d_dist[..., :outputs], actor)
-        dy_critic, grads["critic"] = self._head_backward(d_value[..., None], critic)
+        dy, grads["actor"] = head_backward(d_dist[..., :outputs], actor)
+        dy_critic, grads["critic"] = head_backward(d_value[..., None], critic)
         dy += dy_critic
         dy, dmemory, grads["core"] = self.core.backward(dy, core)
         grads["encoder"] = {}
@@ -190,18 +241,8 @@ class ActorCritic:
         return flatten(grads), dmemory
 
     def stepper(self):
-        """One-step mode with today's weights: step(x (B, input_size), reset (B,), memory) → dist_params, value, memory."""
-        p = {k: v.copy() for k, v in self._parameters.items()}
-        p = unflatten(p)
-        core_step = self.core.stepper(p.get("core", {}))
-
-        def step(x, reset, memory):
-            for layer in p["encoder"].values():
-                x, _ = dense_forward(layer, x, self.config.activation)
-            x, memory = core_step(x, reset, memory)
-            return self._dist_params(self._head(p["actor"], x)[0], p), self._head(p["critic"], x)[0][..., 0], memory
-
-        return step
+        """One-step mode with a copy of today's weights, prepared once: a :class:`Stepper`."""
+        return Stepper(self)
 
     def act(self, obs, memory, reset, deterministic=True, rng=None):
         """Choose actions for a batch of observations, for use outside training.
@@ -233,7 +274,9 @@ class ActorCritic:
             memory = Memory(self.initial_memory(reset.size), empty)
         if memory.previous_action.shape[0] != reset.size:
             raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}")
-        dist_params, _, core = self.stepper()(self.encode(obs, memory.previous_action, reset), reset, memory.core)
+        step = self.stepper()
+        features, core = step.features(self.encode(obs, memory.previous_action, reset), reset, memory.core)
+        dist_params = step.policy(features)
         if not deterministic and rng is None:
             raise ValueError("rng: expected a numpy.random.Generator for sampled actions, got None")
         action = self.distribution.mode(dist_params) if deterministic else self.distribution.sample(dist_params, rng)
@@ -244,23 +287,3 @@ class ActorCritic:
         from .checkpoint import save_agent
 
         save_agent(path, self)
-
-    def _dist_params(self, out, p=None):
-        if "log_std" not in self._shapes:
-            return out
-        return np.concatenate([out, np.broadcast_to((p or self._parameters)["log_std"], out.shape)], axis=-1)
-
-    @staticmethod
-    def _head(p, x):
-        caches = []
-        for name, layer in p.items():
-            x, cache = dense_forward(layer, x, "linear" if name == "out" else "leaky_relu")
-            caches.append((name, cache))
-        return x, caches
-
-    @staticmethod
-    def _head_backward(dy, caches):
-        grads = {}
-        for name, cache in reversed(caches):
-            dy, grads[name] = dense_backward(dy, cache)
-        return dy, grads

@@ -1,23 +1,21 @@
-"""Files that are whole or absent: an agent as a plain .npz, and the state of a training run.
+"""Files that are whole or absent, and the file of an agent, a plain .npz.
 
-Every write goes to a temporary file in the same folder, is flushed to the disk and then renamed over the old one, so that
-a kill at any moment leaves the previous file or the next, never a mix. An agent file is read with ``allow_pickle=False``
+Every write goes to a temporary file in the same folder, is flushed to the disk and then renamed over the old one: a
+kill at any moment leaves the previous file or the next, never a mix. An agent file is read with ``allow_pickle=False``
 and holds:
 
     format, version                          "minis5-agent", 1
     config, observation_space, action_space  JSON
     encoder/0/kernel, …                      one array for each parameter, under its public name
 
-A run's state file ("minis5-run") holds the parameters and, for each rank, the trainer's state. The state of an environment
-that is not one of minis5's own is kept there by pickle; it is read on resuming only, so resume only runs that you trust.
-Left out: other formats, and migration between versions (there is one version). Tested in tests/test_checkpoint.py.
+Left out: the state of a training run (runstate.py), other formats, and migration between versions (there is one
+version). Tested in tests/test_checkpoint.py.
 """
 
 import dataclasses
 import io
 import json
 import os
-import pickle
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -27,7 +25,8 @@ import numpy as np
 from gymnasium import spaces
 
 VERSION = 1
-AGENT_FORMAT, RUN_FORMAT = "minis5-agent", "minis5-run"
+AGENT_FORMAT = "minis5-agent"
+DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class CheckpointError(ValueError):
@@ -80,9 +79,12 @@ def read_npz(path, expected_format):
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: no file {path}")
     try:
+        with zipfile.ZipFile(path) as file:
+            if (bad := file.testzip()) is not None:
+                raise zipfile.BadZipFile(f"checksum of {bad}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except DAMAGE as error:
         raise CheckpointError(
             f"{path}: not a readable minis5 checkpoint, damaged or cut short ({error}); restore it from a copy"
         ) from error
@@ -99,7 +101,7 @@ def read_npz(path, expected_format):
 
 
 def space_to_json(space):
-    """A Gymnasium space (Box, Discrete, MultiDiscrete, MultiBinary, Tuple, Dict) as JSON values; see `space_from_json`."""
+    """A Gymnasium space (those in `_ENCODERS`) as JSON values; `space_from_json` reads them."""
     kind = type(space).__name__
     encode = _ENCODERS.get(kind)
     if encode is None:
@@ -146,13 +148,8 @@ _DECODERS = {
 # Agents
 
 
-def agent_config_to_json(config):
-    """An AgentConfig as JSON values."""
-    return dataclasses.asdict(config)
-
-
 def agent_config_from_json(value):
-    """The AgentConfig that `agent_config_to_json` described.
+    """The AgentConfig that `dataclasses.asdict` turned into JSON values.
 
     Raises
     ------
@@ -184,7 +181,7 @@ def save_agent(path, agent):
     header = {
         "format": AGENT_FORMAT,
         "version": VERSION,
-        "config": json.dumps(agent_config_to_json(agent.config)),
+        "config": json.dumps(dataclasses.asdict(agent.config)),
         "observation_space": json.dumps(space_to_json(agent.observation_space)),
         "action_space": json.dumps(space_to_json(agent.action_space)),
     }
@@ -212,58 +209,20 @@ def load_agent(path):
         header = [json.loads(str(arrays.pop(name))) for name in ("config", "observation_space", "action_space")]
         config, *pair = agent_config_from_json(header[0]), *map(space_from_json, header[1:])
         agent = ActorCritic(*pair, config)
+        set_parameters(agent, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
-    set_parameters(path, agent, arrays)
+        raise CheckpointError(f"{path}: its content does not fit together ({error}); restore it from a copy") from error
     return agent
 
 
-def set_parameters(path, agent, arrays):
-    """Copy `arrays` into the agent's parameters, which must have the same names, shapes and dtypes."""
+def set_parameters(agent, arrays):
+    """Copy `arrays` into the agent's parameters; ValueError unless names, shapes and dtypes are the same."""
     parameters = agent.parameters()
     missing, extra = sorted(set(parameters) - set(arrays)), sorted(set(arrays) - set(parameters))
     if missing or extra:
-        raise CheckpointError(f"{path}: parameters missing: {missing or 'none'}, not known: {extra or 'none'}")
+        raise ValueError(f"parameters missing: {missing or 'none'}, not known: {extra or 'none'}")
     for name, parameter in parameters.items():
-        found = arrays[name]
-        if found.shape != parameter.shape or found.dtype != parameter.dtype:
-            raise CheckpointError(
-                f"{path}: parameter {name}: expected {parameter.dtype} {parameter.shape}, "
-                f"got {found.dtype} {found.shape}"
-            )
-        parameter[...] = found
-
-
-# Runs
-
-
-def save_run_state(folder, comm, agent, ppo, facts):
-    """Write a run's state.npz; every rank calls it, rank 0 writes.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    comm : minis5.comm
-    agent, ppo
-        As they stand between two updates.
-    facts : dict
-        JSON values to keep beside them.
-
-    Returns
-    -------
-    bool
-        Whether the environments' state is in it, on rank 0: Gymnasium environments may be such as cannot be pickled.
-    """
-    state = ppo.state_dict()
-    if not hasattr(ppo.envs, "get_state"):
-        state |= _pickle_environments(ppo.envs)
-    parts = comm.gather(state)
-    if parts is None:
-        return True
-    header = {"format": RUN_FORMAT, "version": VERSION, "facts": json.dumps({**facts, "ranks": comm.size})}
-    arrays = {f"agent/{name}": array for name, array in agent.parameters().items()}
-    for rank, part in enumerate(parts):
-        arrays |= {f"rank{rank}/{name}": array for name, array in part.items()}
-    write_npz(folder / "state.npz", {**header, **arrays})
-    save_agent(folder / "agent.npz", agent)
-    return True
+        wanted, found = (f"{array.dtype} {array.shape}" for array in (parameter, arrays[name]))
+        if wanted != found:
+            raise ValueError(f"parameter {name}: expected {wanted}, got {found}")
+        parameter[...] = arrays[name]

@@ -29,11 +29,11 @@ def check_array(name, value, shape, dtypes, remedy=""):
     ValueError
         Wrong dtype or shape.
     """
+    if isinstance(value, np.ndarray) and value.ndim == len(shape) and value.dtype.type in dtypes:
+        if all(isinstance(w, str) or w == s for w, s in zip(shape, value.shape, strict=True)):
+            return value
     wanted = f"{' or '.join(np.dtype(d).name for d in dtypes)} ({', '.join(map(str, shape))})"
     end = f"; {remedy}" if remedy else ""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array {wanted}, got {type(value).__name__}{end}")
-    fits = value.ndim == len(shape) and all(isinstance(w, str) or w == s for w, s in zip(shape, value.shape, strict=True))
-    if not fits or value.dtype.type not in dtypes:
-        raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")
-    return value
+    raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")

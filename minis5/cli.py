@@ -1,9 +1,9 @@
 """The command line: minis5 train | eval | plot | envs | bench.
 
-A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. Hyper-parameters are options by the
-names of their fields, taken from the configuration dataclasses (minis5/presets.py), so that none is written twice here.
-MINIS5_TRACEBACK=1 shows where an error came from. Libraries are imported by the command that needs them, so that help is
-quick. Tested in tests/test_cli.py.
+A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. Hyper-parameters are options by
+the names of their fields, taken from the configuration dataclasses (minis5/presets.py), so that none is written twice
+here. MINIS5_TRACEBACK=1 shows where an error came from. Libraries are imported by the command that needs them, so that
+help is quick. Tested in tests/test_cli.py.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import difflib
 import json
 import os
 import sys
+
+from . import __version__
 
 COMMANDS = {}
 USER_ERRORS = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
@@ -42,6 +44,8 @@ def _is_users(error):
 def _main(argv):
     if argv and argv[0] in COMMANDS:
         name, (summary, add_arguments, run) = argv[0], COMMANDS[argv[0]]
+        if add_arguments is None:
+            return run(argv[1:])
         parser = Parser(prog=f"minis5 {name}", description=summary, allow_abbrev=False)
         add_arguments(parser, argv)
         return run(parser.parse_args(argv[1:]))
@@ -51,21 +55,12 @@ def _main(argv):
         epilog="minis5 COMMAND --help tells a command's options.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"minis5 {_version()}")
+    parser.add_argument("--version", action="version", version=f"minis5 {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, (summary, _, _) in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
     parser.parse_args(argv)
     return None
-
-
-def _version():
-    from importlib import metadata
-
-    try:
-        return metadata.version("minis5")
-    except metadata.PackageNotFoundError:
-        return "(not installed: run from its folder)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -154,7 +149,8 @@ def _train_arguments(parser, argv):
         option = "--" + name.replace("_", "-")
         metavar = getattr(kind, "__name__", str(kind)).upper()
         shown = f"{text} [{default}]".replace("%", "%%")
-        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS)
+        alone = {"nargs": "?", "const": "true"} if kind is bool else {}
+        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **alone)
 
 
 def _train(options):
@@ -187,7 +183,7 @@ def _eval_arguments(parser, argv):
     del argv
     parser.add_argument("run", metavar="RUN", help="a folder of minis5 train")
     parser.add_argument("--episodes", type=_count, default=100, metavar="N", help="default 100")
-    parser.add_argument("--seed", type=_integer, metavar="N", help="default: the run's, as its own evaluation at the end")
+    parser.add_argument("--seed", type=_integer, metavar="N", help="default: the run's, as at its end")
     parser.add_argument("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_env_option(parser)
@@ -232,7 +228,20 @@ def _envs_arguments(parser, argv):
 
 def _envs(options):
     del options
-    raise NotImplementedError
+    from .envs import table
+
+    columns = ("id", "observation_space", "action_space", "episode_length", "random_return", "best_return", "options")
+    rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
+
+
+def _cell(value):
+    if isinstance(value, dict):
+        return " ".join(f"{name}={number}" for name, number in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _bench(argv):

@@ -11,13 +11,63 @@ import math
 
 import numpy as np
 
+from .checks import FLOATS
+from .scan import fast
+
 LOG_2PI = math.log(2 * math.pi)
 
 
-def log_softmax(logits):
-    """Over the last axis, without overflow."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+@fast
+def _log_normaliser(row):
+    """log Σ exp(row), without overflow."""
+    top = row[0]
+    for x in row:
+        top = max(top, x)
+    total = row[0] * 0
+    for x in row:
+        total += math.exp(x - top)
+    return top + math.log(total)
+
+
+@fast
+def _log_prob(logits, action, out):
+    for i in range(action.size):
+        out[i] = logits[i, action[i]] - _log_normaliser(logits[i])
+
+
+@fast
+def _entropy(logits, out):
+    for i in range(out.size):
+        log_z = _log_normaliser(logits[i])
+        out[i] = 0
+        for x in logits[i]:
+            out[i] -= math.exp(x - log_z) * (x - log_z)
+
+
+@fast
+def _sample(logits, uniform, out):
+    """The first action whose cumulative probability exceeds the uniform number."""
+    for i in range(out.size):
+        log_z, left, k = _log_normaliser(logits[i]), uniform[i], 0
+        while k < logits.shape[1] - 1:
+            left -= math.exp(logits[i, k] - log_z)
+            if left < 0:
+                break
+            k += 1
+        out[i] = k
+
+
+@fast
+def _categorical_backward(logits, action, dlog_prob, dentropy, out):
+    for i in range(action.size):
+        log_z = _log_normaliser(logits[i])
+        entropy = log_z * 0
+        for x in logits[i]:
+            entropy -= math.exp(x - log_z) * (x - log_z)
+        for k in range(logits.shape[1]):
+            log_p = logits[i, k] - log_z
+            out[i, k] = -math.exp(log_p) * (dlog_prob[i] + dentropy[i] * (log_p + entropy))
+        out[i, action[i]] += dlog_prob[i]
 
 
 class Categorical:
@@ -25,36 +75,39 @@ class Categorical:
 
     def __init__(self, n):
         self.num_params = self.encoded_size = int(n)
+        self._one_hot = {t: np.eye(self.num_params, dtype=t) for t in FLOATS}
+
+    def _rows(self, logits, *others):
+        return [np.ascontiguousarray(logits).reshape(-1, self.num_params), *(np.ascontiguousarray(o).ravel() for o in others)]
 
     def sample(self, logits, rng):
         """Inverse of the cumulative distribution at one uniform number each."""
-        cumulative = np.exp(log_softmax(logits.astype(np.float64))).cumsum(axis=-1)
-        below = cumulative < rng.random(logits.shape[:-1])[..., None] * cumulative[..., -1:]
-        return below.sum(axis=-1)
+        action = np.empty(logits.shape[:-1], np.int64)
+        _sample(*self._rows(logits, rng.random(action.shape)), action.ravel())
+        return action
 
     def mode(self, logits):
         return logits.argmax(axis=-1)
 
     def log_prob(self, logits, action):
-        return np.take_along_axis(log_softmax(logits), action[..., None], axis=-1)[..., 0]
+        out = np.empty(action.shape, logits.dtype)
+        _log_prob(*self._rows(logits, action), out.ravel())
+        return out
 
     def entropy(self, logits):
-        logp = log_softmax(logits)
-        return -(np.exp(logp) * logp).sum(axis=-1)
+        out = np.empty(logits.shape[:-1], logits.dtype)
+        _entropy(*self._rows(logits), out.ravel())
+        return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
-        logp = log_softmax(logits)
-        p = np.exp(logp)
-        entropy = -(p * logp).sum(axis=-1, keepdims=True)
-        d = -p * (dlog_prob[..., None] + dentropy[..., None] * (logp + entropy))
-        chosen = np.take_along_axis(d, action[..., None], axis=-1)
-        np.put_along_axis(d, action[..., None], chosen + dlog_prob[..., None], axis=-1)
-        return d
+        out = np.empty(logits.shape, logits.dtype)
+        _categorical_backward(*self._rows(logits, action, dlog_prob, dentropy), out.reshape(-1, self.num_params))
+        return out
 
     def encode(self, action, dtype=np.float32):
         """One-hot (..., n)."""
-        return np.eye(self.num_params, dtype=dtype)[action]
+        return self._one_hot[dtype][action]
 
 
 class MultiCategorical:

@@ -1,7 +1,7 @@
 """Evaluation of a trained agent: returns of fresh episodes, without bias.
 
-Each row of a vector environment gives one episode, its first, and is ignored afterwards. (Taking the first N episodes to
-*end* would favour the short ones.) The episodes' seeds are disjoint from those of training.
+Each row of a vector environment gives one episode, its first, and is ignored afterwards. (Taking the first N episodes
+to *end* would favour the short ones.) The environments' seeds differ from those of training: see FIRST_SEED.
 Left out: recording. Tested in tests/test_train.py.
 """
 

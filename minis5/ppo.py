@@ -13,6 +13,7 @@ Source: 1707.06347; the loop and the clipped value loss as in the authors' code 
 Tests: tests/test_ppo.py, tests/test_agent.py (gradient of the whole loss).
 """
 
+import math
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +23,9 @@ import numpy as np
 from .adam import Adam
 from .comm import Comm
 from .gae import gae
+from .malloc import keep_freed_memory
 from .rollout import Collector
+from .scan import fast
 
 
 @dataclass(frozen=True)
@@ -94,31 +97,43 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     d_dist : gradient of ``dist_params``
     d_value : gradient of ``value``
     """
-    weight = batch.valid / value.dtype.type(max(count or batch.valid.sum(), 1))
-    log_ratio = dist.log_prob(dist_params, batch.actions) - batch.log_probs
-    ratio = np.exp(log_ratio)
-    clipped = np.clip(ratio, 1 - config.clip, 1 + config.clip)
-    plain = ratio * batch.advantages <= clipped * batch.advantages  # which of the two the minimum takes
-    policy = -np.where(plain, ratio, clipped) * batch.advantages
-    d_log_prob = -np.where(plain, ratio * batch.advantages, 0) * weight
+    count = max(count or batch.valid.sum(), 1)
+    log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
+    sums, d_log_prob, d_value = np.zeros(len(STATS) - 1), np.zeros_like(value), np.zeros_like(value)
+    arrays = (log_prob, batch.log_probs, batch.advantages, value, batch.values, batch.returns, entropy, batch.valid)
+    clip_value = config.clip if config.clip_value else np.inf
+    _ppo_terms(*(a.ravel() for a in arrays), config.clip, clip_value, sums, d_log_prob.ravel(), d_value.ravel())
+    policy, value_loss, mean_entropy, kl, fraction = sums / count
+    d_entropy = batch.valid * value.dtype.type(-config.entropy_coef / count)
+    d_dist = dist.backward(dist_params, batch.actions, d_log_prob / value.dtype.type(count), d_entropy)
+    loss = policy + config.value_coef * value_loss - config.entropy_coef * mean_entropy
+    stats = np.array([loss, policy, value_loss, mean_entropy, kl, fraction])
+    return loss, stats, d_dist, d_value * value.dtype.type(config.value_coef / count)
 
-    error = value - batch.returns
-    if config.clip_value:
-        moved = value - batch.values
-        error_clipped = batch.values + np.clip(moved, -config.clip, config.clip) - batch.returns
-        inside = (np.abs(moved) <= config.clip) | (error * error >= error_clipped * error_clipped)
-        value_loss = 0.5 * np.maximum(error * error, error_clipped * error_clipped)
-        d_value = config.value_coef * np.where(inside, error, 0) * weight
-    else:
-        value_loss = 0.5 * error * error
-        d_value = config.value_coef * error * weight
 
-    entropy = dist.entropy(dist_params)
-    d_dist = dist.backward(dist_params, batch.actions, d_log_prob, -config.entropy_coef * weight)
-    terms = np.stack([policy, value_loss, entropy, ratio - 1 - log_ratio, np.abs(ratio - 1) > config.clip])
-    policy, value_loss, entropy, kl, fraction = (terms * weight).sum(axis=(1, 2), dtype=np.float64)
-    loss = policy + config.value_coef * value_loss - config.entropy_coef * entropy
-    return loss, np.array([loss, policy, value_loss, entropy, kl, fraction]), d_dist.astype(value.dtype), d_value
+@fast
+def _ppo_terms(log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, clip, clip_value, sums, d_log_prob, d_value):
+    """Sums over valid steps of: policy loss, value loss, entropy, KL, clipped ratios; d_*: gradients of the first two sums, zeros before."""
+    for i in range(value.size):
+        if not valid[i]:
+            continue
+        log_ratio = log_prob[i] - old_log_prob[i]
+        ratio = math.exp(log_ratio)
+        clipped = min(max(ratio, 1 - clip), 1 + clip)
+        if ratio * advantage[i] <= clipped * advantage[i]:  # the minimum takes the plain ratio: the only case with a gradient
+            sums[0] -= ratio * advantage[i]
+            d_log_prob[i] = -ratio * advantage[i]
+        else:
+            sums[0] -= clipped * advantage[i]
+        error = value[i] - target[i]
+        moved = value[i] - old_value[i]
+        error_clipped = old_value[i] + min(max(moved, -clip_value), clip_value) - target[i]
+        sums[1] += 0.5 * max(error * error, error_clipped * error_clipped)
+        if abs(moved) <= clip_value or error * error >= error_clipped * error_clipped:
+            d_value[i] = error
+        sums[2] += entropy[i]
+        sums[3] += ratio - 1 - log_ratio
+        sums[4] += abs(ratio - 1) > clip
 
 
 class PPO:
@@ -154,6 +169,7 @@ class PPO:
                 f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
                 f"got {envs.single_observation_space}, {envs.single_action_space}"
             )
+        keep_freed_memory()
         self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps)
         self.steps = self.updates = self.episodes = 0
         self.seconds, self.total_steps = 0.0, None
@@ -188,8 +204,8 @@ class PPO:
             "step": self.steps,
             "update": self.updates,
             "episodes": self.episodes,
-            "return": returns / count if count else float("nan"),
-            "length": lengths / count if count else float("nan"),
+            "return": float(returns / count) if count else float("nan"),
+            "length": float(lengths / count) if count else float("nan"),
             **dict(zip(STATS, stats.tolist(), strict=True)),
             "grad_norm": norm,
             "lr": lr,

@@ -2,8 +2,9 @@
 
 The generator is Philox-2x32-10 with key = seed and counter words (counter, stream): stateless, so the numbers of a
 stream depend on nothing but these three integers. The functions are scalar and run as plain Python (`.py_func`, or
-NUMBA_DISABLE_JIT=1), under numba.njit, and as device functions from the same source. All arithmetic is on int64 whose
-result is masked to 32 bits after every operation: Python's unbounded integers and Numba's wrapping ones then agree.
+NUMBA_DISABLE_JIT=1), under numba.njit, and as device functions from the same source. Words are uint64 and masked to 32
+bits after every operation, so that nothing ever overflows: Numba tells LLVM that signed integers do not, and compiles
+code that is silently wrong where they do. Results are int64, because Numba makes uint64 + int64 a float.
 
 A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions advance its counter.
 The counter wraps: a stream repeats after 2**32 draws.
@@ -17,11 +18,14 @@ Tested in tests/test_random.py, with Random123's known vectors.
 
 import operator
 
+import numpy as np
 from numba import njit
 
 MASK = 0xFFFFFFFF
-MULTIPLIER = 0xD256D193  # Philox 2x32, from the paper
-WEYL = 0x9E3779B9  # golden ratio, the key's increment
+MASK64 = np.uint64(MASK)
+SHIFT64 = np.uint64(32)
+MULTIPLIER = np.uint64(0xD256D193)  # Philox 2x32, from the paper
+WEYL = np.uint64(0x9E3779B9)  # golden ratio, the key's increment
 ROUNDS = 10
 GENERATOR_SIZE = 3  # key, stream, counter: the first entries of a generator row
 
@@ -29,14 +33,14 @@ GENERATOR_SIZE = 3  # key, stream, counter: the first entries of a generator row
 @njit(nogil=True)
 def philox2x32(key, counter0, counter1):
     """Philox-2x32-10: two words of 32 bits from a key and two counter words (integers, taken modulo 2**32)."""
-    key = int(key) & MASK
-    word0 = int(counter0) & MASK
-    word1 = int(counter1) & MASK
+    key64 = np.uint64(key & MASK)
+    word0 = np.uint64(counter0 & MASK)
+    word1 = np.uint64(counter1 & MASK)
     for _ in range(ROUNDS):
-        product = word0 * MULTIPLIER  # below 2**64: in int64 the sign may flip, the 64 bits are right
-        word0, word1 = ((product >> 32) & MASK) ^ key ^ word1, product & MASK
-        key = (key + WEYL) & MASK
-    return word0, word1
+        product = word0 * MULTIPLIER  # below 2**64
+        word0, word1 = (product >> SHIFT64) ^ key64 ^ word1, product & MASK64
+        key64 = (key64 + WEYL) & MASK64
+    return np.int64(word0), np.int64(word1)
 
 
 @njit(nogil=True)
@@ -74,7 +78,7 @@ def shuffle(row, start, n):
 
 
 def seed_to_key(seed):
-    """32-bit key of a seed: seeds below 2**32 are their own key, longer ones are hashed word by word.
+    """32-bit key of a seed: seeds below 2**32 are their own key, longer ones are hashed by numpy.random.SeedSequence.
 
     Parameters
     ----------
@@ -92,7 +96,4 @@ def seed_to_key(seed):
         value = -1
     if value < 0:
         raise ValueError(f"seed: expected an integer >= 0, got {seed!r}; pass for example seed=0")
-    key, value = value & MASK, value >> 32
-    while value:
-        key, value = random_bits(key, value & MASK, 0), value >> 32
-    return int(key)
+    return value if value <= MASK else int(np.random.SeedSequence(value).generate_state(1)[0])

@@ -88,17 +88,18 @@ class Collector:
         agent, B = self.agent, self.envs.num_envs
         step, dist = agent.stepper(), agent.distribution
         x = np.empty((T, B, agent.input_size), agent.dtype)
-        values, next_values, log_probs, rewards = np.empty((4, T, B), agent.dtype)
+        rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
-        memory0, actions, ended = self.memory.copy(), [], []
+        memory0, features, params, actions, ended = self.memory.copy(), [], [], [], []
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
             x[t] = agent.encode(self.obs, self.previous_action, self.reset)
             reset[t], valid[t] = self.reset, ~self.resetting
-            params, values[t], self.memory = step(x[t], self.reset, self.memory)
-            action = dist.sample(params, rng)
+            seen, self.memory = step.features(x[t], self.reset, self.memory)
+            features.append(seen)
+            params.append(step.policy(seen))
+            action = dist.sample(params[-1], rng)
             actions.append(action)
-            log_probs[t] = dist.log_prob(params, action)
             self.previous_action = dist.encode(action, agent.dtype)
             self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(agent.actions.to_env(action))
             done[t] = terminated[t] | truncated
@@ -112,9 +113,11 @@ class Collector:
                 next_values[t, rows], known[t, rows] = self._value_of_final(step, rows, infos), True
             if self.mode == DISABLED and done[t].any():
                 self.obs, _ = self.envs.reset(options={"reset_mask": done[t]})
-        following = np.concatenate([values[1:], self._peek(step)[None]])
-        next_values = np.where(known, next_values, following)
-        actions = np.stack(actions)
+        features.append(self._look(step, self.obs, self.previous_action, self.reset, self.memory))
+        values = step.value(np.stack(features))  # all at once: one large product instead of T small ones
+        next_values = np.where(known, next_values, values[1:])
+        values, actions = values[:-1].copy(), np.stack(actions)
+        log_probs = dist.log_prob(np.stack(params), actions)
         return Rollout(x, reset, actions, log_probs, values, next_values, rewards, terminated, done, valid, memory0), ended
 
     def _count(self, rewards, done, ended):
@@ -128,12 +131,12 @@ class Collector:
         """Value of an episode's last observation, seen with the memory of that episode."""
         final = take(self.obs, rows) if self.mode == DISABLED else final_observations(infos, rows, self.envs.single_observation_space)
         no_reset = np.zeros(rows.size, bool)
-        x = self.agent.encode(final, self.previous_action[rows], no_reset)
-        return step(x, no_reset, np.ascontiguousarray(self.memory[:, rows]))[1]
+        memory = np.ascontiguousarray(self.memory[:, rows])
+        return step.value(self._look(step, final, self.previous_action[rows], no_reset, memory))
 
-    def _peek(self, step):
-        """Value of the observation in hand, without moving on."""
-        return step(self.agent.encode(self.obs, self.previous_action, self.reset), self.reset, self.memory)[1]
+    def _look(self, step, obs, previous_action, reset, memory):
+        """Features of an observation, without moving on."""
+        return step.features(self.agent.encode(obs, previous_action, reset), reset, memory)[0]
 
     def state_dict(self):
         """What the next rollout depends on: arrays by name, "obs/..." and "envs/..." included."""

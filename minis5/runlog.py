@@ -1,22 +1,25 @@
-"""The files and the live line of a training run: progress.csv, config.json's facts about the machine, the progress line.
+"""The log of a training run: progress.csv, the live line, and the facts about the machine in config.json.
 
-progress.csv has one row for each update, appended whole and flushed, under the header written once. Floats are written so
-that they read back to the same bits. On resuming, the rows after the checkpoint are dropped, for they come again.
+progress.csv has one row for each update, appended whole and flushed, under the header written once. Floats are written
+so that they read back to the same bits. On resuming, the rows after the checkpoint are dropped, for they come again.
 Left out: TensorBoard and other services. Tested in tests/test_train.py.
 """
 
 import math
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from importlib import metadata
 
 import numpy as np
 
-from . import checkpoint
+from . import __version__, checkpoint
 
 TIME_COLUMNS = ("seconds", "steps_per_second")
+CHECKPOINT_INTERVAL = 10.0  # seconds
 PLAIN_INTERVAL = 10.0  # seconds between lines where the progress line cannot be redrawn
 
 
@@ -55,7 +58,8 @@ class ProgressFile:
 
 
 def _line(values):
-    return ",".join(str(float(value)) if isinstance(value, float | np.floating) else str(value) for value in values) + "\n"
+    cells = (str(float(value)) if isinstance(value, float | np.floating) else str(value) for value in values)
+    return ",".join(cells) + "\n"
 
 
 def read_progress(path):
@@ -116,16 +120,56 @@ class ProgressLine:
             self.bar.close()
 
 
+class Recorder:
+    """Rank 0's part beside learning: the log, the checkpoint clock, and the signals that ask for a stop.
+
+    The first SIGINT or SIGTERM lets the update end and the run be saved; the second stops at once.
+    """
+
+    def __init__(self, folder, config, ppo, quiet):
+        self.target, self.total = config["target_return"], config["steps"]
+        self.file = ProgressFile(folder / "progress.csv", ppo.updates)
+        self.line = ProgressLine(self.total, ppo.steps, quiet)
+        self.saved, self.signalled, self.interrupted = time.monotonic(), False, False
+        self.previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.line.close()
+        self.file.close()
+
+    def _signal(self, number, frame):
+        del number, frame
+        if self.signalled:
+            raise KeyboardInterrupt("stopped at once; the last checkpoint can be resumed")
+        self.signalled = True
+        print("\nfinishing this update and saving; once more stops at once", file=sys.stderr)
+
+    def record(self, row, seconds):
+        """Log a row; returns whether to stop, whether to save, and whether the run has finished."""
+        row = {**row, "seconds": round(seconds, 3)}
+        finished = row["step"] >= self.total or (self.target is not None and row["return"] >= self.target)
+        self.interrupted = self.signalled and not finished
+        stop = finished or self.interrupted
+        save = stop or time.monotonic() - self.saved >= CHECKPOINT_INTERVAL
+        self.file.append(row)
+        self.line.update(row, last=stop)
+        if save:
+            self.file.sync()
+            self.saved = time.monotonic()
+        return stop, save, finished
+
+
 def versions():
     """The versions that results depend on: Python's, minis5's and its dependencies'."""
-    names = ("minis5", "numpy", "numba", "scipy", "gymnasium")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    libraries = {name: metadata.version(name) for name in ("numpy", "numba", "scipy", "gymnasium")}
+    return {"python": platform.python_version(), "minis5": __version__, **libraries}
 
 
 def machine():

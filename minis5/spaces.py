@@ -135,7 +135,7 @@ def _pick(observation, leaf):
 
 def _write_box(leaf, values, out):
     part = out[:, leaf.begin : leaf.end]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         part[:] = values
         total = float(part.sum())
     if not math.isfinite(total) and not np.isfinite(part).all():  # the sum alone may overflow

@@ -1,25 +1,22 @@
 """Training from a name to a folder: `train` starts a run, `resume` goes on with one, bit for bit.
 
-A run's folder holds config.json (what was asked for, resolved), progress.csv (a row for each update), state.npz (all that
-resuming needs, in one file), agent.npz (the agent alone), and at the end summary.json and curve.png. The work is split over
-processes (minis5/comm.py) that all run `_rank`, each on its share of the environments; rank 0 is this process and alone
-writes. Left out: several runs at once, and GPUs. Tested in tests/test_train.py.
+A run's folder holds config.json (what was asked for, resolved), progress.csv (a row for each update), state.npz (all
+that resuming needs, in one file), agent.npz (the agent alone), and at the end summary.json and curve.png. The work is
+split over processes (minis5/comm.py) that all run `_rank`, each on its share of the environments; rank 0, this process,
+alone writes. Left out: several runs at once, and GPUs. Tested in tests/test_train.py.
 """
 
 import json
 import math
 import re
-import signal
 import sys
-import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import checkpoint, runlog
+from . import checkpoint, runlog, runstate
 from .evaluate import check_seed, evaluate
-
-CHECKPOINT_INTERVAL = 10.0  # seconds
 
 
 class Interrupted(KeyboardInterrupt):
@@ -119,6 +116,10 @@ def train(
         "machine": runlog.machine(),
         "command": sys.argv,
     }
+    try:
+        json.dumps(config)
+    except TypeError as error:
+        raise ValueError(f"env_options: expected values that JSON can hold, for config.json ({error})") from error
     _try_environment(config, agent_config)
     folder = _new_folder(out, env_id, seed)
     checkpoint.write_json(folder / "config.json", config)
@@ -146,6 +147,8 @@ def resume(folder, *, steps=None, quiet=False):
     folder = Path(folder)
     config = read_config(folder)
     if steps is not None:
+        if steps < config["steps"]:
+            raise ValueError(f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more")
         config["steps"] = steps
         checkpoint.write_json(folder / "config.json", config)
     agent_config = checkpoint.agent_config_from_json(config["agent"])
@@ -202,7 +205,8 @@ def _new_folder(out, env_id, seed):
         raise OSError(f"out: cannot make the folder {folder} ({error.strerror}); choose another with --out") from error
     if occupied:
         raise FileExistsError(
-            f"out: the folder {folder} is not empty; choose another with --out, or go on with its run: --resume {folder}"
+            f"out: the folder {folder} is not empty; choose another with --out, or go on with its run: "
+            f"minis5 train --resume {folder}"
         )
     return folder
 
@@ -251,4 +255,23 @@ def _rank(comm, run, began, quiet):
     envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, **config["env_options"])
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed)
     ppo = PPO(agent, envs, run.ppo_config, seed=seed, comm=comm)
-    began -= checkpoint.load_run_state(run.folder, comm, agent, ppo)["seconds"]
+    facts = runstate.load(run.folder, comm, agent, ppo) or {"seconds": 0.0, "finished": None}
+    began -= facts["seconds"]
+    with runlog.Recorder(run.folder, config, ppo, quiet) if comm.rank == 0 else nullcontext() as recorder:
+
+        def after_update(row):
+            stop = save = finished = None
+            if recorder is not None:
+                stop, save, finished = recorder.record(row, time.monotonic() - began)
+            stop, save, finished = comm.broadcast((stop, save, finished))
+            if save:
+                facts = {"seconds": time.monotonic() - began, "finished": config["steps"] if finished else None}
+                runstate.save(run.folder, comm, agent, ppo, facts)
+            return stop
+
+        if ppo.updates == 0:
+            runstate.save(run.folder, comm, agent, ppo, facts)
+        if facts["finished"] != config["steps"]:
+            ppo.learn(config["steps"], after_update)
+        envs.close()
+        return agent, time.monotonic() - began, recorder is not None and recorder.interrupted

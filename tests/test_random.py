@@ -31,14 +31,22 @@ def draws(seed, stream, n, bound):
 
 
 @njit
+def top_bits(seed, stream):
+    first, second, third = np.array([seed, stream, 0]), np.array([seed, stream, 0]), np.array([seed, stream, 0])
+    return random.next_integer(first, 2), random.next_integer(second, 4), random.next_integer(third, 8)
+
+
+@njit
 def shuffles(seed, n, repeats):
     out = np.empty((repeats, n), np.int64)
     row = np.zeros(4 + n, np.int64)
     row[0] = seed
     for i in range(repeats):
-        row[4:] = np.arange(n)
+        for j in range(n):
+            row[4 + j] = j
         random.shuffle(row, 4, n)
-        out[i] = row[4:]
+        for j in range(n):
+            out[i, j] = row[4 + j]
     return out
 
 
@@ -56,6 +64,15 @@ def test_python_and_numba_agree_on_extreme_and_random_words():
         assert random.philox2x32(key, c0, c1) == random.philox2x32.py_func(key, c0, c1)
         scalars = np.array([key, c0, c1])  # NumPy scalars would overflow if they were not turned into ints
         assert random.philox2x32.py_func(*scalars) == random.philox2x32(*scalars)
+
+
+def test_every_bit_survives_where_the_compiler_sees_the_whole_expression():
+    """With signed arithmetic LLVM takes overflow to be impossible, and drops the top bit only in code like this."""
+    cases = [(seed, stream) for seed in range(20) for stream in range(20)]
+    expected = [
+        [random.philox2x32.py_func(seed, 0, stream)[0] >> shift for shift in (31, 30, 29)] for seed, stream in cases
+    ]
+    assert [list(top_bits(seed, stream)) for seed, stream in cases] == expected
 
 
 def test_words_are_taken_modulo_2_to_32():

@@ -242,7 +242,7 @@ def test_inputs_are_not_changed():
         ("u", lambda a: a | {"u": a["u"][..., :2]}),
         ("u", lambda a: a | {"u": a["u"].astype(np.float32)}),
         ("u", lambda a: a | {"u": a["u"].tolist()}),
-        ("u", lambda a: a | {"u": a["u"][:0], "reset": a["reset"][:0]}),
+        ("u", lambda a: a | {"u": a["u"][:0], "reset": a["reset"][:0], "dt": None}),
         ("reset", lambda a: a | {"reset": a["reset"].T}),
         ("reset", lambda a: a | {"reset": a["reset"].astype(float)}),
         ("x0", lambda a: a | {"x0": a["x0"][:, :2]}),

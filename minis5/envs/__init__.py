@@ -1,7 +1,7 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
 Native ones (minis5/envs/*.py) run compiled and in batches; every other id is Gymnasium's.
-Tested in tests/test_envs.py.
+Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
 import difflib
@@ -9,12 +9,13 @@ import inspect
 import re
 
 import gymnasium
+import numpy as np
 
 from minis5.envs import memory_chain, position_only_cartpole, repeat_previous
 from minis5.envs.single import NativeEnv
 from minis5.envs.task import check_integer
 from minis5.envs.vector import NativeVectorEnv
-from minis5.random import random_bits, seed_to_key
+from minis5.random import seed_to_key
 
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
@@ -51,8 +52,7 @@ def find(env_id, options=None):
     for option in options:
         if option not in accepted:
             raise ValueError(
-                f"{option}: {name} has no such option{_close(option, accepted)}; "
-                f"its options are {', '.join(accepted)}"
+                f"{option}: {name} has no such option{_close(option, accepted)}; its options are {', '.join(accepted)}"
             )
     return env, env.configure(**{**level, **options})
 
@@ -94,15 +94,16 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, **options):
     key = seed_to_key(seed)
     try:
         envs = gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.MalformedEnvName, ModuleNotFoundError) as error:
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        if env_id.rpartition(":")[2] in gymnasium.registry:
+            raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
         raise ValueError(
             f"env_id: unknown environment {env_id!r}{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
             f"native ones are {', '.join(REGISTRY)} (`minis5 envs` describes them), others go by their "
             f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
         ) from error
-    except (gymnasium.error.Error, TypeError) as error:
-        raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
-    envs.reset(seed=[random_bits(key, first_index + i, 0) for i in range(num_envs)])
+    seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
+    envs.reset(seed=[int(seed) for seed in seeds])
     return envs
 
 

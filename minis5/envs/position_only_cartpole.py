@@ -6,7 +6,7 @@ leaves its limits and truncated at step `max_steps` (both may be true at that st
 
 Source: POPGym 1.0.7, popgym/envs/position_only_cartpole.py; Gymnasium, envs/classic_control/cartpole.py; Barto, Sutton,
 Anderson 1983.
-Tested in tests/test_envs.py, in lockstep with popgym and with Gymnasium's CartPole.
+Tested in tests/test_envs.py and, in lockstep with popgym and Gymnasium, tests/test_envs_lockstep.py.
 """
 
 import math

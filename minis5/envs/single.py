@@ -34,7 +34,7 @@ class NativeEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.task = task
         self.observation_space, self.action_space = task.observation_space, task.action_space
-        self._env = env
+        self._render = env.render
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((1, task.ints), np.int64)
         self._floats = np.zeros((1, task.floats))
@@ -88,4 +88,4 @@ class NativeEnv(gymnasium.Env):
         if self.render_mode is None:
             gymnasium.logger.warn('render: no render_mode was given; pass render_mode="ansi" to gymnasium.make')
             return None
-        return self._env.render(self.task.params, self._ints[0], self._floats[0])
+        return self._render(self.task.params, self._ints[0], self._floats[0])
