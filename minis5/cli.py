@@ -15,6 +15,7 @@ import sys
 from . import __version__
 
 COMMANDS = {}
+METAVARS = {int: "N", float: "X", str: "NAME", bool: "BOOL"}
 USER_ERRORS = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
 
 
@@ -73,9 +74,9 @@ class Parser(argparse.ArgumentParser):
         options, rest = self.parse_known_args(argv)
         for token in rest:
             name = token.split("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"{self.prog} --help lists what there is"
+            known = [option[2:] for action in self._actions for option in action.option_strings if option[1] == "-"]
+            close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
+            hint = f"did you mean --{close[0]}?" if close else f"{self.prog} --help lists what there is"
             raise ValueError(f"unknown argument {name}; {hint}")
         return options
 
@@ -119,7 +120,7 @@ def _env_option(text):
 
 def _add_env_option(parser):
     parser.add_argument(
-        "--env-option", type=_env_option, action="append", default=[], metavar="NAME=VALUE", help="for the environment"
+        "--env-option", type=_env_option, action="append", metavar="NAME=VALUE", help="for the environment"
     )
 
 
@@ -144,17 +145,18 @@ def _train_arguments(parser, argv):
     add("--eval-episodes", type=_count, metavar="N", help="episodes of the evaluation at the end (default 100)")
     add("--quiet", action="store_true", help="no progress line")
     _add_env_option(parser)
-    group = parser.add_argument_group("hyper-parameters", "by field name; in brackets the default outside presets")
+    about = "by field name; in brackets the laptop preset's, which some environments change"
+    group = parser.add_argument_group("hyper-parameters", about)
     for name, (kind, default, text) in presets.fields(core).items():
         option = "--" + name.replace("_", "-")
-        metavar = getattr(kind, "__name__", str(kind)).upper()
+        metavar = METAVARS.get(kind, "N,N" if isinstance(default, tuple) else "X")
         shown = f"{text} [{default}]".replace("%", "%%")
-        alone = {"nargs": "?", "const": "true"} if kind is bool else {}
-        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **alone)
+        more = {"nargs": "?", "const": "true"} if kind is bool else {}
+        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **more)
 
 
 def _train(options):
-    given = {name: value for name, value in vars(options).items() if value not in (None, [], False)}
+    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
     overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
     resume, quiet = settings.pop("resume", None), settings.pop("quiet", False)
@@ -170,7 +172,7 @@ def _train(options):
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")
-        settings["env_options"] = dict(settings.pop("env_option", []))
+        settings["env_options"] = dict(settings.pop("env_option", ()))
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
     print(
         f"{summary['env']}: mean return {summary['mean_return']:.3f} ± {summary['std_return']:.3f} over "
@@ -201,7 +203,7 @@ def _eval(options):
         options.episodes,
         config["seed"] if options.seed is None else options.seed,
         not options.stochastic,
-        **{**config["env_options"], **dict(options.env_option)},
+        **{**config["env_options"], **dict(options.env_option or ())},
     )
     if options.json:
         print(json.dumps(result))

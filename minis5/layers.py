@@ -73,11 +73,13 @@ def _tanh_compiled(x):
     n9, n11, n13 = f(-8.60467152213735e-11), f(2.00018790482477e-13), f(-2.76076847742355e-16)
     d0, d2, d4, d6 = f(4.89352518554385e-03), f(2.26843463243900e-03), f(1.18534705686654e-04), f(1.19825839466702e-06)
 
+    one = f(1)
+
     def rational(x):
-        x = edge if x > edge else x  # NaN compares false and goes through
-        x = -edge if x < -edge else x
         s = x * x
-        return x * ((((((n13 * s + n11) * s + n9) * s + n7) * s + n5) * s + n3) * s + n1) / (((d6 * s + d4) * s + d2) * s + d0)
+        y = x * ((((((n13 * s + n11) * s + n9) * s + n7) * s + n5) * s + n3) * s + n1) / (((d6 * s + d4) * s + d2) * s + d0)
+        y = one if x > edge else y  # exactly ±1 outside; NaN compares false and goes through
+        return -one if x < -edge else y
 
     return rational
 

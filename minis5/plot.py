@@ -5,6 +5,7 @@ Left out: interactive plots. Tested in tests/test_cli.py.
 """
 
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,15 @@ def plot(runs, out):
         steps, middle, low, high = _merge(curves)
         seconds = np.mean([curve[-1, 2] for curve in curves])
         seeds = f", {len(curves)} seeds" if len(curves) > 1 else ""
-        (line,) = axes.plot(steps, middle, label=f"{label}{seeds} ({seconds:.0f} s)", linewidth=1.6)
+        text = textwrap.fill(f"{label}{seeds} ({seconds:.0f} s)", 80)
+        (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
         if len(curves) > 1:
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     band = "; band: worst to best seed" if any(len(curves) > 1 for curves in groups.values()) else ""
     axes.set(xlabel="environment steps", ylabel="mean return of an episode in training", title=f"Learning curves{band}")
     axes.xaxis.set_major_formatter(_short)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small").set_in_layout(False)
     figure.savefig(out)
 
 

@@ -101,8 +101,9 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
     sums, d_log_prob, d_value = np.zeros(len(STATS) - 1), np.zeros_like(value), np.zeros_like(value)
     arrays = (log_prob, batch.log_probs, batch.advantages, value, batch.values, batch.returns, entropy, batch.valid)
-    clip_value = config.clip if config.clip_value else np.inf
-    _ppo_terms(*(a.ravel() for a in arrays), config.clip, clip_value, sums, d_log_prob.ravel(), d_value.ravel())
+    bounds = (1 - config.clip, 1 + config.clip, config.clip if config.clip_value else np.inf)
+    bounds = map(value.dtype.type, bounds)  # of one dtype with the rest, or equal products would differ in their last bit
+    _ppo_terms(*(a.ravel() for a in arrays), *bounds, sums, d_log_prob.ravel(), d_value.ravel())
     policy, value_loss, mean_entropy, kl, fraction = sums / count
     d_entropy = batch.valid * value.dtype.type(-config.entropy_coef / count)
     d_dist = dist.backward(dist_params, batch.actions, d_log_prob / value.dtype.type(count), d_entropy)
@@ -112,14 +113,17 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
 
 
 @fast
-def _ppo_terms(log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, clip, clip_value, sums, d_log_prob, d_value):
-    """Sums over valid steps of: policy loss, value loss, entropy, KL, clipped ratios; d_*: gradients of the first two sums, zeros before."""
+def _ppo_terms(log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, low, high, reach, sums, d_log_prob, d_value):
+    """Sums over valid steps of: policy loss, value loss, entropy, KL, clipped ratios; d_*: gradients of the first two sums.
+
+    Ratios are clipped to [low, high], the value's change to [-reach, reach]. d_* are zeros before.
+    """
     for i in range(value.size):
         if not valid[i]:
             continue
         log_ratio = log_prob[i] - old_log_prob[i]
         ratio = math.exp(log_ratio)
-        clipped = min(max(ratio, 1 - clip), 1 + clip)
+        clipped = min(max(ratio, low), high)
         if ratio * advantage[i] <= clipped * advantage[i]:  # the minimum takes the plain ratio: the only case with a gradient
             sums[0] -= ratio * advantage[i]
             d_log_prob[i] = -ratio * advantage[i]
@@ -127,13 +131,13 @@ def _ppo_terms(log_prob, old_log_prob, advantage, value, old_value, target, entr
             sums[0] -= clipped * advantage[i]
         error = value[i] - target[i]
         moved = value[i] - old_value[i]
-        error_clipped = old_value[i] + min(max(moved, -clip_value), clip_value) - target[i]
+        error_clipped = old_value[i] + min(max(moved, -reach), reach) - target[i]
         sums[1] += 0.5 * max(error * error, error_clipped * error_clipped)
-        if abs(moved) <= clip_value or error * error >= error_clipped * error_clipped:
+        if abs(moved) <= reach or error * error >= error_clipped * error_clipped:
             d_value[i] = error
         sums[2] += entropy[i]
         sums[3] += ratio - 1 - log_ratio
-        sums[4] += abs(ratio - 1) > clip
+        sums[4] += ratio < low or ratio > high
 
 
 class PPO:

@@ -160,8 +160,8 @@ def gelu(x):
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x))."""
-    return 1.0 / (1.0 + np.exp(-x))
+    """1 / (1 + exp(-x)), written so that exp cannot overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
 def dense(p, x, activation="linear"):

@@ -252,11 +252,13 @@ def ssm_forward(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, cli
     dtype, (P, H, _) = layer["D"].dtype.type, layer["B"].shape
     check_array("u", u, ("T", "B", H), (dtype,), "order the axes time, batch, features and cast to the layer's dtype")
     T, B, _ = u.shape
+    if 0 in u.shape:
+        raise ValueError(f"u: expected at least one step, one sequence and one feature, got {u.shape}; leave out empty batches")
     reset = np.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast")
     complex_state = x0 is None or np.iscomplexobj(x0)
     if x0 is None:
         x0 = np.zeros((B, 2 * P), dtype)
-    check_array("x0", x0, (B, P if complex_state and np.iscomplexobj(x0) else 2 * P), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar")
+    check_array("x0", x0, (B, P if np.iscomplexobj(x0) else 2 * P), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar")
     if dt is not None:
         check_array("dt", dt, (T, B), (dtype,), "one step for each input")
         if not (dt > 0).all():

@@ -178,8 +178,8 @@ def _checked(a, b, reset, x0):
     """Validate the arguments of the public scan; fill in the defaults; planar forms."""
     check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state")
     T, B, P = b.shape
-    if T == 0:
-        raise ValueError("b: expected at least one time step, got T = 0")
+    if 0 in b.shape:
+        raise ValueError(f"b: expected at least one step, one sequence and one state, got {b.shape}; leave out empty batches")
     check_array("a", a, (P,) if np.ndim(a) == 1 else (T, B, P), (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)")
     reset = np.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast")
     x0 = np.zeros((B, P), b.dtype) if x0 is None else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b")

@@ -9,6 +9,7 @@ alone writes. Left out: several runs at once, and GPUs. Tested in tests/test_tra
 import json
 import math
 import re
+import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -151,6 +152,8 @@ def resume(folder, *, steps=None, quiet=False):
             raise ValueError(f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more")
         config["steps"] = steps
         checkpoint.write_json(folder / "config.json", config)
+    for leftover in folder.glob(".*.tmp"):  # of a write that a kill cut short
+        leftover.unlink()
     agent_config = checkpoint.agent_config_from_json(config["agent"])
     ppo_config = PPOConfig(**config["ppo"])
     return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
@@ -251,6 +254,8 @@ def _rank(comm, run, began, quiet):
     from .envs import make_vec
     from .ppo import PPO
 
+    if comm.rank:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 decides when to stop
     config, seed, share = run.config, run.config["seed"], run.ppo_config.num_envs // comm.size
     envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, **config["env_options"])
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed)

@@ -59,6 +59,12 @@ def test_train_prints_progress_and_result(tmp_path, capsys):
     assert captured.out.startswith("MemoryChain: mean return ") and captured.out.endswith(f"{tmp_path / 'run'}\n")
 
 
+def test_settings_of_zero_arrive(tmp_path, capsys):
+    zeros = "--target-return 0 --entropy-coef 0 --seed 0"
+    assert main(f"{CHAIN} --steps 64e9 {zeros} --out {tmp_path / 'run'}".split()) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["target_return"] == 0
+
+
 def test_hyper_parameters_arrive(runs):
     config = json.loads((runs / "c" / "config.json").read_text())
     assert config["ppo"]["lr"] == 1e-4 and config["ppo"]["anneal_lr"] is True and config["ppo"]["unroll"] == 8

@@ -106,8 +106,8 @@ def test_memory_chain_in_lockstep_with_bsuite(length, bits):
         first = np.empty_like(peer_first)
         chain.observe(env.task.params, env._ints[0], env._floats[0], first)
         np.testing.assert_array_equal(first, peer_first)
-        steps = 0
-        while not steps or not terminated:
+        steps, terminated = 0, False
+        while not terminated:
             action = int(rng.integers(2))
             obs, reward, terminated, truncated, _ = env.step(action)
             steps += 1

@@ -14,13 +14,14 @@ from minis5.layers import flatten, unflatten
 
 jax = pytest.importorskip("jax", reason="needs JAX (pip install jax) to compare with automatic differentiation")
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)  # compiling is all the time that these tests take
 jnp = jax.numpy
 
 CONFIGS = {
-    "paper": S5Config(ssm_size=6),
-    "norms": S5Config(ssm_size=6, gate="half_glu1", prenorm=True, gtrxl_norm=True, postnorm=True),
-    "bilinear": S5Config(ssm_size=6, gate="half_glu2", discretization="bilinear", step_rescale=1.7),
-    "all states": S5Config(ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True),
+    "paper": S5Config(n_layers=2, ssm_size=6),
+    "norms": S5Config(n_layers=1, ssm_size=6, gate="half_glu1", prenorm=True, gtrxl_norm=True, postnorm=True),
+    "bilinear": S5Config(n_layers=1, ssm_size=6, gate="half_glu2", discretization="bilinear", step_rescale=1.7),
+    "all states": S5Config(n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True),
 }
 
 
@@ -83,12 +84,12 @@ def stack(p, u, x0_re, x0_im, reset, dt, config):
 @pytest.mark.parametrize("with_dt", [False, True], ids=["same step", "irregular"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_values_and_gradients(config, with_dt):
-    """Two blocks, resets, a state that is not zero: outputs, last states, and the gradients of every input."""
+    """Resets, one at the start too, a state that is not zero: outputs, last states, and the gradients of every input."""
     rng = np.random.default_rng(0)
-    T, B, H = 21, 3, 5
+    T, B, H = 11, 3, 5
     core = S5Core(config, H)
-    params = {name: z + 0.3 * rng.standard_normal(z.shape) for name, z in flatten(core.init(rng)).items()}
-    params = unflatten(params)
+    initial = flatten(core.init(rng))
+    params = unflatten({name: z + 0.3 * rng.standard_normal(z.shape) for name, z in initial.items()})
     u = rng.standard_normal((T, B, H))
     reset = rng.random((T, B)) < 0.2
     reset[0, 0] = True
@@ -101,9 +102,14 @@ def test_values_and_gradients(config, with_dt):
     du, dstate, grads = core.backward(dy, cache, dlast)
 
     steps = np.ones((T, B)) if dt is None else dt
-    run = lambda p, u, re, im: stack(p, u, re, im, reset, steps, config)  # noqa: E731
-    outputs, pull = jax.vjp(run, params, u, re, im)
-    expected_grads, *expected = pull((jnp.asarray(dy), *(jnp.asarray(z) for z in np.split(dlast, 2, axis=-1))))
+
+    @jax.jit
+    def values_and_gradients(cotangents, *inputs):
+        outputs, pull = jax.vjp(lambda p, u, re, im: stack(p, u, re, im, reset, steps, config), *inputs)
+        return outputs, pull(cotangents)
+
+    cotangents = (dy, *np.split(dlast, 2, axis=-1))
+    outputs, (expected_grads, *expected) = values_and_gradients(cotangents, params, u, re, im)
 
     assert_close(y, outputs[0], T=T, c=32, name="y")
     assert_close(last, np.concatenate(outputs[1:], axis=-1), T=T, c=32, name="last state")

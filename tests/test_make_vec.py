@@ -52,8 +52,6 @@ def test_a_native_environment_by_its_gymnasium_id():
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "gymnasium.envs.classic_control:MountainCar-v0"])
 def test_foreign_environments_are_seeded_and_split_alike(env_id):
-    if ":" in env_id:
-        gymnasium.spec("MountainCar-v0")
     whole, left, right, other = (
         make_vec(env_id, n, seed=s, first_index=i) for n, s, i in [(4, 0, 0), (2, 0, 0), (2, 0, 2), (4, 1, 0)]
     )

@@ -22,6 +22,7 @@ from minis5.train import resume, train
 TINY = {"num_envs": 8, "unroll": 8, "minibatches": 2, "epochs": 1}
 TINY |= {"encoder": "8", "heads": "8", "n_layers": 1, "ssm_size": 8}
 UPDATE = 64  # environment steps
+WHOLE = 100  # updates
 CHAIN = {"env_options": {"memory_length": 3}, "overrides": TINY, "eval_episodes": 20, "quiet": True}
 ROOT = Path(__file__).parents[1]
 
@@ -43,9 +44,9 @@ def assert_same_run(one, other):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of 300 updates that nothing disturbed."""
+    """A run of WHOLE updates that nothing disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train("MemoryChain", steps=300 * UPDATE, seed=4, workers=1, out=folder, **CHAIN)
+    train("MemoryChain", steps=WHOLE * UPDATE, seed=4, workers=1, out=folder, **CHAIN)
     return folder
 
 
@@ -56,9 +57,9 @@ def test_the_folder_of_a_run(finished):
     names = {"config.json", "progress.csv", "state.npz", "agent.npz", "summary.json"}
     assert names <= {file.name for file in finished.iterdir()} <= names | {"curve.png"}
     summary = json.loads((finished / "summary.json").read_text())
-    assert (summary["env"], summary["seed"], summary["steps"], summary["updates"]) == ("MemoryChain", 4, 19200, 300)
+    wanted = {"env": "MemoryChain", "seed": 4, "steps": WHOLE * UPDATE, "updates": WHOLE, "episodes": 20}
+    assert {name: summary[name] for name in wanted} == wanted
     assert summary["parameters"] == minis5.load(finished / "agent.npz").flat.size
-    assert summary["episodes"] == 20
     assert -1 <= summary["min_return"] <= summary["mean_return"] <= summary["max_return"] <= 1
     assert summary["seconds"] > 0 and summary["steps_per_second"] > 0
     config = json.loads((finished / "config.json").read_text())
@@ -68,8 +69,8 @@ def test_the_folder_of_a_run(finished):
 
 def test_progress_has_a_row_for_each_update(finished):
     rows = runlog.read_progress(finished / "progress.csv")
-    assert [row["update"] for row in rows] == list(range(1, 301))
-    assert [row["step"] for row in rows] == [UPDATE * update for update in range(1, 301)]
+    assert [row["update"] for row in rows] == list(range(1, WHOLE + 1))
+    assert [row["step"] for row in rows] == [UPDATE * update for update in range(1, WHOLE + 1)]
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
     assert (finished / "progress.csv").read_text().count("step,") == 1
@@ -106,11 +107,11 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def start(folder, updates, workers=1):
+def start(folder, updates, *more, env=("MemoryChain", "--env-option", "memory_length=3")):
     """A training process like `finished`, with many checkpoints."""
     overrides = [text for name, value in TINY.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    arguments = ["train", "MemoryChain", "--env-option", "memory_length=3", "--seed", "4", "--out", str(folder)]
-    arguments += ["--steps", str(updates * UPDATE), "--workers", str(workers), "--eval-episodes", "20", *overrides]
+    arguments = ["train", *env, "--seed", "4", "--out", str(folder), "--steps", str(updates * UPDATE), "--workers", "1"]
+    arguments += ["--eval-episodes", "20", *overrides, *more]
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -142,32 +143,34 @@ def group_is_gone(process):
 
 
 def test_killed_and_resumed(finished, tmp_path):
-    process = start(tmp_path / "run", 300)
-    wait_for(lambda: rows_of(tmp_path / "run") > 60, process)
+    process = start(tmp_path / "run", WHOLE)
+    wait_for(lambda: rows_of(tmp_path / "run") > 20, process)
     process.kill()
     process.wait()
-    assert rows_of(tmp_path / "run") < 300
+    assert rows_of(tmp_path / "run") < WHOLE
+    (tmp_path / "run" / ".state.npz.123.tmp").write_bytes(b"cut sh")  # what a kill can leave behind
     resume(tmp_path / "run", quiet=True)
     assert_same_run(finished, tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signalled_and_resumed(finished, tmp_path, number):
-    process = start(tmp_path / "run", 300)
-    wait_for(lambda: rows_of(tmp_path / "run") > 30, process)
+    process = start(tmp_path / "run", WHOLE)
+    wait_for(lambda: rows_of(tmp_path / "run") > 10, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"minis5 train --resume {tmp_path / 'run'}" in errors and "Traceback" not in errors
-    assert rows_of(tmp_path / "run") < 300 and not (tmp_path / "run" / "summary.json").exists()
+    assert rows_of(tmp_path / "run") < WHOLE and not (tmp_path / "run" / "summary.json").exists()
     resume(tmp_path / "run", quiet=True)
     assert_same_run(finished, tmp_path / "run")
 
 
 def test_two_workers_killed_and_resumed(tmp_path):
-    train("MemoryChain", steps=150 * UPDATE, seed=4, workers=2, out=tmp_path / "whole", **CHAIN)
-    process = start(tmp_path / "run", 150, workers=2)
-    wait_for(lambda: rows_of(tmp_path / "run") > 40, process)
+    train("MemoryChain", steps=60 * UPDATE, seed=4, workers=2, out=tmp_path / "whole", **CHAIN)
+    process = start(tmp_path / "run", 60, "--workers", "2")
+    wait_for(lambda: rows_of(tmp_path / "run") > 15, process)
     process.kill()
     process.wait()
     wait_for(lambda: group_is_gone(process), seconds=10)  # the other rank must not stay behind
@@ -175,20 +178,31 @@ def test_two_workers_killed_and_resumed(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_two_workers_interrupted(tmp_path):
-    process = start(tmp_path / "run", 10**6, workers=2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_workers_signalled(tmp_path, number):
+    process = start(tmp_path / "run", 10**6, "--workers", "2")
     wait_for(lambda: rows_of(tmp_path / "run") > 10, process)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: every process of the group gets it
+    os.killpg(process.pid, number)  # as terminals and batch systems do: every process of the group gets it
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "--resume" in errors and "Traceback" not in errors
     wait_for(lambda: group_is_gone(process), seconds=10)
 
 
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    process = start(tmp_path / "run", 10**6, "--unroll", "1000000", env=["CartPole-v1"])  # an update takes minutes
+    wait_for((tmp_path / "run" / "agent.npz").exists, process)
+    process.send_signal(signal.SIGINT)
+    assert "once more stops at once" in process.stderr.readline() + process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "can be resumed" in errors and "Traceback" not in errors
+
+
 def test_resuming_with_more_steps(finished, tmp_path):
-    train("MemoryChain", steps=100 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
-    resume(tmp_path / "run", steps=300 * UPDATE, quiet=True)
+    train("MemoryChain", steps=30 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
+    resume(tmp_path / "run", steps=WHOLE * UPDATE, quiet=True)
     assert_same_run(finished, tmp_path / "run")
-    with pytest.raises(ValueError, match="steps: the run was asked for 19200 steps already, got 64"):
+    with pytest.raises(ValueError, match=f"steps: the run was asked for {WHOLE * UPDATE} steps already, got 64"):
         resume(tmp_path / "run", steps=64)
 
 
@@ -199,10 +213,10 @@ def test_resuming_before_the_first_checkpoint(finished, tmp_path):
 
 
 def test_rows_after_the_checkpoint_are_dropped(finished, tmp_path):
-    train("MemoryChain", steps=100 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
+    train("MemoryChain", steps=30 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
     whole = (finished / "progress.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "progress.csv").write_text("".join(whole[:120]) + whole[120][:20])
-    resume(tmp_path / "run", steps=300 * UPDATE, quiet=True)
+    (tmp_path / "run" / "progress.csv").write_text("".join(whole[:50]) + whole[50][:20])
+    resume(tmp_path / "run", steps=WHOLE * UPDATE, quiet=True)
     assert_same_run(finished, tmp_path / "run")
 
 
@@ -216,7 +230,7 @@ def test_resuming_nothing(tmp_path, finished):
     config = json.loads((finished / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "agent": {**config["agent"], "heads": [4]}}))
     (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes())
-    with pytest.raises(CheckpointError, match="does not fit this run .*parameter actor/0/kernel: expected .*; was config.json changed"):
+    with pytest.raises(CheckpointError, match="does not fit this run .*parameter actor/0/kernel: .* was config.json"):
         resume(tmp_path, quiet=True)
 
 
@@ -315,7 +329,7 @@ def test_environments_that_cannot_be_saved(tmp_path):
     [
         (ValueError, "env_id: unknown environment 'MemoryChian'.*did you mean MemoryChain", {"env_id": "MemoryChian"}),
         (ValueError, "memory_lenght: .*did you mean memory_length", {"env_options": {"memory_lenght": 3}}),
-        (ValueError, "env_options: expected values that JSON can hold", {"env_options": {"memory_length": {3}}}),
+        (ValueError, "env_options: .* JSON can hold", {"env_id": "Countdown-v0", "env_options": {"longest": {3}}}),
         (ValueError, "action_space: expected Discrete", {"env_id": "Countdown-v0", "env_options": {"texts": True}}),
         (ValueError, r"seed: expected an integer in \[0, 1073741824\), got -1", {"seed": -1}),
         (ValueError, "workers: 8 environments .* 2 minibatches do not divide over 3", {"workers": 3}),

@@ -1,0 +1,127 @@
+"""Hyper-parameters by name: the presets, what is known of single environments, and how options given as text become configurations.
+
+``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores; ``paper`` has the numbers of 2303.03982
+exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment; what the user gives overrides all.
+
+Tests: tests/test_presets.py.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+
+from .agent import AgentConfig
+from .cores import CORES
+from .ppo import PPOConfig
+
+# preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of environment steps
+PRESETS = {
+    "laptop": ({}, 500_000),
+    "paper": (
+        {
+            "encoder": (128, 256),
+            "heads": (128, 128),
+            "n_layers": 4,
+            "ssm_size": 256,
+            "lr": 5e-5,
+            "anneal_lr": False,
+            "num_envs": 64,
+            "unroll": 1024,
+            "epochs": 30,
+            "minibatches": 8,
+            "gamma": 0.99,
+            "gae_lambda": 1.0,
+            "clip": 0.2,
+            "entropy_coef": 0.0,
+            "value_coef": 1.0,
+            "max_grad_norm": 0.5,
+        },
+        15_000_000,
+    ),
+}
+
+# environment: changes to the laptop preset, default number of environment steps
+TASKS = {}
+
+
+def fields(core):
+    """Every hyper-parameter of an agent with this core: name → (type, default of the laptop preset, help)."""
+    if core not in CORES:
+        raise ValueError(f"core: expected one of {', '.join(CORES)}, got {core!r}")
+    found = {}
+    for config in (AgentConfig, CORES[core][0], PPOConfig):
+        hints, comments = typing.get_type_hints(config), _comments(config)
+        for f in dataclasses.fields(config):
+            if f.name not in ("core", "core_config"):
+                found[f.name] = (hints[f.name], f.default, comments[f.name])
+    return found
+
+
+def resolve(env_id, preset="laptop", core="s5", overrides=None):
+    """Configurations for a run.
+
+    Parameters
+    ----------
+    env_id : str
+    preset : {"laptop", "paper"}
+    core : str
+        A name in cores.CORES.
+    overrides : dict
+        Hyper-parameter name → value, or its text as typed on a command line ("64,64", "true", "1e-3", "none").
+
+    Returns
+    -------
+    AgentConfig, PPOConfig, steps : int
+
+    Raises
+    ------
+    ValueError
+        An unknown preset, core or name (with the closest match), or a value that does not fit.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    known = fields(core)
+    settings, steps = PRESETS[preset]
+    if preset == "laptop" and env_id in TASKS:
+        task, steps = TASKS[env_id]
+        settings = settings | task
+    settings = {name: value for name, value in settings.items() if name in known}  # another core has no use for S5's numbers
+    for name, value in (overrides or {}).items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"{name}: no such hyper-parameter for the core {core!r}; {hint}")
+        settings[name] = parse(name, value, known[name][0])
+
+    def build(config, **more):
+        return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings}, **more)
+
+    return build(AgentConfig, core=core, core_config=build(CORES[core][0])), build(PPOConfig), steps
+
+
+def parse(name, value, kind):
+    """Text (or a value) → a value of the type ``kind``: int, float, bool, str, a tuple of int, or one of these or None."""
+    if isinstance(kind, types.UnionType):
+        if value is None or value == "none":
+            return None
+        kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(int(v) for v in (value.split(",") if isinstance(value, str) else value))
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+        if kind is int and isinstance(value, str):
+            return int(value.replace("_", ""))
+        return kind(value)
+    except (KeyError, TypeError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "whole numbers with commas between")
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
+
+
+def _comments(config):
+    """The comment behind each field of a configuration: its help."""
+    import inspect
+
+    lines = (line.partition("#") for line in inspect.getsource(config).splitlines())
+    return {before.split(":")[0].strip(): comment.strip() for before, _, comment in lines if ":" in before}
