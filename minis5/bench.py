@@ -5,9 +5,8 @@
     train     environment steps a second with learning, paper's and small network, on all CPUs
     start     from the command `minis5 train` to the first update, without and with Numba's cache on disk
 
-Each part first checks that its result is right, then warms up, then takes the median and the spread of repeated runs
-(of long ones fewer); ratios are taken round by round, so that a busy neighbour slows both sides. Leaves out: other
-people's libraries.
+Each part first checks that its result is right, then warms up, then takes the median and the spread of repeated runs;
+ratios are taken round by round, so that a busy neighbour slows both sides. Leaves out: other people's libraries.
 Tests: tests/test_bench.py.
 """
 
@@ -38,12 +37,12 @@ TINY = {"encoder": (8,), "heads": (8,), "n_layers": 1, "ssm_size": 8, "num_envs"
 
 def trainer(changes, ranks=None):
     """PPO with the paper's settings but for ``changes``, on this process's share of the environments; and its size."""
-    agent_config, config, _ = presets.resolve(ENV, "paper", "s5", changes)
+    shape, config, _ = presets.resolve(ENV, "paper", "s5", changes)
     ranks = ranks or comm.Comm()
     share = config.num_envs // ranks.size
     envs = make_vec(ENV, share, first_index=ranks.rank * share)
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config)
-    size = f"{agent_config.core_config.n_layers} x {agent_config.encoder[-1]}, {config.num_envs} x {config.unroll} steps"
+    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape)
+    size = f"{shape.core_config.n_layers} x {shape.encoder[-1]}, {config.num_envs} x {config.unroll} steps"
     return PPO(agent, envs, config, comm=ranks), f"{size}, epochs {config.epochs}"
 
 
@@ -101,8 +100,8 @@ def bench_scan(repeats, quick):
     return [row(what.format(w), ms[w], "ms", aim, "copy of the bytes", ms["copy"]) for w in ("forward", "backward")]
 
 
-def products(agent, rows):
-    """A function that does the matrix products of a forward and backward pass over ``rows`` inputs, nothing else."""
+def products(agent, rows, times):
+    """A function that does the matrix products of ``times`` forward and backward passes over ``rows`` inputs."""
     config, core = agent.config, agent.config.core_config
     H, P2 = config.encoder[-1], core.ssm_size * (1 if core.conj_sym else 2)
     heads = [(H, *config.heads, n) for n in (agent.distribution.encoded_size, 1)]
@@ -114,10 +113,10 @@ def products(agent, rows):
     weights = {pair: rng.standard_normal(pair, np.float32) for pair in layers}
 
     def run():
-        for i, (n, m) in enumerate(layers):
+        for i, (n, m) in enumerate(layers * times):
             inputs[n] @ weights[n, m]
             inputs[n].T @ inputs[m]
-            if i:  # nothing needs the gradient of the observation
+            if i % len(layers):  # nothing needs the gradient of the observation
                 inputs[m] @ weights[n, m].T
 
     return run
@@ -148,11 +147,8 @@ def bench_update(repeats, quick):
     config, agent = ppo.config, ppo.agent
     rollout, _ = ppo.collector.collect(config.unroll, np.random.default_rng(0))
     check_gradient(agent, rollout, config)
-    one_minibatch = products(agent, config.unroll * config.num_envs // config.minibatches)
-    work = {
-        "update": lambda: ppo._update(rollout, 0.0),
-        "products": lambda: [one_minibatch() for _ in range(config.minibatches)],
-    }
+    multiply = products(agent, config.unroll * config.num_envs // config.minibatches, config.minibatches)
+    work = {"update": lambda: ppo._update(rollout, 0.0), "products": multiply}
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         set_num_threads(1)
         ms = timed(work, max(3, repeats // 3))
@@ -184,16 +180,12 @@ def bench_train(repeats, quick):
 def first_row(cache):
     """Seconds from the command to the first row of progress.csv; ``cache``: Numba's folder, None for the usual."""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": path} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
         command = f"-m minis5 train {ENV} --steps 1 --eval-episodes 1 --quiet --out run".split()
         start = time.time()
-        done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"start: python {' '.join(command)} failed: {done.stderr}")
-        progress = Path(folder, "run", "progress.csv")
-        rows = runlog.read_progress(progress)
-        assert len(rows) == 1 and np.isfinite(rows[0]["loss"]), "start: the loss is not finite"
+        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+        rows = runlog.read_progress(progress := Path(folder, "run", "progress.csv"))
+        assert len(rows) == 1 and np.isfinite(rows[0]["loss"]), f"start: expected one finite row, got {rows}"
         return progress.stat().st_mtime - start  # nothing is written there after the only row
 
 
@@ -208,14 +200,13 @@ def bench_start(repeats, quick):
 
 
 PARTS = {"scan": bench_scan, "update": bench_update, "train": bench_train, "start": bench_start}
-TABLE = "{:<54}{:>15}{:>20}{:>28}{:>16}"
+TABLE = "{:<54}{:>15}{:>20}{:>30}{:>16}"
 
 
 def show(line):
     """A row as a line of the table."""
-    sign, against = ">=" if line["unit"] == "steps/s" else "<=", ""
-    if "ratio" in line:
-        against = f"{line['ratio']:.2f} x {line['against']}"
+    sign = ">=" if line["unit"] == "steps/s" else "<="
+    against = f"{line['ratio']:.2f} x {line['against']}" if "ratio" in line else ""
     aim = "" if line["aim"] is None else f"{sign} {line['aim']:,}{'' if line['met'] else ' missed'}"
     spread = " .. ".join(f"{value:,.5g}" for value in line["spread"])
     return TABLE.format(line["what"], f"{line['value']:,.5g} {line['unit']}", spread, against, aim).rstrip()
@@ -229,16 +220,14 @@ def main(argv=None):
     parser.add_argument("--json", metavar="FILE", help="write the figures, with device and versions, to this file")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works: no figures to quote")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    for part in options.parts:
-        if part not in PARTS:
-            raise ValueError(f"PART: expected {', '.join(PARTS)}, got {part!r}")
+    if unknown := set(options.parts) - set(PARTS):
+        raise ValueError(f"PART: expected {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     if options.repeats < 1:
         raise ValueError(f"--repeats: expected at least 1, got {options.repeats}")
-    if options.json and not Path(options.json).resolve().parent.is_dir():
-        raise ValueError(f"--json: there is no folder {Path(options.json).resolve().parent}; make it first")
+    if options.json and not (folder := Path(options.json).resolve().parent).is_dir():
+        raise ValueError(f"--json: there is no folder {folder}; make it first")
     facts = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "device": "cpu", "commit": commit()}
-    facts |= {"versions": runlog.versions(), "machine": runlog.machine()}
-    facts |= {"repeats": options.repeats, "quick": options.quick}
+    facts |= {"versions": runlog.versions(), "machine": runlog.machine(), "quick": options.quick}
     print(*(f"{name} {facts['versions'][name]}," for name in ("minis5", "numpy", "numba")), f"commit {facts['commit']}")
     print("{processor}, {cpus} CPUs, {system}\n".format(**facts["machine"]))
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
@@ -254,8 +243,8 @@ def main(argv=None):
 
 def commit():
     """The source tree's commit, with "-dirty" where it was changed; None where there is none."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -16,7 +16,7 @@ from . import __version__
 
 COMMANDS = {}
 METAVARS = {int: "N", float: "X", str: "NAME", bool: "BOOL"}
-USER_ERRORS = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
+USER_ERRORS = (ValueError, OSError, NotImplementedError, ModuleNotFoundError, FloatingPointError)
 
 
 def main(argv=None):
@@ -33,13 +33,20 @@ def main(argv=None):
     except Exception as error:
         if os.environ.get("MINIS5_TRACEBACK") or not _is_users(error):
             raise
-        print(f"minis5: error: {' '.join(str(error).split())}", file=sys.stderr)
+        lines = str(error).strip().splitlines() or [repr(error)]
+        text = lines[-1] if _is_of_rank(error) else " ".join(lines)
+        print(f"minis5: error: {text}", file=sys.stderr)
         return 2
 
 
 def _is_users(error):
     """Whether `error` tells of a mistake that the user can mend: ours at the public boundary, or Gymnasium's own."""
-    return isinstance(error, USER_ERRORS) or type(error).__module__ == "gymnasium.error"
+    return isinstance(error, USER_ERRORS) or type(error).__module__ == "gymnasium.error" or _is_of_rank(error)
+
+
+def _is_of_rank(error):
+    """Whether another process of the run failed: its traceback is the message, its error the last line."""
+    return type(error).__name__ == "RankError"
 
 
 def _main(argv):
@@ -150,7 +157,8 @@ def _train_arguments(parser, argv):
     for name, (kind, default, text) in presets.fields(core).items():
         option = "--" + name.replace("_", "-")
         metavar = METAVARS.get(kind, "N,N" if isinstance(default, tuple) else "X")
-        shown = f"{text} [{default}]".replace("%", "%%")
+        value = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
+        shown = f"{text} [{value}]".replace("%", "%%")
         more = {"nargs": "?", "const": "true"} if kind is bool else {}
         group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **more)
 

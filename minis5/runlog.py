@@ -39,7 +39,7 @@ class ProgressFile:
         self.columns = list(rows[0]) if rows else None
         lines = [_line(self.columns), *(_line(row.values()) for row in rows)] if rows else []
         checkpoint.write_text(path, "".join(lines))
-        self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+        self._file = open(path, "a", encoding="utf-8", newline="")
 
     def append(self, row):
         text = _line(row.values())
@@ -129,7 +129,8 @@ class Recorder:
     def __init__(self, folder, config, ppo, quiet):
         self.target, self.total = config["target_return"], config["steps"]
         self.file = ProgressFile(folder / "progress.csv", ppo.updates)
-        self.line = ProgressLine(self.total, ppo.steps, quiet)
+        rollout = ppo.config.num_envs * ppo.config.unroll
+        self.line = ProgressLine(-(-self.total // rollout) * rollout, ppo.steps, quiet)  # whole rollouts
         self.saved, self.signalled, self.interrupted = time.monotonic(), False, False
         self.previous = {}
 
@@ -147,7 +148,7 @@ class Recorder:
     def _signal(self, number, frame):
         del number, frame
         if self.signalled:
-            raise KeyboardInterrupt("stopped at once; the last checkpoint can be resumed")
+            raise KeyboardInterrupt
         self.signalled = True
         print("\nfinishing this update and saving; once more stops at once", file=sys.stderr)
 

@@ -21,7 +21,7 @@ from .evaluate import check_seed, evaluate
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by a signal, after its state was saved."""
+    """The run was stopped by a signal; the message says how to go on with it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train(
     ValueError, OSError, NotImplementedError
         A setting that cannot be; nothing has been trained then.
     Interrupted
-        SIGINT or SIGTERM came; the run has been saved and can be resumed.
+        SIGINT or SIGTERM came; the run can be resumed.
     """
     from . import presets
 
@@ -122,8 +122,7 @@ def train(
     except TypeError as error:
         raise ValueError(f"env_options: expected values that JSON can hold, for config.json ({error})") from error
     _try_environment(config, agent_config)
-    folder = _new_folder(out, env_id, seed)
-    checkpoint.write_json(folder / "config.json", config)
+    folder = _new_folder(out, config)
     return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
 
 
@@ -197,30 +196,38 @@ def _try_environment(config, agent_config):
     envs.close()
 
 
-def _new_folder(out, env_id, seed):
+def _new_folder(out, config):
+    """Make the run's folder, with its config.json."""
+    name = re.sub(r"[^\w.-]+", "_", config["env"])
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = re.sub(r"[^\w.-]+", "_", env_id)
-    folder = Path("runs") / f"{name}-seed{seed}-{stamp}" if out is None else Path(out)
+    folder = Path("runs") / f"{name}-seed{config['seed']}-{stamp}" if out is None else Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
+        if any(folder.iterdir()):
+            remedy = f"choose another with --out, or go on with its run: minis5 train --resume {folder}"
+            raise ValueError(f"out: the folder {folder} is not empty; {remedy}")
+        checkpoint.write_json(folder / "config.json", config)
     except OSError as error:
-        raise OSError(f"out: cannot make the folder {folder} ({error.strerror}); choose another with --out") from error
-    if occupied:
-        raise FileExistsError(
-            f"out: the folder {folder} is not empty; choose another with --out, or go on with its run: "
-            f"minis5 train --resume {folder}"
-        )
+        raise OSError(f"out: cannot write to the folder {folder} ({error.strerror}); choose another, --out") from error
     return folder
 
 
 def _go(run, began, quiet):
-    """Train, evaluate, and write what a finished run has."""
+    """Train and finish, or say how to go on."""
     from . import comm
 
-    agent, seconds, interrupted = comm.run(_rank, run.config["workers"], (run, began, quiet))
-    if interrupted:
-        raise Interrupted(f"saved; go on with: minis5 train --resume {run.folder}")
+    remedy = f"go on with: minis5 train --resume {run.folder}"
+    try:
+        agent, seconds, interrupted = comm.run(_rank, run.config["workers"], (run, began, quiet))
+        if not interrupted:
+            return _finish(run, agent, seconds)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped at once; {remedy}") from None
+    raise Interrupted(f"saved; {remedy}")
+
+
+def _finish(run, agent, seconds):
+    """Evaluate, and write what a finished run has."""
     config = run.config
     rows = runlog.read_progress(run.folder / "progress.csv")
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]

@@ -128,7 +128,7 @@ def test_envs(capsys):
         ("train MemoryChain --device cuda", "training on 'cuda' is not there yet"),
         ("train MemoryChain --env-option 3", "--env-option: expected name=value, got '3'"),
         ("train MemoryChain --env-option length=3", "length: "),
-        ("train MemoryChain --out /dev/null/run", "cannot make the folder /dev/null/run"),
+        ("train MemoryChain --out /dev/null/run", "cannot write to the folder /dev/null/run"),
         ("train --resume nowhere", "nowhere: no run of minis5 train there"),
         ("train --resume nowhere --lr 1 --seed 3", "--resume takes the run's own settings; leave out"),
         ("eval nowhere", "nowhere: no run of minis5 train there"),

@@ -84,7 +84,7 @@ def stack(p, u, x0_re, x0_im, reset, dt, config):
 @pytest.mark.parametrize("with_dt", [False, True], ids=["same step", "irregular"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_values_and_gradients(config, with_dt):
-    """Resets, one at the start too, a state that is not zero: outputs, last states, and the gradients of every input."""
+    """Resets, one at the start too, a state that is not zero: outputs, last states, gradients of every input."""
     rng = np.random.default_rng(0)
     T, B, H = 11, 3, 5
     core = S5Core(config, H)
