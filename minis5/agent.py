@@ -39,7 +39,8 @@ class AgentConfig:
             wanted, got = CORES[self.core][0].__name__, type(self.core_config).__name__
             raise ValueError(f"core_config: expected {wanted} for the core {self.core!r}, got {got}")
         if not self.encoder or min((*self.encoder, *self.heads)) < 1:
-            raise ValueError(f"encoder, heads: expected positive widths, at least one for the encoder, got {self.encoder}, {self.heads}")
+            got = f"{self.encoder}, {self.heads}"
+            raise ValueError(f"encoder, heads: expected positive widths, at least one for the encoder, got {got}")
 
 
 class Memory(NamedTuple):

@@ -74,8 +74,12 @@ class SharedComm(Comm):
                     break
 
     def _check(self):
+        """Raise if there is nobody left to wait for."""
         if self._shared["failed"].value:
             raise RankError("another rank failed")
+        for process in self._shared["processes"]:
+            if process.exitcode:
+                raise RankError(f"{process.name} died with exit code {process.exitcode}")
         if self.rank and os.getppid() != self._shared["parent"]:
             os._exit(1)  # rank 0 was killed: nobody is left to answer to
 
@@ -119,7 +123,7 @@ def _worker(rank, shared, fn, args):
         fn(_start(rank, shared), *args)
     except BaseException as error:
         if not isinstance(error, RankError):
-            shared["errors"].put((rank, repr(error), traceback.format_exc()))
+            shared["errors"].put((rank, traceback.format_exc()))
         shared["failed"].value = 1
         sys.exit(1)
 
@@ -158,24 +162,44 @@ def run(fn, size, args=()):
         "errors": context.Queue(),
         "failed": context.Value("i", 0),
         "parent": os.getpid(),
+        "processes": [],
     }
-    others = [context.Process(target=_worker, args=(r, shared, fn, args), daemon=True) for r in range(1, size)]
+    others = [
+        context.Process(target=_worker, args=(r, shared, fn, args), name=f"rank {r}", daemon=True) for r in range(1, size)
+    ]
     for process in others:
         process.start()
-    comm = _start(0, dict(shared))
+    comm = _start(0, shared | {"processes": others})
     try:
         result = fn(comm, *args)
     except BaseException as error:
         shared["failed"].value = 1
+        _stop(others)
         if isinstance(error, RankError):
-            rank, _, text = shared["errors"].get(timeout=5)
-            raise RankError(f"rank {rank} failed:\n{text}") from None
+            _raise_from_rank(shared, error)
         raise
     finally:
         comm._shared["limits"].restore_original_limits()
         set_num_threads(os.cpu_count() or 1)
-        for process in others:
-            process.join(timeout=10)
-            if process.is_alive():
-                process.terminate()
+    _stop(others)
+    if any(process.exitcode for process in others):
+        _raise_from_rank(shared, RankError("another rank failed at its end"))
     return result
+
+
+def _stop(processes):
+    """Give the other ranks time to end by themselves."""
+    for process in processes:
+        process.join(timeout=10)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _raise_from_rank(shared, error):
+    """Raise with the traceback that a failed rank left, if it could leave one."""
+    try:
+        rank, text = shared["errors"].get(timeout=1)
+    except multiprocessing.queues.Empty:
+        raise error from None
+    raise RankError(f"rank {rank} failed:\n{text}") from None

@@ -47,6 +47,8 @@ class S5Config:
         for name, table in (("discretization", DISCRETIZATIONS), ("gate", GATES)):
             if getattr(self, name) not in table:
                 raise ValueError(f"{name}: expected one of {', '.join(sorted(table))}, got {getattr(self, name)!r}")
+        if not 0 < self.step_rescale < np.inf:
+            raise ValueError(f"step_rescale: expected a positive number, got {self.step_rescale}")
         if self.n_layers < 1:
             raise ValueError(f"n_layers: expected at least 1, got {self.n_layers}; for no memory at all choose the core 'none'")
 

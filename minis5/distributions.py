@@ -77,7 +77,11 @@ class Categorical:
         self.num_params = self.encoded_size = int(n)
         self._one_hot = {t: np.eye(self.num_params, dtype=t) for t in FLOATS}
 
-    def _rows(self, logits, *others):
+    def _rows(self, logits, *others, action=None):
+        if action is not None:
+            if action.size and not (0 <= action.min() and action.max() < self.num_params):  # the loops do not check
+                raise IndexError(f"action: expected integers from 0 to {self.num_params - 1}, got {action.min()} to {action.max()}")
+            others = (action, *others)
         return [np.ascontiguousarray(logits).reshape(-1, self.num_params), *(np.ascontiguousarray(o).ravel() for o in others)]
 
     def sample(self, logits, rng):
@@ -91,7 +95,7 @@ class Categorical:
 
     def log_prob(self, logits, action):
         out = np.empty(action.shape, logits.dtype)
-        _log_prob(*self._rows(logits, action), out.ravel())
+        _log_prob(*self._rows(logits, action=action), out.ravel())
         return out
 
     def entropy(self, logits):
@@ -102,7 +106,7 @@ class Categorical:
     def backward(self, logits, action, dlog_prob, dentropy):
         """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
         out = np.empty(logits.shape, logits.dtype)
-        _categorical_backward(*self._rows(logits, action, dlog_prob, dentropy), out.reshape(-1, self.num_params))
+        _categorical_backward(*self._rows(logits, dlog_prob, dentropy, action=action), out.reshape(-1, self.num_params))
         return out
 
     def encode(self, action, dtype=np.float32):

@@ -58,8 +58,13 @@ class PPOConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
         for name in ("lr", "adam_eps", "clip", "max_grad_norm"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("entropy_coef", "value_coef"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)}")
+        if self.target_kl is not None and not self.target_kl > 0:
+            raise ValueError(f"target_kl: expected a positive number or none, got {self.target_kl}")
         if self.num_envs % self.minibatches:
             raise ValueError(f"minibatches: expected a divisor of num_envs = {self.num_envs}, got {self.minibatches}")
 
@@ -99,7 +104,7 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     """
     count = max(count or batch.valid.sum(), 1)
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
-    sums, d_log_prob, d_value = np.zeros(len(STATS) - 1), np.zeros_like(value), np.zeros_like(value)
+    sums, (d_log_prob, d_value) = np.zeros(len(STATS) - 1), np.zeros((2, *value.shape), value.dtype)
     arrays = (log_prob, batch.log_probs, batch.advantages, value, batch.values, batch.returns, entropy, batch.valid)
     bounds = (1 - config.clip, 1 + config.clip, config.clip if config.clip_value else np.inf)
     bounds = map(value.dtype.type, bounds)  # of one dtype with the rest, or equal products would differ in their last bit
@@ -113,7 +118,9 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
 
 
 @fast
-def _ppo_terms(log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, low, high, reach, sums, d_log_prob, d_value):
+def _ppo_terms(
+    log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, low, high, reach, sums, d_log_prob, d_value
+):
     """Sums over valid steps of: policy loss, value loss, entropy, KL, clipped ratios; d_*: gradients of the first two sums.
 
     Ratios are clipped to [low, high], the value's change to [-reach, reach]. d_* are zeros before.
@@ -181,6 +188,8 @@ class PPO:
 
     def learn(self, total_steps, callback=None):
         """Iterate until ``total_steps`` environment steps have been taken in all; returns the list of rows.
+
+        (Steps that only reset, in environments of autoreset mode NEXT_STEP, are counted too.)
 
         ``callback(row)`` is called after each iteration; training stops when it returns True.
         """

@@ -69,13 +69,14 @@ class Collector:
     agent : ActorCritic
     envs : gymnasium.vector.VectorEnv
     seed : int
-        Of the environments; environment i of this collector gets ``seed + first_index + i`` where Gymnasium wants seeds.
+        Of the environments; number i of this collector has the stream (seed, first_index + i).
     """
 
     def __init__(self, agent, envs, seed=0, first_index=0):
         self.agent, self.envs, self.mode = agent, envs, autoreset_mode(envs)
         native = hasattr(envs, "get_state")  # its streams know their indices themselves
-        self.obs, _ = envs.reset(seed=seed if native else [seed + first_index + i for i in range(envs.num_envs)])
+        streams = [np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(envs.num_envs)]
+        self.obs, _ = envs.reset(seed=seed if native else [int(s.generate_state(1)[0]) for s in streams])
         B, width = envs.num_envs, agent.distribution.encoded_size
         self.reset = np.ones(B, bool)
         self.memory = agent.initial_memory(B)
@@ -129,7 +130,10 @@ class Collector:
 
     def _value_of_final(self, step, rows, infos):
         """Value of an episode's last observation, seen with the memory of that episode."""
-        final = take(self.obs, rows) if self.mode == DISABLED else final_observations(infos, rows, self.envs.single_observation_space)
+        if self.mode == DISABLED:
+            final = take(self.obs, rows)
+        else:
+            final = final_observations(infos, rows, self.envs.single_observation_space)
         no_reset = np.zeros(rows.size, bool)
         memory = np.ascontiguousarray(self.memory[:, rows])
         return step.value(self._look(step, final, self.previous_action[rows], no_reset, memory))
