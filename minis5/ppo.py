@@ -238,14 +238,9 @@ class PPO:
             groups = rng.permutation(B).reshape(c.minibatches, -1)
             scales = self._advantage_scales(advantages, rollout.valid, groups)
             for group, (count, mean, deviation) in zip(groups, scales, strict=True):
-                batch = Batch(
-                    rollout.actions[:, group],
-                    rollout.log_probs[:, group],
-                    rollout.values[:, group],
-                    ((advantages[:, group] - mean) / deviation).astype(agent.dtype),
-                    returns[:, group],
-                    rollout.valid[:, group],
-                )
+                past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns, rollout.valid)
+                batch = Batch(*(np.take(z, group, axis=1) for z in past))
+                batch = batch._replace(advantages=((batch.advantages - mean) / deviation).astype(agent.dtype))
                 grad, figures = self._gradient(rollout, group, batch, count)
                 norms.append(self.adam.step(agent.flat, grad, lr, c.max_grad_norm))
                 stats.append(figures)
@@ -256,8 +251,8 @@ class PPO:
     def _gradient(self, rollout, group, batch, count):
         """The loss's gradient on one minibatch, summed over the ranks, and its statistics."""
         agent = self.agent
-        memory = np.ascontiguousarray(rollout.memory0[:, group])
-        dist_params, value, _, cache = agent.forward(rollout.x[:, group], rollout.reset[:, group], memory)
+        x, reset, memory = (np.take(z, group, axis=1) for z in (rollout.x, rollout.reset, rollout.memory0))
+        dist_params, value, _, cache = agent.forward(x, reset, memory)
         _, figures, d_dist, d_value = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
         grads, _ = agent.backward(d_dist, d_value, cache)
         total = self.comm.allreduce(np.concatenate([agent.flatten_grads(grads), figures.astype(agent.dtype)]))

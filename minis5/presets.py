@@ -19,7 +19,7 @@ from .ppo import PPOConfig
 
 # preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of environment steps
 PRESETS = {
-    "laptop": ({}, 500_000),
+    "laptop": ({"anneal_lr": True}, 500_000),
     "paper": (
         {
             "encoder": (128, 256),
@@ -45,7 +45,7 @@ PRESETS = {
 
 # environment: changes to the laptop preset, default number of environment steps
 TASKS = {
-    "RepeatPreviousEasy": ({}, 300_000),
+    "RepeatPreviousEasy": ({"lr": 2e-3}, 300_000),
     "PositionOnlyCartPoleEasy": ({}, 300_000),
     "MemoryChain": ({}, 500_000),
     # A state forgets over about 1/Δ steps; here every state starts with a memory of 33 to 100 steps, for a delay of 64.
@@ -56,7 +56,6 @@ TASKS = {
             "dt_max": 0.03,
             "unroll": 256,
             "lr": 2e-3,
-            "anneal_lr": True,
             "gae_lambda": 0.5,
             "entropy_coef": 0.01,
         },
