@@ -30,7 +30,7 @@ from .scan import fast
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Hyper-parameters. Defaults are the laptop preset's; presets.py has the paper's."""
+    """Hyper-parameters. Defaults are the laptop preset's but for annealing; presets.py has the paper's."""
 
     lr: float = 1e-3  # Adam's learning rate
     anneal_lr: bool = False  # lower it linearly to zero over the run

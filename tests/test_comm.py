@@ -130,6 +130,31 @@ def test_an_error_here_is_raised_as_it_is(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1", "2"]  # both were told
 
 
+def die(comm):
+    """Rank 1 is gone at once, as the kernel's out-of-memory killer leaves it."""
+    if comm.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    comm.allreduce(np.zeros(3))
+
+
+def test_a_killed_rank_is_noticed():
+    start = time.monotonic()
+    with pytest.raises(RankError, match="rank 1 died with exit code -9"):
+        run(die, 2)
+    assert time.monotonic() - start < 8
+
+
+def fail_late(comm):
+    comm.allreduce(np.zeros(3))
+    if comm.rank == 1:
+        raise ArithmeticError("after all communication")
+
+
+def test_an_error_after_the_last_sum_arrives_too():
+    with pytest.raises(RankError, match="ArithmeticError: after all communication"):
+        run(fail_late, 2)
+
+
 def fail_and_report(comm, folder):
     try:
         return fail(comm, 0, "allreduce")

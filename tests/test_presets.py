@@ -61,8 +61,8 @@ def test_paper_is_the_same_for_every_environment():
 
 
 def test_laptop_is_the_default():
-    """For an environment that nothing is known of: the defaults of the configuration classes."""
-    expected = (AgentConfig(), PPOConfig())
+    """For an environment that nothing is known of: the defaults of the configuration classes, and annealing."""
+    expected = (AgentConfig(), PPOConfig(anneal_lr=True))
     assert resolve("CartPole-v1")[:2] == resolve("CartPole-v1", "laptop", "s5", {})[:2] == expected
     for name, (kind, default, _) in fields("s5").items():
         config = next(c for c in (AgentConfig(), PPOConfig(), S5Config()) if hasattr(c, name))
