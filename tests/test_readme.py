@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import threadpoolctl
 
 from minis5 import presets
 
@@ -28,7 +29,7 @@ def test_snippets(tmp_path, monkeypatch):
                 Path(name[1]).write_text(code, encoding="utf-8")
                 continue
             printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
+            with contextlib.redirect_stdout(printed), threadpoolctl.threadpool_limits(1):
                 exec(compile("\n" * (line - 2) + code, "README.md", "exec"), namespace)
             assert printed.getvalue() == shown, f"README.md, the snippet at line {line}"
     finally:
