@@ -38,52 +38,47 @@ def set_num_threads(n):
 
 @fast
 def _complex_forward(a, b, reset, x0, x, b_lo, b_hi, p_lo, p_hi):
-    """a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P)."""
+    """a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
+
+    p and P are unsigned in these loops: of an unsigned index Numba need not ask whether it counts from the end.
+    """
     T, B, width = b.shape
-    P = width // 2
+    P, p_lo, p_hi = np.uint64(width // 2), np.uint64(p_lo), np.uint64(p_hi)
     for t in range(T):
         for i in range(b_lo, b_hi):
-            b_re, b_im = b[t, i, p_lo:p_hi], b[t, i, P + p_lo : P + p_hi]
-            x_re, x_im = x[t, i, p_lo:p_hi], x[t, i, P + p_lo : P + p_hi]
+            bt, xt = b[t, i], x[t, i]
             if reset[t, i]:
-                for p in range(p_hi - p_lo):
-                    x_re[p] = b_re[p]
-                    x_im[p] = b_im[p]
+                for p in range(p_lo, p_hi):
+                    xt[p] = bt[p]
+                    xt[P + p] = bt[P + p]
             else:
                 at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-                a_re, a_im = at[p_lo:p_hi], at[P + p_lo : P + p_hi]
                 before = x[t - 1, i] if t > 0 else x0[i]
-                h_re, h_im = before[p_lo:p_hi], before[P + p_lo : P + p_hi]
-                for p in range(p_hi - p_lo):
-                    re, im = h_re[p], h_im[p]
-                    x_re[p] = a_re[p] * re - a_im[p] * im + b_re[p]
-                    x_im[p] = a_re[p] * im + a_im[p] * re + b_im[p]
+                for p in range(p_lo, p_hi):
+                    re, im = before[p], before[P + p]
+                    xt[p] = at[p] * re - at[P + p] * im + bt[p]
+                    xt[P + p] = at[p] * im + at[P + p] * re + bt[P + p]
 
 
 @fast
 def _complex_backward(a, reset, x0, x, g, da, dx0, b_lo, b_hi, p_lo, p_hi):
     """g: dx on entry, db on return. da: zeros, (1, B, 2P) when a is constant (sum it over B) or (T, B, 2P). dx0: zeros, (B, 2P)."""
     T, B, width = x.shape
-    P = width // 2
+    P, p_lo, p_hi = np.uint64(width // 2), np.uint64(p_lo), np.uint64(p_hi)
     for t in range(T - 1, -1, -1):
         for i in range(b_lo, b_hi):
-            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-            a_re, a_im = at[p_lo:p_hi], at[P + p_lo : P + p_hi]
-            g_re, g_im = g[t, i, p_lo:p_hi], g[t, i, P + p_lo : P + p_hi]
-            to = g[t - 1, i] if t > 0 else dx0[i]  # conj(k[t]·a[t])·g[t] goes one step back
-            to_re, to_im = to[p_lo:p_hi], to[P + p_lo : P + p_hi]
             if reset[t, i]:
                 continue
+            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
+            gt, dat = g[t, i], da[t if da.shape[0] > 1 else 0, i]
             before = x[t - 1, i] if t > 0 else x0[i]
-            h_re, h_im = before[p_lo:p_hi], before[P + p_lo : P + p_hi]
-            dat = da[t if da.shape[0] > 1 else 0, i]
-            da_re, da_im = dat[p_lo:p_hi], dat[P + p_lo : P + p_hi]
-            for p in range(p_hi - p_lo):
-                re, im = g_re[p], g_im[p]
-                da_re[p] += re * h_re[p] + im * h_im[p]
-                da_im[p] += im * h_re[p] - re * h_im[p]
-                to_re[p] += a_re[p] * re + a_im[p] * im
-                to_im[p] += a_re[p] * im - a_im[p] * re
+            to = g[t - 1, i] if t > 0 else dx0[i]  # conj(k[t]·a[t])·g[t] goes one step back
+            for p in range(p_lo, p_hi):
+                re, im = gt[p], gt[P + p]
+                dat[p] += re * before[p] + im * before[P + p]
+                dat[P + p] += im * before[p] - re * before[P + p]
+                to[p] += at[p] * re + at[P + p] * im
+                to[P + p] += at[p] * im - at[P + p] * re
 
 
 @fast
