@@ -134,20 +134,21 @@ def report(out, readmes):
 
 def table(groups):
     """The results as a Markdown table, one line for each task and variant."""
-    names = ("task", "agent", "seeds", "mean return (worst seed)", "in the paper", "steps", "wall time", "steps/s")
+    names = ("task", "agent", "seeds", "mean return (worst seed)", "in training", "in the paper", "steps", "time", "steps/s")
     lines, rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"], [group[0] for group in groups.values()]
     for task in TASKS:
         for variant, (_, label, _) in VARIANTS.items():
             some = [row for row in rows if (row["task"], row["variant"]) == (task, variant)]
             if some:
-                figures = [[float(row[name]) for name in ("mean_return", "steps", "steps_per_second")] for row in some]
-                returns, steps, speeds = np.array(figures).T
+                wanted = ("mean_return", "training_return_last", "steps", "steps_per_second")
+                returns, training, steps, speeds = np.array([[row[name] or "nan" for name in wanted] for row in some], float).T
                 walls = [float(row["wall_seconds"]) for row in some if row["wall_seconds"]]
-                wall = f"{min(walls):.0f}–{max(walls):.0f} s" if walls else "not known"
-                score = f"{returns.mean():.3f} ({returns.min():.3f})".replace("-", "−")
+                wall = "–".join(dict.fromkeys(f"{w:.0f}" for w in (min(walls), max(walls)))) + " s" if walls else "not known"
+                score = f"{returns.mean():.3f} ({returns.min():.3f}) | {training.mean():.3f}".replace("-", "−")
                 cells = (task, label, len(some), score, PAPER.get((task, variant), "–"), f"{steps.mean():,.0f}", wall)
                 lines.append("| " + " | ".join(map(str, (*cells, f"{speeds.mean():,.0f}"))) + " |")
-    note = f"Mean over seeds of the mean return over {rows[0]['episodes']} fresh episodes; time of the whole command. "
+    note = f"Means over seeds. Mean return: over {rows[0]['episodes']} fresh episodes, deterministic policy, at the end; in "
+    note += "training: over the last rollout's episodes, sampled actions. Time: of the whole command, fastest to slowest. "
     return [*lines, "", note + "; ".join(sorted({row["machine"] for row in rows})) + "."]
 
 

@@ -1,7 +1,8 @@
 """Hyper-parameters by name: the presets, what is known of single environments, and how options given as text become configurations.
 
 ``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores; ``paper`` has the numbers of
-2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment; what the user gives overrides all.
+2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment; what the user gives
+overrides all.
 
 Tests: tests/test_presets.py.
 """
