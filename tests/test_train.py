@@ -21,6 +21,7 @@ from minis5.train import resume, train
 
 TINY = {"num_envs": 8, "unroll": 8, "minibatches": 2, "epochs": 1}
 TINY |= {"encoder": "8", "heads": "8", "n_layers": 1, "ssm_size": 8}
+TINY |= {"anneal_lr": False}  # a run that is prolonged equals one that was long from the start only without annealing
 UPDATE = 64  # environment steps
 WHOLE = 100  # updates
 CHAIN = {"env_options": {"memory_length": 3}, "overrides": TINY, "eval_episodes": 20, "quiet": True}
