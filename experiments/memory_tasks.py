@@ -44,7 +44,6 @@ KEY = ("task", "variant", "seed")
 COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "steps_per_second", "mean_return", "std_return", "min_return")
 COLUMNS += ("max_return", "episodes", "training_return_last", "parameters", "workers", "machine", "versions", "command")
 POINTS = 60  # of a curve in curves.csv
-FEW = {("RepeatPreviousHard", "s5-noreset"): (0,), ("RepeatPreviousHard", "none"): (0,)}  # long: seed 0 by default
 
 
 def run(runs, task, variant, seed, quick):
@@ -182,7 +181,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=tuple(VARIANTS), metavar="V", help=", ".join(VARIANTS))
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default 0 1 2; 0 for the ablations of the long task")
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2")
     parser.add_argument("--quick", action="store_true", help="tiny runs, to see that it works; needs --out")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default experiments/memory_tasks; READMEs change only there")
     parser.add_argument("--report", action="store_true", help="no runs")
@@ -190,7 +189,7 @@ def main(argv=None):
         parser.error("--quick: give --out too; its figures are not for the results kept here")
     out = options.out or OUT
     readmes = (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
-    jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds or FEW.get((t, v), (0, 1, 2))]
+    jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds]
     for task, variant, seed in [] if options.report else sorted(jobs, key=lambda job: job[2]):  # every task once, soon
         run(out / "runs", task, variant, seed, options.quick)
     report(out, readmes)
