@@ -3,7 +3,8 @@
     g ← g·min(1, max_norm/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
     θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
 
-Source: 1412.6980, algorithm 1; the clipping 1211.5063. Specification: reference.adam. Tests: tests/test_adam.py.
+Source: 1412.6980, algorithm 1; the clipping 1211.5063. Specification: reference.adam_step, reference.clip_by_global_norm.
+Tests: tests/test_adam.py.
 """
 
 import math

@@ -3,7 +3,7 @@
 Each works on arrays of parameters (..., num_params) and actions, and holds only sizes. ``backward`` returns the gradient with
 respect to the parameters, given those with respect to log-probability and entropy.
 
-Left out: squashed Gaussians. Specification: reference.py (categorical, multi_categorical, gaussian). Tests:
+Left out: squashed Gaussians. Specification: reference.py (categorical, multi_categorical, diag_gaussian). Tests:
 tests/test_distributions.py.
 """
 

@@ -64,7 +64,7 @@ def _tanh(x):
 @overload(_tanh, inline="always")
 def _tanh_compiled(x):
     """float32: the rational minimax approximation of degree 13/6 that Eigen uses (within 4 ulp), because LLVM turns it into vector
-    instructions and a libm call it does not: ten times faster. float64: libm."""
+    instructions, which it does not do for a call of libm. float64: libm."""
     if x != types.float32:
         return lambda x: math.tanh(x)
     f = np.float32

@@ -1,8 +1,8 @@
 """Ask the C library to keep freed memory instead of handing it back to the system.
 
 Every update allocates the same large arrays again. glibc returns blocks of this size to the system when they are freed, and the
-system must then map and clear them anew: about a quarter of an update's time with the paper's network. Elsewhere than on glibc this
-does nothing.
+system must then map and clear them anew: measured once, a sixth of a minibatch's time with the paper's
+network. Elsewhere than on glibc this does nothing.
 
 Source: mallopt(3). Tests: tests/test_ppo.py.
 """

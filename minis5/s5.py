@@ -113,7 +113,7 @@ class Discretized(NamedTuple):
 
 
 def discretize_forward(layer, discretization="zoh", clip_eigs=False, step_rescale=1.0, dt=None):
-    """Λ̄ and w of one layer; computed in double precision for a constant step, where it costs nothing."""
+    """Λ̄ and w of one layer; in double precision for a constant step, where there are only P numbers."""
     real = np.float64 if dt is None else layer["D"].dtype
     re = layer["Lambda_re"].astype(real)
     unclipped = re <= CLIP if clip_eigs else True

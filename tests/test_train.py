@@ -169,8 +169,10 @@ def test_signalled_and_resumed(finished, tmp_path, number):
 
 
 def test_two_workers_killed_and_resumed(tmp_path):
-    train("MemoryChain", steps=60 * UPDATE, seed=4, workers=2, out=tmp_path / "whole", **CHAIN)
-    process = start(tmp_path / "run", 60, "--workers", "2")
+    """With annealing, as the default preset has it."""
+    annealed = CHAIN | {"overrides": TINY | {"anneal_lr": True}}
+    train("MemoryChain", steps=60 * UPDATE, seed=4, workers=2, out=tmp_path / "whole", **annealed)
+    process = start(tmp_path / "run", 60, "--workers", "2", "--anneal-lr", "true")
     wait_for(lambda: rows_of(tmp_path / "run") > 15, process)
     process.kill()
     process.wait()
