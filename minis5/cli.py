@@ -240,7 +240,8 @@ def _envs(options):
     del options
     from .envs import table
 
-    columns = ("id", "observation_space", "action_space", "episode_length", "random_return", "best_return", "options")
+    columns = ("id", "observation_space", "action_space", "episode_length")
+    columns += ("worst_return", "random_return", "best_return", "options")
     rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

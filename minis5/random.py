@@ -9,17 +9,20 @@ code that is silently wrong where they do. Results are int64, because Numba make
 A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions advance its counter.
 The counter wraps: a stream repeats after 2**32 draws.
 
-Leaves out: vectorised sampling, distributions other than uniform (agents sample with NumPy's generators).
+Leaves out: vectorised sampling (agents sample with NumPy's generators).
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox); Lemire, "Fast
 random integer generation in an interval", 2019 (multiply and shift, here without the rejection step); Durstenfeld 1964
-(the shuffle).
+(the shuffle); Box and Muller 1958 (normal numbers).
 Tested in tests/test_random.py, with Random123's known vectors.
 """
 
+import math
 import operator
 
 import numpy as np
 from numba import njit
+
+from minis5.elementary import cos, log
 
 MASK = 0xFFFFFFFF
 MASK64 = np.uint64(MASK)
@@ -67,6 +70,13 @@ def next_uniform(row):
 def next_integer(row, n):
     """Draw an integer in [0, n), 0 < n <= 2**31. The probability of each value is within 2**-32 of 1/n."""
     return (next_bits(row) * n) >> 32
+
+
+@njit(nogil=True)
+def next_normal(row):
+    """Draw a float64 from the standard normal distribution, cut off at +-6.66 = sqrt(64 log 2); takes two draws."""
+    radius = math.sqrt(-2.0 * log(1.0 - next_uniform(row)))  # of a number in (0, 1]
+    return radius * cos(math.tau * next_uniform(row))
 
 
 @njit(nogil=True)

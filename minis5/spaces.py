@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from numba import njit
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
 
@@ -26,7 +27,7 @@ class Leaf(NamedTuple):
     begin: int
     end: int
     start: np.ndarray | None = None  # one-hot: each component's smallest value
-    sizes: np.ndarray | None = None  # one-hot: each component's number of values, as uint64
+    sizes: np.ndarray | None = None  # one-hot: each component's number of values
     offsets: np.ndarray | None = None  # one-hot: each component's place within the vector
 
 
@@ -71,7 +72,7 @@ class Flattener:
             start = np.ravel(space.start).astype(np.int64)
             kind, width = "one-hot", int(sizes.sum())
             offsets = self.size + np.cumsum(sizes) - sizes
-            one_hot = {"start": start, "sizes": sizes.astype(np.uint64), "offsets": offsets}
+            one_hot = {"start": start, "sizes": sizes, "offsets": offsets}
         else:
             raise ValueError(f"space: {name} is {space}, which is not supported; supported are {SUPPORTED}")
         self._leaves.append(Leaf(path, name, kind, space.shape, self.size, self.size + width, **one_hot))
@@ -153,19 +154,26 @@ def _write_binary(leaf, values, out):
     out[:, leaf.begin : leaf.end] = values
 
 
+@njit(cache=True, nogil=True)
+def _set_ones(values, start, sizes, offsets, out):
+    """Set the ones of a batch of one-hot vectors in `out`; returns (row, component) of the first illegal value, or (-1, -1)."""
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            index = values[i, j] - start[j]
+            if not 0 <= index < sizes[j]:
+                return i, j
+            out[i, offsets[j] + index] = 1
+    return -1, -1
+
+
 def _write_one_hot(leaf, values, out):
-    index = values - leaf.start  # (rows, components), int64
-    wrong = index.view(np.uint64) >= leaf.sizes  # a negative index is a huge unsigned one
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+    row, column = _set_ones(values, leaf.start, leaf.sizes, leaf.offsets, out)
+    if row >= 0:
         low = leaf.start[column]
         raise ValueError(
-            f"{leaf.name}: expected values in [{low}, {low + int(leaf.sizes[column])}), got {values[row, column]} at "
+            f"{leaf.name}: expected values in [{low}, {low + leaf.sizes[column]}), got {values[row, column]} at "
             f"batch row {row}, component {column}; check the environment, or the space's start"
         )
-    index += leaf.offsets
-    index += np.arange(0, out.size, out.shape[1])[:, None]
-    out.reshape(-1)[index] = 1
 
 
 _WRITE = {"box": _write_box, "binary": _write_binary, "one-hot": _write_one_hot}

@@ -1,18 +1,18 @@
 """The experiment script at tiny sizes: runs, skips, resumes, reports. Its figures are not what is tested."""
 
 import csv
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("matplotlib", reason="the report draws a picture")
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "memory_tasks.py"
-spec = importlib.util.spec_from_file_location("memory_tasks", SCRIPT)
-memory_tasks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(memory_tasks)
+sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+from memory_tasks import MEMORY_TASKS  # noqa: E402
+from sweep import main  # noqa: E402
 
+BEGIN, END = "<!-- memory_tasks:begin -->", "<!-- memory_tasks:end -->"
 RUN = "MemoryChain-64-s5-seed3"
 
 
@@ -28,8 +28,8 @@ def rows(path):
 def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # with so small matrices, threads of a busy machine only wait
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{memory_tasks.BEGIN}\nold\n{memory_tasks.END}\nafter\n")
-    memory_tasks.main(arguments(tmp_path, "s5", "none"))
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    main(MEMORY_TASKS, arguments(tmp_path, "s5", "none"))
     s5, none = rows(tmp_path / "results.csv")
     assert (s5["task"], s5["variant"], s5["seed"], s5["steps"]) == ("MemoryChain-64", "s5", "3", "1024")
     assert none["variant"] == "none" and int(none["parameters"]) < int(s5["parameters"])
@@ -39,7 +39,7 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     assert [p["step"] for p in points if p["variant"] == "s5"] == ["1024"]  # the only update in which episodes end
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     before, table, after = readme.read_text().partition("| task |")
-    assert before == f"before\n{memory_tasks.BEGIN}\n" and after.endswith(f".\n{memory_tasks.END}\nafter\n")
+    assert before == f"before\n{BEGIN}\n" and after.endswith(f".\n{END}\nafter\n")
     assert table and "old" not in after and after.count("| MemoryChain-64 |") == 2
 
     # a run that was cut short goes on; a finished one is left alone
@@ -49,7 +49,7 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     other = tmp_path / "runs" / "MemoryChain-64-none-seed3" / "summary.json"
     untouched = other.stat().st_mtime_ns
     capfd.readouterr()
-    memory_tasks.main(arguments(tmp_path, "s5", "none"))
+    main(MEMORY_TASKS, arguments(tmp_path, "s5", "none"))
     assert f"== {RUN}\n" in capfd.readouterr().out and other.stat().st_mtime_ns == untouched
     again = {name: value for name, value in json.loads(summary.read_text()).items() if "second" not in name}
     assert again == {name: value for name, value in json.loads(finished).items() if "second" not in name}
@@ -59,20 +59,20 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     # rows stay when their runs are gone; an attempt without an end makes the wall time unknown
     log.write_text(json.dumps({**json.loads(log.read_text()), "wall": [first, None]}))
     other.unlink()
-    memory_tasks.main(["--out", str(tmp_path), "--report"])
+    main(MEMORY_TASKS, ["--out", str(tmp_path), "--report"])
     s5, kept = rows(tmp_path / "results.csv")
     assert s5["wall_seconds"] == "" and kept == none and "not known" in readme.read_text()
 
 
 def test_failures_are_told(tmp_path, capfd):
     with pytest.raises(SystemExit, match="no run"):
-        memory_tasks.main(["--out", str(tmp_path), "--report"])
+        main(MEMORY_TASKS, ["--out", str(tmp_path), "--report"])
     with pytest.raises(SystemExit):
-        memory_tasks.main(["--quick"])
+        main(MEMORY_TASKS, ["--quick"])
     assert "give --out too" in capfd.readouterr().err
     folder = tmp_path / "runs" / RUN
     folder.mkdir(parents=True)
     (folder / "foreign.txt").write_text("")
     with pytest.raises(SystemExit, match="exit code 2"):
-        memory_tasks.main(arguments(tmp_path, "s5"))
+        main(MEMORY_TASKS, arguments(tmp_path, "s5"))
     assert "not empty" in capfd.readouterr().err

@@ -14,6 +14,8 @@ from minis5.envs import REGISTRY, make_single, make_vec, table
 def test_gymnasium_checker_finds_nothing(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        for remark in ("value is -?infinity", "recommend using a symmetric and normalized space"):
+            warnings.filterwarnings("ignore", f"(?s).*{remark}")  # the spaces are POPGym's
         env = gymnasium.make(f"minis5/{name}-v0")
         check_env(env.unwrapped)
         env.close()
@@ -70,7 +72,8 @@ def test_foreign_options_reach_gymnasium():
 def test_table():
     rows = {row["id"]: row for row in table()}
     assert list(rows) == list(REGISTRY)
-    assert rows["RepeatPreviousHard"]["episode_length"] == 155 and rows["RepeatPreviousHard"]["random_return"] == -0.5
+    assert rows["RepeatPreviousHard"]["episode_length"] == 155 and abs(rows["RepeatPreviousHard"]["random_return"] + 0.5) < 0.005
+    assert rows["ConcentrationHard"]["observation_space"] == "MultiDiscrete([14] * 52)"
     assert rows["MemoryChain"]["options"] == {"memory_length": 64, "num_bits": 1}
     assert rows["PositionOnlyCartPoleHard"]["action_space"] == "Discrete(2)"
 
@@ -79,7 +82,12 @@ def test_table():
     ("arguments", "options", "message"),
     [
         (("RepeatPreviosEasy", 2), {}, r"unknown environment 'RepeatPreviosEasy' \(did you mean RepeatPreviousEasy"),
-        (("CartPol-v1", 2), {}, r"did you mean CartPole-v1.*native ones are MemoryChain, RepeatPreviousEasy"),
+        (("CartPol-v1", 2), {}, r"did you mean CartPole-v1.*native ones are MemoryChain, RepeatPrevious, "),
+        (("BattleshipExtreme", 2), {}, "levels of Battleship are BattleshipEasy, BattleshipMedium, BattleshipHard"),
+        (("BattleshipEasy", 2), {"board_size": 4}, r"board_size: expected an integer in \[5, 1000\], got 4"),
+        (("NoisyPositionOnlyCartPoleEasy", 2), {"noise": -1}, r"noise: expected a number in \[0.0, .*got -1"),
+        (("ConcentrationEasy", 2), {"deck_type": "suits"}, "deck_type: expected one of 'colors', 'ranks', got 'suits'"),
+        (("MemoryChain", 2), {"num_threads": 0}, "num_threads: expected an integer"),
         (("nothing.like.it:Env-v0", 2), {}, "unknown environment .*ModuleNotFoundError"),
         (("a b c", 2), {}, "unknown environment 'a b c'"),
         (("CartPole-v77", 2), {}, "unknown environment 'CartPole-v77'"),

@@ -1,17 +1,34 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
-Native ones (minis5/envs/*.py) run compiled and in batches; every other id is Gymnasium's.
+Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same, and
+MemoryChain. Every other id is Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
 import difflib
 import inspect
+import math
 import re
 
 import gymnasium
 import numpy as np
 
-from minis5.envs import memory_chain, position_only_cartpole, repeat_previous
+from minis5.envs import (
+    autoencode,
+    battleship,
+    cartpole,
+    concentration,
+    count_recall,
+    higher_lower,
+    labyrinth,
+    memory_chain,
+    minesweeper,
+    multiarmed_bandit,
+    pendulum,
+    repeat_first,
+    repeat_previous,
+)
+from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.single import NativeEnv
 from minis5.envs.task import check_integer
 from minis5.envs.vector import NativeVectorEnv
@@ -19,7 +36,21 @@ from minis5.random import seed_to_key
 
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
-    for env in (memory_chain, repeat_previous, position_only_cartpole)
+    for env in (
+        memory_chain,
+        repeat_previous,
+        cartpole,
+        pendulum,
+        autoencode,
+        count_recall,
+        higher_lower,
+        repeat_first,
+        concentration,
+        multiarmed_bandit,
+        minesweeper,
+        battleship,
+        labyrinth,
+    )
     for name, options in env.LEVELS.items()
 }
 
@@ -57,7 +88,7 @@ def find(env_id, options=None):
     return env, env.configure(**{**level, **options})
 
 
-def make_vec(env_id, num_envs, seed=0, *, first_index=0, **options):
+def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, **options):
     """A vector environment, native or Gymnasium's.
 
     Parameters
@@ -72,6 +103,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, **options):
         processes gives the same episodes. `reset` without a seed uses this one at first and goes on afterwards.
     first_index : int
         Number of this batch's first environment.
+    num_threads : int
+        Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
     **options
         Options of the environment; for Gymnasium's, keyword arguments of gymnasium.make_vec.
 
@@ -88,7 +121,7 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, **options):
     if not isinstance(env_id, str):
         raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
     if native := find(env_id, options):
-        return NativeVectorEnv(*native, num_envs, seed, first_index)
+        return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     key = seed_to_key(seed)
@@ -99,7 +132,7 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, **options):
             raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
         raise ValueError(
             f"env_id: unknown environment {env_id!r}{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
-            f"native ones are {', '.join(REGISTRY)} (`minis5 envs` describes them), others go by their "
+            f"{_levels(env_id)} (`minis5 envs` describes them), others go by their "
             f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
         ) from error
     seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
@@ -113,8 +146,8 @@ def table():
     Returns
     -------
     list of dict
-        Keys: id, observation_space, action_space (strings), episode_length (most steps), random_return (expected, of
-        the uniform random policy), best_return (largest possible), options (dict, with the level's values).
+        Keys: id, observation_space, action_space (strings), episode_length (most steps), random_return (mean of the
+        uniform random policy, measured), worst_return, best_return (bounds), options (dict, with the level's values).
     """
     rows = []
     for name, (env, options) in REGISTRY.items():
@@ -122,10 +155,11 @@ def table():
         rows.append(
             {
                 "id": name,
-                "observation_space": str(task.observation_space),
-                "action_space": str(task.action_space),
+                "observation_space": _text(task.observation_space),
+                "action_space": _text(task.action_space),
                 "episode_length": task.episode_length,
-                "random_return": task.random_return,
+                "random_return": RANDOM_RETURNS[name][0] if name in RANDOM_RETURNS else math.nan,
+                "worst_return": task.worst_return,
                 "best_return": task.best_return,
                 "options": dict(options),
             }
@@ -133,16 +167,39 @@ def table():
     return rows
 
 
+def _text(space):
+    """A space in a few words: MultiDiscrete([3] * 52) instead of 52 numbers."""
+    if isinstance(space, gymnasium.spaces.MultiDiscrete) and len(set(space.nvec)) == 1:
+        return f"MultiDiscrete([{space.nvec[0]}] * {len(space.nvec)})"
+    return str(space)
+
+
 def _close(name, names):
     matches = difflib.get_close_matches(name, names, n=3)
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def family(name):
+    """The name of a level without its difficulty: "RepeatPrevious" of "RepeatPreviousEasy"."""
+    return re.sub(r"(Easy|Medium|Hard)$", "", name)
+
+
+def _levels(env_id):
+    """For messages: the levels of the family that the id begins with, or else all families."""
+    families = {}
+    for name in REGISTRY:
+        families.setdefault(family(name), []).append(name)
+    for name, levels in families.items():
+        if env_id.startswith(name):
+            return f"the levels of {name} are {', '.join(levels)}"
+    return f"native ones are {', '.join(families)}, each but MemoryChain with Easy, Medium or Hard behind its name"
 
 
 def make_single(env_id, render_mode=None, **options):
     """One native environment behind gymnasium.Env, without wrappers: what gymnasium.make("minis5/...-v0") calls."""
     native = find(env_id, options)
     if native is None:
-        raise ValueError(f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; use gymnasium.make")
+        raise ValueError(f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; {_levels(env_id)}")
     return NativeEnv(*native, render_mode=render_mode)
 
 

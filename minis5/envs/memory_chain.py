@@ -14,6 +14,8 @@ Source: bsuite 0.3.6, bsuite/environments/memory_chain.py, of the experiment mem
 Tested in tests/test_envs.py and, in lockstep with bsuite, tests/test_envs_lockstep.py.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import njit
@@ -27,6 +29,11 @@ QUERY = TIME + 1  # ints[QUERY]: the bit that will be asked for
 CONTEXT = QUERY + 1  # ints[CONTEXT:]: the bits, 0 or 1
 
 
+class Params(NamedTuple):
+    memory_length: int
+    num_bits: int
+
+
 def configure(memory_length, num_bits):
     """Task with the question `memory_length` - 1 steps after the cue of `num_bits` bits."""
     memory_length = check_integer("memory_length", memory_length, 1, 2**31 - 1, "try memory_length=64")
@@ -36,30 +43,29 @@ def configure(memory_length, num_bits):
     high = np.ones(2 + num_bits, np.float32)
     high[1] = max(1, num_bits - 1)
     return Task(
-        params=np.array([memory_length, num_bits]),
+        params=Params(memory_length, num_bits),
         ints=CONTEXT + num_bits,
         floats=0,
         observation_space=Box(low, high),
         action_space=Discrete(2),
         episode_length=memory_length,
-        random_return=0.0,
+        worst_return=-1.0,
         best_return=1.0,
     )
 
 
 @njit(nogil=True)
 def reset(params, ints, floats):
-    num_bits = params[1]
     ints[TIME] = 0
-    for i in range(num_bits):
+    for i in range(params.num_bits):
         ints[CONTEXT + i] = next_integer(ints, 2)
-    ints[QUERY] = next_integer(ints, num_bits)
+    ints[QUERY] = next_integer(ints, params.num_bits)
 
 
 @njit(nogil=True)
 def step(params, ints, floats, action):
     ints[TIME] += 1
-    if ints[TIME] < params[0]:
+    if ints[TIME] < params.memory_length:
         return 0.0, False, False
     right = action == ints[CONTEXT + ints[QUERY]]
     return 1.0 if right else -1.0, True, False
@@ -67,11 +73,10 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def observe(params, ints, floats, out):
-    memory_length, num_bits = params[0], params[1]
     time = ints[TIME]
-    out[0] = 1.0 - time / memory_length
-    out[1] = ints[QUERY] if time == memory_length - 1 else 0
-    for i in range(num_bits):
+    out[0] = 1.0 - time / params.memory_length
+    out[1] = ints[QUERY] if time == params.memory_length - 1 else 0
+    for i in range(params.num_bits):
         out[2 + i] = 2 * ints[CONTEXT + i] - 1 if time == 0 else 0
 
 

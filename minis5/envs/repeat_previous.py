@@ -6,63 +6,65 @@ seen) and earns plus or minus 1 / (52 decks - k). The last card ends the episode
 
 Leaves out: ranks (POPGym deals them but never shows them).
 Source: POPGym 1.0.7, popgym/envs/repeat_previous.py (Morad et al., ICLR 2023).
-Tested in tests/test_envs.py and, in lockstep with popgym, tests/test_envs_lockstep.py.
+Tested in tests/test_envs.py and, in lockstep with popgym, tests/test_popgym.py.
 """
 
-import numpy as np
+from typing import NamedTuple
+
 from gymnasium.spaces import Discrete
 from numba import njit
 
+from minis5.envs.deck import PACK, SUITS, SYMBOLS, shuffled_pack
 from minis5.envs.task import Task, check_integer
-from minis5.random import GENERATOR_SIZE, shuffle
+from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
     "RepeatPreviousEasy": {"decks": 1, "k": 4},
     "RepeatPreviousMedium": {"decks": 2, "k": 32},
     "RepeatPreviousHard": {"decks": 3, "k": 64},
 }
-SUITS = 4
 SEEN = GENERATOR_SIZE  # ints[SEEN]: number of cards dealt
 CARDS = SEEN + 1  # ints[CARDS:]: suits in the order they are dealt
+
+
+class Params(NamedTuple):
+    cards: int
+    k: int
 
 
 def configure(decks, k):
     """Task for a pack of `decks` * 52 cards and the k-th last card asked for."""
     decks = check_integer("decks", decks, 1, 1000, "RepeatPreviousEasy has decks=1")
-    cards = 52 * decks
+    cards = PACK * decks
     k = check_integer("k", k, 1, cards - 1, "k must be below the number of cards, 52 * decks")
     return Task(
-        params=np.array([cards, k]),
+        params=Params(cards, k),
         ints=CARDS + cards,
         floats=0,
         observation_space=Discrete(SUITS),
         action_space=Discrete(SUITS),
         episode_length=cards - 1,
-        random_return=2 / SUITS - 1,  # each answer is right with probability 1/4
+        worst_return=-1.0,
         best_return=1.0,
     )
 
 
 @njit(nogil=True)
 def reset(params, ints, floats):
-    cards = params[0]
-    for i in range(cards):
-        ints[CARDS + i] = i % SUITS
-    shuffle(ints, CARDS, cards)
+    shuffled_pack(ints, CARDS, params.cards, SUITS)
     ints[SEEN] = 1
 
 
 @njit(nogil=True)
 def step(params, ints, floats, action):
-    cards, k = params[0], params[1]
-    seen = ints[SEEN]
+    seen, k = ints[SEEN], params.k
     reward = 0.0
     if seen >= k:
-        reward = 1.0 / (cards - k)
+        reward = 1.0 / (params.cards - k)
         if action != ints[CARDS + seen - k]:
             reward = -reward
     ints[SEEN] = seen + 1
-    return reward, seen + 1 == cards, False
+    return reward, seen + 1 == params.cards, False
 
 
 @njit(nogil=True)
@@ -71,7 +73,6 @@ def observe(params, ints, floats, out):
 
 
 def render(params, ints, floats):
-    cards, k = params
-    seen = ints[SEEN]
-    asked = "♠♦♣♥"[ints[CARDS + seen - k]] if seen >= k else "nothing yet"
-    return f"card {seen}/{cards}: {'♠♦♣♥'[ints[CARDS + seen - 1]]}  asked for: {asked}"
+    seen, suits = ints[SEEN], SYMBOLS[SUITS]
+    asked = suits[ints[CARDS + seen - params.k]] if seen >= params.k else "nothing yet"
+    return f"card {seen}/{params.cards}: {suits[ints[CARDS + seen - 1]]}  asked for: {asked}"

@@ -4,12 +4,12 @@ Seeded alike, its episodes are those of environment 0 of the vector environment.
 Tested in tests/test_envs.py.
 """
 
-import math
-
 import gymnasium
 import numpy as np
 
+from minis5.envs.actions import ActionCheck
 from minis5.envs.loop import compile_loops
+from minis5.envs.task import from_rows, row_dtype, row_size
 from minis5.random import seed_to_key
 
 
@@ -34,17 +34,18 @@ class NativeEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.task = task
         self.observation_space, self.action_space = task.observation_space, task.action_space
-        self._render = env.render
+        self._observe, self._render = env.observe, env.render
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((1, task.ints), np.int64)
         self._floats = np.zeros((1, task.floats))
+        self._rows = np.empty((1, row_size(self.observation_space)), row_dtype(self.observation_space))
+        self._check_actions = ActionCheck(self.action_space, 1)
         self._seeded = self._running = False
 
-    def _empty_observation(self):
-        return np.empty((1, math.prod(self.observation_space.shape)), self.observation_space.dtype)
-
-    def _shaped(self, observation):
-        return observation[0] if self.observation_space.shape else observation[0, 0]
+    def _observation(self, rows):
+        """The one observation in a batch of one."""
+        batch = from_rows(self.observation_space, rows)
+        return tuple(int(part[0]) for part in batch) if isinstance(batch, tuple) else batch[0]
 
     def reset(self, *, seed=None, options=None):
         """Begin an episode; a `seed` begins stream 0 of that seed, without one the stream goes on."""
@@ -55,10 +56,9 @@ class NativeEnv(gymnasium.Env):
         if key is not None:
             self._ints[0, :3] = key, 0, 0
             self._seeded = True
-        obs = self._empty_observation()
-        self._reset_rows(self.task.params, self._ints, self._floats, obs)
+        self._reset_rows(0, 1, self.task.params, self._ints, self._floats, self._rows)
         self._running = True
-        return self._shaped(obs), {}
+        return self._observation(self._rows.copy()), {}
 
     def step(self, action):
         """One step: observation, reward, terminated, truncated, info.
@@ -72,16 +72,18 @@ class NativeEnv(gymnasium.Env):
         """
         if not self._running:
             raise gymnasium.error.ResetNeeded("step: no episode is running; call reset() first")
-        if not self.action_space.contains(action):
-            raise ValueError(f"action: expected an integer in {self.action_space}, got {action!r}; cast it with int()")
-        obs, reward, flags = self._empty_observation(), np.empty(1), np.empty((2, 1), bool)
-        self._step_rows(
-            self.task.params, self._ints, self._floats, np.array([action], np.int64), int(self.action_space.n), False,
-            obs, np.empty_like(obs), reward, flags[0], flags[1],
-        )  # fmt: skip
+        try:
+            actions = self._check_actions(np.asarray(action)[None])
+        except ValueError:
+            raise ValueError(
+                f"action: expected a member of {self.action_space}, got {action!r}; env.action_space.sample() shows one"
+            ) from None
+        reward, flags = np.empty(1), np.empty((2, 1), bool)
+        state, rows = (self.task.params, self._ints, self._floats), self._rows
+        self._step_rows(0, 1, *state, actions, False, rows, rows, reward, *flags)
         terminated, truncated = bool(flags[0, 0]), bool(flags[1, 0])
         self._running = not (terminated or truncated)
-        return self._shaped(obs), float(reward[0]), terminated, truncated, {}
+        return self._observation(self._rows.copy()), float(reward[0]), terminated, truncated, {}
 
     def render(self):
         """The present state as a line of text with render_mode "ansi", otherwise None."""

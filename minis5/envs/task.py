@@ -1,4 +1,4 @@
-"""What an environment tells the library about itself, and the check of its options.
+"""What an environment tells the library about itself, and the checks of its options.
 
 An environment is a module with
     LEVELS                          {name: options}, one row for each level
@@ -7,9 +7,12 @@ An environment is a module with
     step(params, ints, floats, action) -> reward, terminated, truncated
     observe(params, ints, floats, out)       writes one observation into the row `out`
     render(params, ints, floats) -> str      plain Python, never compiled
-`params` is the level's constants; `ints` (int64) and `floats` (float64) are one environment's state. `ints` begins with
-a generator row (minis5/random.py), which `reset` and `step` may draw from and must not touch otherwise.
-All but `configure` and `render` are scalar code that Numba compiles for the CPU or a GPU.
+`params` is the level's constants. `ints` (int64) and `floats` (float64) are one environment's state; `ints` begins with a
+generator row (minis5/random.py), which `reset` and `step` may draw from and must not touch otherwise. `action` is an
+integer for a Discrete space, otherwise a row: int64 for MultiDiscrete, the space's own floats for Box. It has been
+checked already. The row `out` has the space's dtype and holds Box and MultiDiscrete values in order, Discrete as one
+number, and a Tuple of Discrete as one number each.
+All but `configure` and `render` are scalar code: plain Python, and compiled by Numba for the CPU or a GPU.
 
 Tested in tests/test_envs.py.
 """
@@ -26,25 +29,26 @@ class Task(NamedTuple):
 
     Attributes
     ----------
-    params : int64 (n,)
+    params : NamedTuple of int and float
         Constants handed to every scalar function.
     ints, floats : int
         Length of an environment's integer state (generator row included) and of its float state.
     observation_space, action_space : gymnasium.Space
-        Of a single environment; observations are Discrete, or Box with one axis; actions are Discrete from 0.
+        Of a single environment. Observations: Discrete, MultiDiscrete, Tuple of Discrete, or Box with one axis. Actions:
+        Discrete, MultiDiscrete or Box with one axis; integers from 0.
     episode_length : int
         The most steps an episode can have.
-    random_return, best_return : float
-        Expected return of the uniform random policy (nan where it is not known), and the best possible return.
+    worst_return, best_return : float
+        No return is below or above; in most tasks there are decks or boards for which they are reached.
     """
 
-    params: np.ndarray
+    params: tuple
     ints: int
     floats: int
     observation_space: gymnasium.Space
     action_space: gymnasium.Space
     episode_length: int
-    random_return: float
+    worst_return: float
     best_return: float
 
 
@@ -57,3 +61,35 @@ def check_integer(name, value, low, high, remedy):
     if number is None or not low <= number <= high:
         raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}; {remedy}")
     return number
+
+
+def check_number(name, value, low, high, remedy):
+    """Return `value` as a float, or raise a ValueError that names the argument if it is no number in [low, high]."""
+    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else None
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value!r}; {remedy}")
+    return number
+
+
+def check_choice(name, value, choices):
+    """Return `value`, or raise a ValueError that names the argument if it is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them")
+    return value
+
+
+def row_size(space):
+    """Numbers in one observation or action of `space`."""
+    return len(space.spaces) if isinstance(space, gymnasium.spaces.Tuple) else int(np.prod(space.shape))
+
+
+def row_dtype(space):
+    """The dtype of one observation's or action's row."""
+    return np.dtype(np.int64) if isinstance(space, gymnasium.spaces.Tuple) else space.dtype
+
+
+def from_rows(space, rows):
+    """A batch of the space, as gymnasium.vector shapes it, from rows (n, row_size)."""
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return tuple(np.ascontiguousarray(rows.T))
+    return rows.reshape(len(rows), *space.shape)

@@ -5,15 +5,16 @@ observation of the next episode and infos["final_obs"] the last one of the old.
 Tested in tests/test_envs.py.
 """
 
-import math
+from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from minis5.envs.actions import ActionCheck
 from minis5.envs.loop import compile_loops
-from minis5.envs.task import check_integer
+from minis5.envs.task import check_integer, from_rows, row_dtype, row_size
 from minis5.random import MASK, seed_to_key
 
 
@@ -32,22 +33,30 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
     first_index : int
         Number of the first environment: two vector environments of 32 with first_index 0 and 32 give the same episodes
         as one of 64.
+    num_threads : int
+        Threads that share the rows; the episodes are the same for any number. Pays where a step of the whole batch takes
+        about a millisecond or more: from some ten thousand environments on.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
 
-    def __init__(self, env, task, num_envs, seed=0, first_index=0):
+    def __init__(self, env, task, num_envs, seed=0, first_index=0, num_threads=1):
         self.num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
         self._first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
+        threads = min(check_integer("num_threads", num_threads, 1, 1024, "pass num_threads=1"), self.num_envs)
         self._key = seed_to_key(seed)
         self.task = task
         self.single_observation_space, self.single_action_space = task.observation_space, task.action_space
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
+        self._rows = (self.num_envs, row_size(task.observation_space)), row_dtype(task.observation_space)
+        self._check_actions = ActionCheck(task.action_space, self.num_envs)
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((self.num_envs, task.ints), np.int64)
         self._floats = np.zeros((self.num_envs, task.floats))
-        self._width = math.prod(task.observation_space.shape)
+        cuts = [self.num_envs * k // threads for k in range(threads + 1)]
+        self._parts = list(zip(cuts[:-1], cuts[1:], strict=True))
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._started = False
         self._seed_rows()
 
@@ -56,34 +65,38 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._ints[:, 1] = (self._first_index + np.arange(self.num_envs)) & MASK
         self._ints[:, 2] = 0
 
-    def _empty_observations(self):
-        return np.empty((self.num_envs, self._width), self.single_observation_space.dtype)
-
-    def _shaped(self, observations):
-        return observations.reshape(self.num_envs, *self.single_observation_space.shape)
+    def _run(self, loop, *arguments):
+        """Call a compiled loop on all rows, a part of them in each thread."""
+        arguments = self.task.params, self._ints, self._floats, *arguments
+        others = [self._pool.submit(loop, *part, *arguments) for part in self._parts[1:]]
+        loop(*self._parts[0], *arguments)
+        for other in others:
+            other.result()
 
     def reset(self, *, seed=None, options=None):
         """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
         if seed is not None:
             self._key = seed_to_key(seed)
             self._seed_rows()
-        obs = self._empty_observations()
-        self._reset_rows(self.task.params, self._ints, self._floats, obs)
+        obs = np.empty(*self._rows)
+        self._run(self._reset_rows, obs)
         self._started = True
-        return self._shaped(obs), {}
+        return from_rows(self.single_observation_space, obs), {}
 
     def step(self, actions):
         """Step every environment.
 
         Parameters
         ----------
-        actions : integer (num_envs,)
+        actions : array (num_envs, *shape of one action)
+            Integers for Discrete and MultiDiscrete spaces, floats for Box.
 
         Returns
         -------
         observations, rewards (float64), terminated (bool), truncated (bool), infos
-            New arrays. Where at least one episode ended, infos has "final_obs", every environment's observation before
-            the reset, and "_final_obs", bool (num_envs,), true where an episode ended; otherwise infos is empty.
+            New arrays. Where at least one episode ended, infos has "final_obs", the ended environments' observations
+            before the reset (zeros in the other rows), and "_final_obs", bool (num_envs,), true where an episode ended;
+            otherwise infos is empty.
 
         Raises
         ------
@@ -94,28 +107,15 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         """
         if not self._started:
             raise gymnasium.error.ResetNeeded("step: the environments have no state yet; call reset() first")
-        actions = np.asarray(actions)
+        actions = self._check_actions(actions)
         n = self.num_envs
-        if actions.shape != (n,) or actions.dtype.kind not in "iu":
-            raise ValueError(
-                f"actions: expected integers (num_envs,) = ({n},), got {actions.dtype} {actions.shape}; "
-                "pass one integer for each environment"
-            )
-        obs, next_obs = self._empty_observations(), self._empty_observations()
+        obs, final_obs = np.empty(*self._rows), np.zeros(*self._rows)
         reward, terminated, truncated = np.empty(n), np.empty(n, bool), np.empty(n, bool)
-        num_actions = int(self.single_action_space.n)
-        bad = self._step_rows(
-            self.task.params, self._ints, self._floats, np.ascontiguousarray(actions, np.int64), num_actions, True,
-            obs, next_obs, reward, terminated, truncated,
-        )  # fmt: skip
-        if bad >= 0:
-            raise ValueError(
-                f"actions: expected values in [0, {num_actions}), got {actions[bad]} for environment {bad}; "
-                f"the action space is {self.single_action_space}"
-            )
+        self._run(self._step_rows, actions, True, obs, final_obs, reward, terminated, truncated)
         ended = terminated | truncated
-        infos = {"final_obs": self._shaped(next_obs), "_final_obs": ended} if ended.any() else {}
-        return self._shaped(obs), reward, terminated, truncated, infos
+        space = self.single_observation_space
+        infos = {"final_obs": from_rows(space, final_obs), "_final_obs": ended} if ended.any() else {}
+        return from_rows(space, obs), reward, terminated, truncated, infos
 
     def get_state(self):
         """Everything that the coming episodes depend on, as a dict of arrays (copies)."""
@@ -136,5 +136,15 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
                     f"state[{name!r}]: expected {mine.dtype} {mine.shape}, got {array.dtype} {array.shape}; "
                     "pass the state of the same environment and num_envs"
                 )
-        self._ints[:], self._floats[:] = state["ints"], state["floats"]
+        self._ints, self._floats = (self._place(state[name]) for name in ("ints", "floats"))
         self._started = True
+
+    @staticmethod
+    def _place(array):
+        """A copy of the host's `array` where the loops take it."""
+        return np.array(array, order="C")
+
+    def close_extras(self, **kwargs):
+        """Let go of the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()

@@ -1,0 +1,144 @@
+"""Environment steps per second, ours against POPGym's, in one run and on the same core.
+
+    python experiments/popgym_throughput.py                   every level of every family, about six minutes
+    python experiments/popgym_throughput.py --levels Easy     the easy ones
+
+Both sides play random actions that were drawn beforehand, and begin a new episode when one ends. POPGym runs one environment in a
+Python loop; ours steps a batch (--num-envs) per call, from Python too. "raw" is what `step` returns; "encoded" adds the float32 or
+one-hot vector that a network takes: minis5's Flattener here, gymnasium.wrappers.FlattenObservation there. The process is tied to one
+core, except in the column with two threads, which also has a batch 16 times as large: waking a thread takes longer than
+stepping a small one. Each figure is the median of `--repeats` turns, taken in alternation.
+
+Writes experiments/popgym/throughput.csv and the table in the READMEs. Tests: tests/test_experiments.py.
+"""
+
+import argparse
+import csv
+import itertools
+import os
+import statistics
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from sweep import ROOT, replace_block
+
+import minis5
+from minis5 import runlog
+from minis5.envs import REGISTRY, family
+from minis5.malloc import keep_freed_memory
+from minis5.spaces import Flattener
+
+OUT = ROOT / "experiments" / "popgym"
+AIMS = dict.fromkeys(
+    ("Autoencode", "Concentration", "CountRecall", "HigherLower", "MultiarmedBandit", "RepeatFirst", "RepeatPrevious"), 100
+)  # times POPGym; 50 for the other families
+LARGER = 16  # the batch with two threads, times --num-envs
+COLUMNS = ("level", "popgym", "popgym_encoded", "raw", "encoded", "raw_2_threads")
+
+
+def popgym_turn(env, actions, seconds):
+    """Steps per second of one of POPGym's environments."""
+    steps, actions = 0, itertools.cycle(actions)
+    env.reset()
+    start = time.perf_counter()
+    while (now := time.perf_counter()) - start < seconds:
+        for action in itertools.islice(actions, 64):
+            _, _, terminated, truncated, _ = env.step(action)
+            steps += 1
+            if terminated or truncated:
+                env.reset()
+    return steps / (now - start)
+
+
+def our_turn(envs, actions, seconds, encode=None):
+    """Steps per second of a batch, with encoding if a Flattener is given."""
+    steps, actions = 0, itertools.cycle(actions)
+    start = time.perf_counter()
+    while (now := time.perf_counter()) - start < seconds:
+        observations, *_ = envs.step(next(actions))
+        if encode is not None:
+            encode.flatten(observations)
+        steps += envs.num_envs
+    return steps / (now - start)
+
+
+def measure(level, peer_class, num_envs, seconds, repeats):
+    """A row of the table: median steps per second in each column."""
+    core = min(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
+    peer = peer_class()
+    peer.action_space.seed(0)
+    peer_actions = [peer.action_space.sample() for _ in range(4096)]
+    one, two = (minis5.make_vec(level, n, num_threads=k) for n, k in ((num_envs, 1), (LARGER * num_envs, 2)))
+    one.action_space.seed(0)
+    actions = [one.action_space.sample() for _ in range(64)]
+    many = [np.concatenate([one.action_space.sample() for _ in range(LARGER)]) for _ in range(8)]
+    flattener = Flattener(one.single_observation_space)
+    for envs, batches in ((one, actions), (two, many)):
+        envs.reset(seed=0)
+        our_turn(envs, batches, 0.05, flattener)
+    turns = {
+        "popgym": lambda: popgym_turn(peer, peer_actions, seconds),
+        "popgym_encoded": lambda: popgym_turn(gymnasium.wrappers.FlattenObservation(peer), peer_actions, seconds),
+        "raw": lambda: our_turn(one, actions, seconds),
+        "encoded": lambda: our_turn(one, actions, seconds, flattener),
+        "raw_2_threads": lambda: our_turn(two, many, seconds),
+    }
+    speeds = {name: [] for name in turns}
+    for _ in range(repeats):
+        for name, turn in turns.items():
+            os.sched_setaffinity(0, cores if name == "raw_2_threads" else {core})
+            speeds[name].append(turn())
+    os.sched_setaffinity(0, cores)
+    two.close()
+    return {"level": level, **{name: round(statistics.median(values)) for name, values in speeds.items()}}
+
+
+def table(rows, num_envs):
+    """The rows as Markdown."""
+    titles = ("level", "POPGym", "ours", "ratio", "2 threads", "ratio", "POPGym, encoded", "ours, encoded", "ratio", "aim")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in rows:
+        base, flat = int(row["popgym"]), int(row["popgym_encoded"])
+        raw, encoded, two = (int(row[name]) for name in ("raw", "encoded", "raw_2_threads"))
+        aim = AIMS.get(family(row["level"]), 50)
+        missed = " (missed)" if min(raw / base, encoded / flat) < aim else ""
+        cells = (row["level"], f"{base / 1e3:.0f}k", f"{raw / 1e6:.1f}M", f"{raw / base:.0f}×", f"{two / 1e6:.1f}M")
+        cells += (f"{two / base:.0f}×", f"{flat / 1e3:.0f}k", f"{encoded / 1e6:.1f}M", f"{encoded / flat:.0f}×", f"{aim}×{missed}")
+        lines.append(f"| {' | '.join(cells)} |")
+    facts = runlog.machine()
+    versions = ", ".join(f"{name} {version}" for name, version in runlog.versions().items())
+    return [*lines, "", f"Steps per second, {num_envs} environments in a call ({LARGER * num_envs} with two threads). {facts['processor']}, {facts['cpus']} CPUs; {versions}."]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--levels", nargs="+", default=[""], metavar="TEXT", help="only levels whose names contain one of these")
+    parser.add_argument("--num-envs", type=int, default=2048)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of one turn")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="READMEs change only without it")
+    options = parser.parse_args(argv)
+    from popgym.envs import ALL
+
+    keep_freed_memory()  # as training does
+    peers = {peer.__name__: peer for peer in ALL}
+    rows = []
+    for level in REGISTRY:
+        if level in peers and any(text in level for text in options.levels):
+            rows.append(measure(level, peers[level], options.num_envs, options.seconds, options.repeats))
+            print(*table(rows[-1:], options.num_envs)[2:3], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open(options.out / "throughput.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    if options.out == OUT:
+        for readme in (OUT.with_name("README.md"), ROOT / "README.md"):
+            replace_block(readme, "popgym_throughput", table(rows, options.num_envs))
+
+
+if __name__ == "__main__":
+    main()

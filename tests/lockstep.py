@@ -1,0 +1,95 @@
+"""Native environments in lockstep with POPGym's: equal spaces, then equal observations, rewards and flags at every step.
+
+`start(peer, env)` brings both to the same first state and returns the peer's first observation: env has been reset, and the
+peer has been reset with NumPy's generator; either one's state may be written into the other's, or the peer may be reset again
+with a `Replay` of our own random numbers.
+"""
+
+import numpy as np
+import pytest
+
+from minis5.envs import make_single
+from minis5.random import next_bits, next_integer, next_normal, next_uniform
+
+EPISODES = 200
+
+
+class Replay:
+    """Stands in for a NumPy generator, or the module random, inside a peer: the draws that our environment makes from its row."""
+
+    def __init__(self, row):
+        self.row = np.array(row, np.int64)
+
+    def uniform(self, low, high, size=None):
+        return np.array([a + (b - a) * next_uniform(self.row) for a, b in _pairs(low, high, size)])
+
+    def normal(self, loc, scale, size=None):
+        return np.array([a + b * next_normal(self.row) for a, b in _pairs(loc, scale, size)])
+
+    def random(self):
+        return (next_bits(self.row) >> 8) * 2.0**-24
+
+    def randrange(self, start, stop=None, step=1):
+        values = range(start) if stop is None else range(start, stop, step)
+        return values[next_integer(self.row, len(values))]
+
+    def choice(self, values):
+        return values[next_integer(self.row, len(values))]
+
+
+def _pairs(a, b, size):
+    """The two parameters of each number of an array of `size`, or, without one, of the parameters' own shape."""
+    shape = np.broadcast_shapes(np.shape(a), np.shape(b)) if size is None else size
+    return zip(np.broadcast_to(a, shape), np.broadcast_to(b, shape), strict=True)
+
+
+def peer_class(name):
+    """POPGym's class of that name; skips the test where popgym is not installed."""
+    module = pytest.importorskip("popgym.envs")
+    return next(cls for cls in module.ALL if cls.__name__ == name)
+
+
+def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
+    """Play `episodes` of both side by side, with random actions or with `policy(env, rng)`.
+
+    Discrete observations and flags must be equal, Box observations to `atol`, rewards to 1e-12 or `atol` if that is larger.
+    Returns how the episodes ended, a list of (terminated, truncated), for further assertions.
+    """
+    peer, env = peer_class(name)(), make_single(name)
+    assert env.observation_space == peer.observation_space and env.observation_space.dtype == peer.observation_space.dtype
+    assert env.action_space == peer.action_space
+    rng = np.random.default_rng(0)
+    env.action_space.seed(0)
+    ends = []
+    for episode in range(episodes):
+        env.reset(seed=episode)
+        peer.reset(seed=episode)
+        peer_obs = start(peer, env)
+        _same_observation(observation_of(env), peer_obs, atol, (name, episode, 0))
+        steps, ended = 0, False
+        while not ended:
+            action = env.action_space.sample() if policy is None else policy(env, rng)
+            obs, reward, *flags, info = env.step(action)
+            peer_obs, peer_reward, *peer_flags, _ = peer.step(action)
+            steps += 1
+            where = (name, episode, steps)
+            _same_observation(obs, peer_obs, atol, where)
+            assert abs(reward - peer_reward) <= max(atol, 1e-12), where
+            assert flags == [bool(flag) for flag in peer_flags], where
+            ended = any(flags)
+        assert steps <= env.task.episode_length
+        ends.append(tuple(flags))
+    return ends
+
+
+def observation_of(env):
+    """What the environment shows now."""
+    env._observe(env.task.params, env._ints[0], env._floats[0], env._rows[0])
+    return env._observation(env._rows.copy())
+
+
+def _same_observation(ours, theirs, atol, where):
+    assert isinstance(ours, tuple) == isinstance(theirs, tuple), where
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape, where
+    assert (abs(ours - theirs) <= atol).all(), (where, ours, theirs)
