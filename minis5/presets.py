@@ -1,8 +1,8 @@
 """Hyper-parameters by name: the presets, what is known of single environments, and how options given as text become configurations.
 
 ``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores; ``paper`` has the numbers of
-2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment; what the user gives
-overrides all.
+2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment or for all levels of
+one; what the user gives overrides all.
 
 Tests: tests/test_presets.py.
 """
@@ -16,6 +16,7 @@ import typing
 
 from .agent import AgentConfig
 from .cores import CORES
+from .envs import family
 from .ppo import PPOConfig
 
 # preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of environment steps
@@ -44,12 +45,18 @@ PRESETS = {
     ),
 }
 
-# environment: changes to the laptop preset, default number of environment steps
+# Where an action is paid at once and changes nothing that follows, a short horizon takes most of the noise from its advantage.
+AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5, "lr": 2e-3, "entropy_coef": 0.01}
+SOON = AT_ONCE | {"gamma": 0.9}
+# A state forgets over about 1 / Δ steps: one that begins with Δ above 0.1 is of no use over a whole pack.
+WHOLE_PACK = {"unroll": 256, "ssm_size": 128, "dt_min": 0.01}
+
+# level or family: changes to the laptop preset, default number of environment steps
 TASKS = {
     "RepeatPreviousEasy": ({"lr": 2e-3}, 300_000),
     "PositionOnlyCartPoleEasy": ({}, 300_000),
     "MemoryChain": ({}, 500_000),
-    # A state forgets over about 1/Δ steps; here every state starts with a memory of 33 to 100 steps, for a delay of 64.
+    # Here every state starts with a memory of 33 to 100 steps, for a delay of 64.
     "RepeatPreviousHard": (
         {
             "ssm_size": 128,
@@ -62,6 +69,18 @@ TASKS = {
         },
         3_000_000,
     ),
+    "RepeatFirst": (AT_ONCE, 500_000),
+    "Autoencode": (AT_ONCE | WHOLE_PACK, 3_000_000),
+    "CountRecall": (AT_ONCE | WHOLE_PACK, 3_000_000),
+    "Concentration": (SOON, 3_000_000),
+    "MineSweeper": (SOON, 2_000_000),
+    "Battleship": (AT_ONCE | {"gamma": 0.1, "gae_lambda": 0.0, "entropy_coef": 0.05}, 3_000_000),
+    "MultiarmedBandit": ({"entropy_coef": 0.003}, 1_500_000),
+    "PositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
+    "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
+    "PositionOnlyCartPole": ({}, 1_000_000),
+    "NoisyPositionOnlyCartPole": ({}, 1_000_000),
+    "LabyrinthEscape": ({"gamma": 0.997, "entropy_coef": 0.01}, 2_000_000),
 }
 
 
@@ -105,8 +124,8 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     settings, steps = PRESETS[preset]
     name = re.sub(r"^minis5/(.*)-v0$", r"\1", env_id)
     name = re.sub(r"^MemoryChain-\d+$", "MemoryChain", name)
-    if preset == "laptop" and name in TASKS:
-        task, steps = TASKS[name]
+    if preset == "laptop" and (name in TASKS or family(name) in TASKS):
+        task, steps = TASKS.get(name) or TASKS[family(name)]
         settings = settings | task
     settings = {name: value for name, value in settings.items() if name in known}  # another core has no use for S5's numbers
     for name, value in (overrides or {}).items():

@@ -39,8 +39,7 @@ class Replay:
 
 def _pairs(a, b, size):
     """The two parameters of each number of an array of `size`, or, without one, of the parameters' own shape."""
-    shape = np.broadcast_shapes(np.shape(a), np.shape(b)) if size is None else size
-    return zip(np.broadcast_to(a, shape), np.broadcast_to(b, shape), strict=True)
+    return np.broadcast(a, b) if size is None else np.broadcast(np.broadcast_to(a, size), b)
 
 
 def peer_class(name):

@@ -7,7 +7,7 @@ import pytest
 
 from minis5.agent import AgentConfig
 from minis5.cores import CORES, NoConfig, S5Config
-from minis5.envs import find
+from minis5.envs import REGISTRY, family
 from minis5.ppo import PPOConfig
 from minis5.presets import PRESETS, TASKS, fields, parse, resolve
 
@@ -71,12 +71,14 @@ def test_laptop_is_the_default():
 
 def test_tasks_are_environments_and_their_settings_exist():
     for name, (changes, steps) in TASKS.items():
-        assert find(name) is not None and steps > 0
-        assert set(changes) <= set(fields("s5"))
-        agent, ppo, found = resolve(name)
-        assert found == steps
-        for field, value in changes.items():
-            assert value in {getattr(c, field, None) for c in (agent, ppo, agent.core_config)}
+        levels = [level for level in REGISTRY if name in (level, family(level)) and (level == name or level not in TASKS)]
+        assert levels and steps > 0 and set(changes) <= set(fields("s5"))
+        for level in levels:
+            agent, ppo, found = resolve(level)
+            assert found == steps
+            for field, value in changes.items():
+                assert value in {getattr(c, field, None) for c in (agent, ppo, agent.core_config)}
+    assert resolve("PositionOnlyCartPoleEasy")[2] == 300_000 and resolve("PositionOnlyCartPoleHard")[2] == 1_000_000
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -43,7 +43,7 @@ def test_reading_order():
     rows = re.findall(r"^\| (\d+) \| `([^`]+)` \| [^|]+ \| (.+) \|$", section, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
     listed = [name for _, name, _ in rows]
-    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "minis5").rglob("*.py")]
+    files = [path.relative_to(ROOT).as_posix() for folder in ("minis5", "cuda") for path in (ROOT / folder).rglob("*.py")]
     assert sorted(listed) == sorted(files)
 
 

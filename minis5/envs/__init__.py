@@ -30,7 +30,7 @@ from minis5.envs import (
 )
 from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.single import NativeEnv
-from minis5.envs.task import check_integer
+from minis5.envs.task import check_choice, check_integer
 from minis5.envs.vector import NativeVectorEnv
 from minis5.random import seed_to_key
 
@@ -88,7 +88,7 @@ def find(env_id, options=None):
     return env, env.configure(**{**level, **options})
 
 
-def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, **options):
+def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="cpu", **options):
     """A vector environment, native or Gymnasium's.
 
     Parameters
@@ -105,6 +105,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, **option
         Number of this batch's first environment.
     num_threads : int
         Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
+    device : "cpu" or "cuda"
+        "cuda": a native batch lives on the GPU, and so do the arrays that it returns (cuda/minis5_cuda/envs.py).
     **options
         Options of the environment; for Gymnasium's, keyword arguments of gymnasium.make_vec.
 
@@ -117,11 +119,18 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, **option
     ------
     ValueError
         When an id or an option is unknown, or a value is wrong.
+    RuntimeError
+        When device is "cuda" and numba-cuda, the driver or a GPU is missing.
     """
     if not isinstance(env_id, str):
         raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
+    check_choice("device", device, ("cpu", "cuda"))
     if native := find(env_id, options):
+        if device == "cuda":
+            return _cuda_vector_env()(*native, num_envs, seed, first_index)
         return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
+    if device == "cuda":
+        raise ValueError(f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only")
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     key = seed_to_key(seed)
@@ -138,6 +147,17 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, **option
     seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
     envs.reset(seed=[int(seed) for seed in seeds])
     return envs
+
+
+def _cuda_vector_env():
+    """CudaVectorEnv, imported when it is asked for and not before."""
+    try:
+        from minis5_cuda.envs import CudaVectorEnv
+    except ImportError as error:
+        raise RuntimeError(
+            f"device: 'cuda' needs numba-cuda, which could not be imported ({error}); pip install 'minis5[cuda]'"
+        ) from error
+    return CudaVectorEnv
 
 
 def table():

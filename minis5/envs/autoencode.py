@@ -1,9 +1,9 @@
 """Autoencode: watch a whole pack card by card, then name the suits in reverse order.
 
-A pack of `decks` times 52 cards is shuffled. The observation is (mode, suit): while watching, mode 1 and the suit of the
-card dealt; the last card comes with mode 0, and from then on each action is compared with the suit of the last card not
-yet named and earns plus or minus 1 / (52 decks), while the observation stays (0, 0). Actions before that are free and
-earn 0. The first card's name ends the episode: 104 decks - 1 steps, terminated.
+A pack of `decks` times 52 cards is shuffled. The observation is (mode, suit): while watching, mode 1 and the suit of
+the card dealt; the last card comes with mode 0, and from then on each action is compared with the suit of the last card
+not yet named and earns plus or minus 1 / (52 decks), while the observation stays (0, 0). Actions before that are free
+and earn 0. The first card's name ends the episode: 104 decks - 1 steps, terminated.
 
 POPGym's oddities, followed here: the last card is shown with mode 0; the constant suit 0 shown while playing is a legal
 one (spades) and tells nothing.
@@ -29,7 +29,7 @@ TIME = GENERATOR_SIZE  # ints[TIME]: number of steps done
 CARDS = TIME + 1  # ints[CARDS:]: suits in the order they are dealt
 
 
-class Params(NamedTuple):
+class AutoencodeParams(NamedTuple):
     cards: int
 
 
@@ -37,7 +37,7 @@ def configure(decks):
     """Task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "AutoencodeEasy has decks=1")
     return Task(
-        params=Params(cards),
+        params=AutoencodeParams(cards),
         ints=CARDS + cards,
         floats=0,
         observation_space=Tuple((Discrete(2), Discrete(SUITS))),
@@ -75,6 +75,8 @@ def observe(params, ints, floats, out):
 
 def render(params, ints, floats):
     time, cards, suits = ints[TIME], params.cards, SYMBOLS[SUITS]
-    shown = f"card {time + 1}/{cards}: {suits[ints[CARDS + time]]}" if time < cards else f"{time - cards + 1}/{cards} named"
+    if time < cards - 1:
+        return f"card {time + 1}/{cards}: {suits[ints[CARDS + time]]}"
     asked = 2 * cards - 2 - time
-    return f"{shown}  asked for: {suits[ints[CARDS + asked]] if 0 <= asked < cards else 'nothing'}"
+    shown = f"card {cards}/{cards}: {suits[ints[CARDS + time]]}" if time < cards else f"{cards - 1 - asked}/{cards} named"
+    return f"{shown}  asked for: {suits[ints[CARDS + asked]] if asked >= 0 else 'nothing'}"

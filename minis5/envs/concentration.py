@@ -1,14 +1,14 @@
 """Concentration (memory, pairs): find equal cards among cards that lie face down.
 
-`decks` times 52 cards lie in random order; the observation is what each place shows, the card's value (colour or rank) or,
-face down, the number of values k. Each action turns up the card at a place, and two actions make a turn. If the two
-cards are equal they stay up and the turn earns 1 / (26 decks); otherwise it costs 2 / L, L = 104 decks, and both
-are seen in this observation only. To choose a card that has been matched already ends the turn at once and costs 1 / L for
+`decks` times 52 cards lie in random order; the observation is what each place shows, the card's value (colour or rank)
+or, face down, the number of values k. Each action turns up the card at a place, and two actions make a turn. If the two
+cards are equal they stay up and the turn earns 1 / (26 decks); otherwise it costs 2 / L, L = 104 decks, and both are
+seen in this observation only. To choose a card that has been matched already ends the turn at once and costs 1 / L for
 each action of the turn. The episode is terminated when all cards are up, and truncated at step L (both may be true).
 
-POPGym's oddities, followed here: choosing the same place twice is a failed turn, and no illegal action; choosing a matched
-card in the middle of a turn costs two steps' worth and turns down the first card. L is computed there by a formula about
-perfect players that gives twice the number of cards for every pack.
+POPGym's oddities, followed here: choosing the same place twice is a failed turn, and no illegal action; choosing a
+matched card in the middle of a turn costs two steps' worth and turns down the first card. L is computed there by a
+formula about perfect players that gives twice the number of cards for every pack.
 Source: POPGym 1.0.7, popgym/envs/concentration.py (Morad et al., ICLR 2023).
 Tested in tests/test_cards.py and, in lockstep with popgym, tests/test_popgym_cards.py.
 """
@@ -35,17 +35,17 @@ SECOND = FIRST + 1  # ints[SECOND]: after a failed turn the other place to turn 
 CARDS = SECOND + 1  # ints[CARDS:]: each place's value, plus `kind` while the card is up
 
 
-class Params(NamedTuple):
+class ConcentrationParams(NamedTuple):
     cards: int
     kind: int
 
 
 def configure(decks, deck_type):
-    """Task for `decks` * 52 cards that are equal if their "colors" or "ranks" are (13 cards of a suit make no pairs)."""
+    """Task for `decks` * 52 cards, paired by "colors" or "ranks" (the 13 of a suit would not come out even)."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "ConcentrationEasy has decks=1")
     kind = KINDS[check_choice("deck_type", deck_type, ("colors", "ranks"))]
     return Task(
-        params=Params(cards, kind),
+        params=ConcentrationParams(cards, kind),
         ints=CARDS + cards,
         floats=0,
         observation_space=MultiDiscrete([kind + 1] * cards),
@@ -71,7 +71,7 @@ def step(params, ints, floats, action):
         ints[CARDS + first] %= kind
         ints[CARDS + second] %= kind
         first = second = NOWHERE
-    up = ints[CARDS + action] >= kind and action != first
+    up = ints[CARDS + action] >= kind  # matched already, or this turn's first card
     ints[CARDS + action] = ints[CARDS + action] % kind + kind
     reward = 0.0
     if first == NOWHERE:
@@ -79,12 +79,9 @@ def step(params, ints, floats, action):
             reward = -0.5 / cards
         else:
             first = action
-    elif up:
+    elif up or ints[CARDS + action] != ints[CARDS + first]:
         reward = -1.0 / cards
-        second = first
-    elif action == first or ints[CARDS + action] != ints[CARDS + first]:
-        reward = -1.0 / cards
-        second = action
+        second = first if up else action
     else:
         reward = 2.0 / cards
         ints[MATCHED] += 2

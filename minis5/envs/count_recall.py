@@ -1,12 +1,12 @@
 """CountRecall: how often has a card like this been dealt?
 
-Two packs of `decks` times 52 cards are shuffled; each step deals one card of the first, the value, and one of the second,
-the query. The observation is both, as colours, suits or ranks. The action is the number of values dealt so far, the one
-now seen included, that equal the query now seen; right or wrong, it earns plus or minus 1 / (52 decks - 1). The last card
-ends the episode, and its query is not asked: 52 decks - 1 steps, terminated.
+Two packs of `decks` times 52 cards are shuffled; each step deals one card of the first, the value, and one of the
+second, the query. The observation is both, as colours, suits or ranks. The action is the number of values dealt so far,
+the one now seen included, that equal the query now seen; right or wrong, it earns plus or minus 1 / (52 decks - 1). The
+last card ends the episode, and its query is not asked: 52 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: a near miss costs as much as any other (the option error_clamp, said to soften this, has
-no effect there and is left out).
+POPGym's oddities, followed here: a near miss costs as much as any other (the option error_clamp, said to soften this,
+has no effect there and is left out).
 Source: POPGym 1.0.7, popgym/envs/count_recall.py (Morad et al., ICLR 2023).
 Tested in tests/test_cards.py and, in lockstep with popgym, tests/test_popgym_cards.py.
 """
@@ -30,7 +30,7 @@ COUNTS = SEEN + 1  # ints[COUNTS + v]: how many of them had value v; v < kind <=
 CARDS = COUNTS + RANKS  # ints[CARDS:]: `cards` values, then `cards` queries, in the order they are dealt
 
 
-class Params(NamedTuple):
+class CountRecallParams(NamedTuple):
     cards: int
     kind: int
 
@@ -40,7 +40,7 @@ def configure(decks, deck_type):
     cards = PACK * check_integer("decks", decks, 1, 1000, "CountRecallEasy has decks=1")
     kind = KINDS[check_choice("deck_type", deck_type, tuple(KINDS))]
     return Task(
-        params=Params(cards, kind),
+        params=CountRecallParams(cards, kind),
         ints=CARDS + 2 * cards,
         floats=0,
         observation_space=MultiDiscrete([kind, kind]),

@@ -1,8 +1,8 @@
 """HigherLower: will the next card be higher or lower than this one?
 
 A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's rank, ace low. The
-action guesses that the next card's rank is higher (0) or lower (1): right or wrong, it earns plus or minus 1 / (52 decks),
-and 0 if the ranks are equal. The last card ends the episode: 52 decks - 1 steps, terminated.
+action guesses that the next card's rank is higher (0) or lower (1): right or wrong, it earns plus or minus 1 / (52
+decks), and 0 if the ranks are equal. The last card ends the episode: 52 decks - 1 steps, terminated.
 
 POPGym's oddities, followed here: rewards are scaled by the number of cards, one more than the guesses, so that even an
 episode without a wrong guess or a tie returns less than 1.
@@ -29,7 +29,7 @@ CARDS = SEEN + 1  # ints[CARDS:]: ranks in the order they are dealt
 HIGHER, LOWER = 0, 1  # actions
 
 
-class Params(NamedTuple):
+class HigherLowerParams(NamedTuple):
     cards: int
 
 
@@ -37,7 +37,7 @@ def configure(decks):
     """Task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "HigherLowerEasy has decks=1")
     return Task(
-        params=Params(cards),
+        params=HigherLowerParams(cards),
         ints=CARDS + cards,
         floats=0,
         observation_space=Discrete(RANKS),

@@ -1,11 +1,11 @@
 """RepeatFirst: name the suit of the first card, again and again.
 
-A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's suit. Each action is
-compared with the suit of the episode's first card and earns plus or minus 1 / (52 decks - 1). The last card ends the
+A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's suit. Each action
+is compared with the suit of the episode's first card and earns plus or minus 1 / (52 decks - 1). The last card ends the
 episode: 52 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: nothing marks the first card (its documentation speaks of an indicator): the agent has to
-know when an episode begins.
+POPGym's oddities, followed here: nothing marks the first card (its documentation speaks of an indicator): the agent has
+to know when an episode begins.
 Source: POPGym 1.0.7, popgym/envs/repeat_first.py (Morad et al., ICLR 2023).
 Tested in tests/test_cards.py and, in lockstep with popgym, tests/test_popgym_cards.py.
 """
@@ -28,7 +28,7 @@ SEEN = GENERATOR_SIZE  # ints[SEEN]: number of cards dealt
 CARDS = SEEN + 1  # ints[CARDS:]: suits in the order they are dealt
 
 
-class Params(NamedTuple):
+class RepeatFirstParams(NamedTuple):
     cards: int
 
 
@@ -36,7 +36,7 @@ def configure(decks):
     """Task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "RepeatFirstEasy has decks=1")
     return Task(
-        params=Params(cards),
+        params=RepeatFirstParams(cards),
         ints=CARDS + cards,
         floats=0,
         observation_space=Discrete(SUITS),

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from minis5.envs.actions import ActionCheck
 from minis5.envs.loop import compile_loops
 from minis5.envs.task import check_integer, from_rows, row_dtype, row_size
-from minis5.random import MASK, seed_to_key
+from minis5.random import GENERATOR_SIZE, MASK, seed_to_key
 
 
 class NativeVectorEnv(gymnasium.vector.VectorEnv):
@@ -58,12 +58,12 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._parts = list(zip(cuts[:-1], cuts[1:], strict=True))
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._started = False
-        self._seed_rows()
+        self._ints[:, :GENERATOR_SIZE] = self._generators()
 
-    def _seed_rows(self):
-        self._ints[:, 0] = self._key
-        self._ints[:, 1] = (self._first_index + np.arange(self.num_envs)) & MASK
-        self._ints[:, 2] = 0
+    def _generators(self):
+        """The generator rows from which all streams begin: key, stream, counter."""
+        streams = (self._first_index + np.arange(self.num_envs)) & MASK
+        return np.stack(np.broadcast_arrays(self._key, streams, 0), axis=1)
 
     def _run(self, loop, *arguments):
         """Call a compiled loop on all rows, a part of them in each thread."""
@@ -77,7 +77,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
         if seed is not None:
             self._key = seed_to_key(seed)
-            self._seed_rows()
+            self._ints[:, :GENERATOR_SIZE] = self._generators()
         obs = np.empty(*self._rows)
         self._run(self._reset_rows, obs)
         self._started = True

@@ -1,0 +1,233 @@
+"""Many copies of one native environment on a GPU: the CPU's loops as device functions, one row for each CUDA thread.
+
+No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of minis5/envs/loop.py, compiled around
+the environment's own functions. The results are meant to be those of NativeVectorEnv to the last bit, floats included:
+random numbers are integers, sin, cos and log are the library's own (minis5/elementary.py), division and square root are
+rounded as IEEE 754 wants, and a * b + c is not fused. So far this has been run in Numba's simulator and compiled for GPUs,
+but not run on one.
+
+Leaves out: streams (all work is queued on the default stream, CuPy's too), several GPUs, and Numba's cache on disk (a
+kernel compiles in about a second).
+Tested in tests/test_cuda_envs.py with the simulator, in tests/test_cuda_ptx.py as code for three generations of GPUs, and,
+where there is a GPU, in tests/gpu/test_envs.py.
+"""
+
+import warnings
+from contextlib import contextmanager
+from functools import cache
+
+import gymnasium
+import numpy as np
+from numba import cuda
+from numba.cuda.core import config
+from numba.cuda.core.compiler_lock import global_compiler_lock
+from numba.cuda.core.errors import NumbaPerformanceWarning
+from numba.cuda.cudadrv import nvvm
+from numba.cuda.cudadrv.devicearray import is_cuda_ndarray
+
+from minis5.envs.actions import first_illegal
+from minis5.envs.loop import compile_loops
+from minis5.envs.vector import NativeVectorEnv
+from minis5.random import GENERATOR_SIZE, seed_to_key
+
+BLOCK = 64  # threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches spread out
+
+
+def kernel(function):
+    """cuda.jit without link-time optimisation, which would compile the code anew, with contraction (see below).
+
+    The option is lost when cuda.jit(lto=False) is used as a decorator, and the simulator does not know it.
+    """
+    return cuda.jit(function) if config.ENABLE_CUDASIM else cuda.jit(function, lto=False)
+
+
+@contextmanager
+def no_contraction():
+    """Kernels compiled within round a * b before they add c, as the CPU does; NVVM would fuse the two.
+
+    cuda.jit does not offer NVVM's option fma yet (github.com/NVIDIA/numba-cuda, issue 118), so it is added on the way, in
+    the function that hands the code to NVVM. The lock keeps other threads from compiling meanwhile.
+    """
+    with global_compiler_lock:
+        compile_ir = nvvm.compile_ir
+        nvvm.compile_ir = lambda *code, **options: compile_ir(*code, **{**options, "fma": False})
+        try:
+            yield
+        finally:
+            nvvm.compile_ir = compile_ir
+
+
+def compiled(function, grid, *arguments):
+    """A kernel compiled for arguments of these types, without contraction. It must be launched with such ones only."""
+    with no_contraction():
+        function = function.specialize(*arguments)
+    with warnings.catch_warnings():  # Numba warns of small grids, once for each: the batch is as large as it is
+        warnings.simplefilter("ignore", NumbaPerformanceWarning)
+        function[grid]
+    return function
+
+
+@cache
+def make_kernels(env):
+    """`reset_rows` and `step_rows` as kernels for the environment module `env`."""
+    reset_rows, step_rows = compile_loops(env)
+
+    @kernel
+    def reset_kernel(params, ints, floats, obs):
+        i = cuda.grid(1)
+        if i < ints.shape[0]:
+            reset_rows(i, i + 1, params, ints, floats, obs)
+
+    @kernel
+    def step_kernel(params, ints, floats, actions, obs, final_obs, reward, terminated, truncated, ended):
+        i = cuda.grid(1)
+        if i < ints.shape[0]:
+            if ended[i]:  # in the step before: its final_obs is outdated
+                for j in range(final_obs.shape[1]):
+                    final_obs[i, j] = 0
+            step_rows(i, i + 1, params, ints, floats, actions, True, obs, final_obs, reward, terminated, truncated)
+            ended[i] = terminated[i] or truncated[i]
+
+    return reset_kernel, step_kernel
+
+
+@kernel
+def find_illegal(actions, low, high, illegal):
+    """Set illegal[0] to 1 if a row of `actions` (n, k) is outside [low, high] (k,) or NaN."""
+    i = cuda.grid(1)
+    if i < actions.shape[0] and first_illegal(actions[i : i + 1], low, high) >= 0:
+        illegal[0] = 1
+
+
+def device_view(array):
+    """`array` as Numba's device array, not copied; None if it is on the host.
+
+    Waits for the array's stream unless that is the default one, on which the kernels run too.
+    """
+    if is_cuda_ndarray(array):
+        return array
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is None:
+        return None
+    return cuda.as_cuda_array(array, sync=interface.get("stream") not in (None, 1))
+
+
+def device_zeros(shape, dtype):
+    return cuda.to_device(np.zeros(shape, dtype))
+
+
+class CudaVectorEnv(NativeVectorEnv):
+    """`num_envs` environments on the current GPU. Seeded alike, their episodes are those of NativeVectorEnv.
+
+    Observations, rewards and flags are Numba's device arrays, which CuPy and others take without a copy
+    (cupy.asarray(obs), torch.as_tensor(obs)); the shapes and dtypes are NativeVectorEnv's. They are the environments' own:
+    the next step or reset overwrites them.
+
+    Parameters
+    ----------
+    env, task, num_envs, seed, first_index
+        As in NativeVectorEnv.
+    check_actions : bool
+        Whether `step` waits for the GPU to look at actions that are there; if not, an illegal one is undefined behaviour.
+
+    Raises
+    ------
+    RuntimeError
+        When there is no GPU, or no driver for it.
+    """
+
+    def __init__(self, env, task, num_envs, seed=0, first_index=0, check_actions=True):
+        if not cuda.is_available():
+            raise RuntimeError(
+                "device: 'cuda' needs an NVIDIA GPU, its driver and its libraries, and something of it was not found; install "
+                "the driver and pip install 'minis5[cuda]', or pass device='cpu'"
+            )
+        super().__init__(env, task, num_envs, seed, first_index)
+        self.check_actions = check_actions
+        self._ints, self._floats = self._place(self._ints), self._place(self._floats)
+        check, n = self._check_actions, self.num_envs
+        self._actions = device_zeros(check.shape, check.low.dtype)
+        self._bounds, self._illegal = (cuda.to_device(check.low), cuda.to_device(check.high)), device_zeros(1, np.int64)
+        self._obs, self._final_obs = device_zeros(*self._rows), device_zeros(*self._rows)
+        self._reward = device_zeros(n, np.float64)
+        self._terminated, self._truncated, self._ended = (device_zeros(n, np.bool_) for _ in range(3))
+        self._results = self._obs, self._final_obs, self._reward, self._terminated, self._truncated, self._ended
+        self._grid = grid = -(-n // BLOCK), BLOCK
+        reset_kernel, step_kernel = make_kernels(env)
+        state = task.params, self._ints, self._floats
+        self._reset_rows = compiled(reset_kernel, grid, *state, self._obs)
+        self._step_rows = compiled(step_kernel, grid, *state, self._actions, *self._results)
+        self._find_illegal = compiled(find_illegal, grid, self._action_rows(self._actions), *self._bounds, self._illegal)
+
+    def _run(self, function, *arguments):
+        function[self._grid](self.task.params, self._ints, self._floats, *arguments)
+
+    def _observations(self, rows):
+        """`rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
+        space = self.single_observation_space
+        if isinstance(space, gymnasium.spaces.Tuple):
+            return tuple(rows[:, j] for j in range(len(space)))
+        return rows.reshape(self.num_envs, *space.shape)
+
+    def _action_rows(self, actions):
+        return actions.reshape(self.num_envs, self._check_actions.low.size)
+
+    def reset(self, *, seed=None, options=None):
+        """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
+        if seed is not None:
+            self._key = seed_to_key(seed)
+            self._ints[:, :GENERATOR_SIZE].copy_to_device(self._generators())
+        self._run(self._reset_rows, self._obs)
+        self._started = True
+        return self._observations(self._obs), {}
+
+    def step(self, actions):
+        """Step every environment.
+
+        Parameters
+        ----------
+        actions : array (num_envs, *shape of one action)
+            On the device: any array with __cuda_array_interface__. If it is C-contiguous and int64 (for Box: of the
+            space's dtype), it is read where it is; otherwise it goes through the host, as all others do.
+
+        Returns
+        -------
+        observations, rewards (float64), terminated (bool), truncated (bool), infos
+            Overwritten by the next step. infos always has "final_obs", the ended environments' observations before the
+            reset (zeros in the other rows), and "_final_obs", bool (num_envs,), true where an episode ended.
+
+        Raises
+        ------
+        ValueError
+            When an action has a wrong dtype, shape or value; no environment has been stepped then. With
+            check_actions=False, values on the device are not looked at.
+        gymnasium.error.ResetNeeded
+            Before the first reset.
+        """
+        if not self._started:
+            raise gymnasium.error.ResetNeeded("step: the environments have no state yet; call reset() first")
+        self._run(self._step_rows, self._legal(actions), *self._results)
+        infos = {"final_obs": self._observations(self._final_obs), "_final_obs": self._ended}
+        return self._observations(self._obs), self._reward, self._terminated, self._truncated, infos
+
+    def _legal(self, actions):
+        """Actions, checked, as an array for the kernel: the caller's own, if that is possible."""
+        mine, array = self._actions, device_view(actions)
+        if array is None or array.shape != mine.shape or array.dtype != mine.dtype or not array.is_c_contiguous():
+            mine.copy_to_device(self._check_actions(actions if array is None else array.copy_to_host()))
+            return mine
+        if self.check_actions:
+            self._find_illegal[self._grid](self._action_rows(array), *self._bounds, self._illegal)
+            if self._illegal.copy_to_host()[0]:
+                self._illegal.copy_to_device(np.zeros(1, np.int64))
+                self._check_actions(array.copy_to_host())  # raises
+        return array
+
+    def get_state(self):
+        """Everything that the coming episodes depend on, as NativeVectorEnv.get_state: arrays on the host."""
+        return {name: np.array(a.copy_to_host(), order="C") for name, a in (("ints", self._ints), ("floats", self._floats))}
+
+    @staticmethod
+    def _place(array):
+        """A copy of the host's `array` on the device, with rows along the fast axis: neighbouring threads, one transfer."""
+        return cuda.to_device(np.array(array, order="F"))

@@ -1,0 +1,21 @@
+"""Skips this folder where there is no GPU."""
+
+import pytest
+
+
+def missing():
+    """What the tests need and do not find."""
+    try:
+        import numba_cuda  # noqa: F401  without it, numba.cuda is another one
+        from numba import config, cuda
+    except ImportError as error:
+        return f"numba-cuda cannot be imported: {error}"
+    if config.ENABLE_CUDASIM:
+        return "NUMBA_ENABLE_CUDASIM puts a simulator in its place"
+    return None if cuda.is_available() else "there is no driver or no device"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gpu():
+    if reason := missing():
+        pytest.skip(f"needs an NVIDIA GPU: {reason}")
