@@ -75,7 +75,10 @@ TASKS = {
     "Concentration": (SOON, 3_000_000),
     "MineSweeper": (SOON, 2_000_000),
     "Battleship": (AT_ONCE | {"gamma": 0.1, "gae_lambda": 0.0, "entropy_coef": 0.05}, 3_000_000),
-    "MultiarmedBandit": ({"entropy_coef": 0.003}, 1_500_000),
+    "MultiarmedBandit": (
+        {"gamma": 0.95, "gae_lambda": 0.9, "lr": 2e-3, "entropy_coef": 0.01, "unroll": 256},
+        2_000_000,
+    ),
     "PositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "PositionOnlyCartPole": ({}, 1_000_000),

@@ -2,10 +2,10 @@
 
 Ships of 2, 3, 3 and 4 squares lie in rows or columns of a board of n x n squares; they may touch but not overlap. The
 ships are placed in this order, each uniformly over the places that are still free. The action is the square to shoot
-at, a row (row, column); the observation is 1 if that shot hit a part of a ship not hit before, otherwise 0, and 0 at the
-start. It does not name the square: an agent needs its previous action as well. A hit earns 1/12, anything else
--1 / (n^2 - 12), so that shooting once at every square would earn 0. The episode is terminated when all 12 parts are hit
-and truncated at step n^2.
+at, a row (row, column); the observation is 1 if that shot hit a part of a ship not hit before, otherwise 0, and 0 at
+the start. It does not name the square: an agent needs its previous action as well. A hit earns 1/12, anything else
+-1 / (n^2 - 12), so that shooting once at every square would earn 0. The episode is terminated when all 12 parts are
+hit and truncated at step n^2.
 
 POPGym's oddities, followed here: a second shot at a part of a ship counts as a miss; both flags are true when the last
 part is hit at step n^2. Its docstring says that the square's coordinates are observed; they are not.

@@ -1,15 +1,15 @@
 """MineSweeper: uncover every square without a mine, being told only how many mines are near the square just chosen.
 
-`mines` mines lie under the squares of a board of n x n, every such layout being equally likely. The action is the square
-to uncover, a row (row, column); the observation is the number of mines on that square and the eight around it, and 0 at
-the start. It does not name the square: an agent needs its previous action as well. With M = n^2 - mines free squares, a
-free square earns 1 / M when it is first chosen and -0.5 / (M - 2) when it is chosen again, and a mine earns
+`mines` mines lie under the squares of a board of n x n, every such layout being equally likely. The action is the
+square to uncover, a row (row, column); the observation is the number of mines on that square and the eight around it,
+and 0 at the start. It does not name the square: an agent needs its previous action as well. With M = n^2 - mines free
+squares, a free square earns 1 / M when it is first chosen and -0.5 / (M - 2) when it is chosen again, and a mine earns
 -0.5 - 1 / M. A mine or the last free square ends the episode, terminated; otherwise it is truncated at step M, so that
 whoever chooses a square twice can no longer win.
 
-POPGym's oddities, followed here: the number counts the chosen square itself, so that a mine shows at least 1; the first
-square may be a mine; terminated and truncated are never true together. Its docstring says that the square's coordinates
-are observed; they are not.
+POPGym's oddities, followed here: the number counts the chosen square itself, so that a mine shows at least 1; the
+first square may be a mine; terminated and truncated are never true together. Its docstring says that the square's
+coordinates are observed; they are not.
 
 Source: POPGym 1.0.7, popgym/envs/minesweeper.py (Morad et al., ICLR 2023).
 Tested in tests/test_boards.py and, in lockstep with popgym, tests/test_popgym_boards.py.

@@ -1,16 +1,16 @@
 """MultiarmedBandit: find out which of some slot machines pay most often, and play those.
 
-At the start each of the `arms` arms gets a probability, uniform in [0, 1), that stays for the episode. The action is an
-arm; it pays with its probability. The observation is 1 if it paid, otherwise 0, and 0 at the start; the reward is plus
-or minus 1 / episode_length accordingly. It does not name the arm: an agent needs its previous action as well. The
+At the start each of the `arms` arms gets a probability, uniform in [0, 1), that stays for the episode. The action is
+an arm; it pays with its probability. The observation is 1 if it paid, otherwise 0, and 0 at the start; the reward is
+plus or minus 1 / episode_length accordingly. The arm is not named: an agent needs its previous action as well. The
 episode is truncated at step `episode_length`, never terminated.
 
-POPGym's oddities, followed here: an arm that does not pay costs as much as one that pays earns, where its docstring says
-that it earns nothing. Its `info` tells the probabilities; here they are in the state only.
+POPGym's oddities, followed here: an arm that does not pay costs as much as one that pays earns, where its docstring
+says that it earns nothing. Its `info` tells the probabilities; here they are in the state only.
 
 Probabilities are multiples of 2^-24 as POPGym's (float32), and so are the numbers drawn to compare with them: an arm
-pays with exactly its probability. POPGym rounds a float64 to float32 for the comparison, which differs by less than
-2^-24.
+pays with exactly its probability. POPGym draws a float64 and (NumPy 2) rounds it to float32 for the comparison: the
+chances differ by less than 2^-24.
 
 Source: POPGym 1.0.7, popgym/envs/multiarmed_bandit.py (Morad et al., ICLR 2023).
 Tested in tests/test_boards.py and, in lockstep with popgym, tests/test_popgym_boards.py.

@@ -53,6 +53,8 @@ RANDOM_RETURNS = {  # level: (mean, its standard error)
     "LabyrinthEscapeMedium": (-0.83361, 0.00230),
     "LabyrinthEscapeHard": (-0.95503, 0.00121),
     "LabyrinthExploreEasy": (-0.35452, 0.00094),
+    "LabyrinthExploreMedium": (-0.61240, 0.00065),
+    "LabyrinthExploreHard": (-0.74122, 0.00046),
 }
 
 
