@@ -3,11 +3,11 @@
     python experiments/popgym_throughput.py                   every level of every family, about six minutes
     python experiments/popgym_throughput.py --levels Easy     the easy ones
 
-Both sides play random actions that were drawn beforehand, and begin a new episode when one ends. POPGym runs one environment in a
-Python loop; ours steps a batch (--num-envs) per call, from Python too. "raw" is what `step` returns; "encoded" adds the float32 or
-one-hot vector that a network takes: minis5's Flattener here, gymnasium.wrappers.FlattenObservation there. The process is tied to one
-core, except in the column with two threads, which also has a batch 16 times as large: waking a thread takes longer than
-stepping a small one. Each figure is the median of `--repeats` turns, taken in alternation.
+Both sides play random actions that were drawn beforehand, and begin a new episode when one ends. POPGym runs one environment in
+a Python loop; ours steps a batch (--num-envs) per call, from Python too. "raw" is what `step` returns; "encoded" adds the
+float32 or one-hot vector that a network takes: minis5's Flattener here, gymnasium.wrappers.FlattenObservation there. The process
+is tied to one core, except in the column with two threads, which also has a batch 16 times as large: waking a thread takes
+longer than stepping a small one. Each figure is the median of `--repeats` turns, taken in alternation.
 
 Writes experiments/popgym/throughput.csv and the table in the READMEs. Tests: tests/test_experiments.py.
 """
@@ -110,7 +110,8 @@ def table(rows, num_envs):
         lines.append(f"| {' | '.join(cells)} |")
     facts = runlog.machine()
     versions = ", ".join(f"{name} {version}" for name, version in runlog.versions().items())
-    return [*lines, "", f"Steps per second, {num_envs} environments in a call ({LARGER * num_envs} with two threads). {facts['processor']}, {facts['cpus']} CPUs; {versions}."]
+    note = f"Steps per second on one core, {num_envs} environments in a call; with two threads {LARGER * num_envs}. "
+    return [*lines, "", f"{note}{facts['processor']}, {facts['cpus']} CPUs; {versions}."]
 
 
 def main(argv=None):

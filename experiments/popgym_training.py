@@ -61,8 +61,8 @@ def table(groups):
             )
             lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
     count = sorted({sum(row["task"] == task and row["variant"] == "s5" for row in rows) for task in TASKS} - {0})
-    note = f"Seeds: {'–'.join(map(str, count))}. Returns: of {rows[0]['episodes']} fresh episodes, deterministic policy, at the end; "
-    note += "in training: of the last rollout's episodes, sampled actions. Time: of the whole command. "
+    note = f"Seeds with S5: {'–'.join(map(str, count))}. Returns: of {rows[0]['episodes']} fresh episodes, deterministic policy, "
+    note += "at the end; in training: of the last rollout's episodes, sampled actions. Time: of the whole command. "
     return [*lines, "", note + "; ".join(sorted({row["machine"] for row in rows})) + "."]
 
 

@@ -252,7 +252,7 @@ def _envs(options):
 def _cell(value):
     if isinstance(value, dict):
         return " ".join(f"{name}={number}" for name, number in value.items())
-    return f"{value:.3g}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())  # + 0: no "-0"
 
 
 def _bench(argv):

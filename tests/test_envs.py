@@ -1,6 +1,6 @@
 """The native environments: hand-worked episodes, Python against Numba bit for bit, seeding, splitting, autoreset,
-saving of the state, bad actions. Lockstep with the originals is in test_envs_lockstep.py, names and options in
-test_make_vec.py."""
+saving of the state, bad actions. Lockstep with the originals is in test_popgym_*.py and test_bsuite.py, names and options
+in test_make_vec.py."""
 
 import json
 import os
@@ -13,8 +13,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from minis5.envs import REGISTRY, find, make_single, make_vec
-from minis5.envs import cartpole
+from minis5.envs import REGISTRY, cartpole, find, make_single, make_vec
 from minis5.envs import memory_chain as chain
 from minis5.envs import repeat_previous as repeat
 from minis5.rollout import leaves

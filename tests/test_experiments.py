@@ -1,4 +1,4 @@
-"""The experiment script at tiny sizes: runs, skips, resumes, reports. Its figures are not what is tested."""
+"""The experiment scripts at tiny sizes: runs, skips, resumes, reports. Their figures are not what is tested."""
 
 import csv
 import json
@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from minis5.envs import REGISTRY, family
+
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+import popgym_throughput  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
+from popgym_training import POPGYM, PUBLISHED  # noqa: E402
 from sweep import main  # noqa: E402
 
 BEGIN, END = "<!-- memory_tasks:begin -->", "<!-- memory_tasks:end -->"
@@ -76,3 +80,27 @@ def test_failures_are_told(tmp_path, capfd):
     with pytest.raises(SystemExit, match="exit code 2"):
         main(MEMORY_TASKS, arguments(tmp_path, "s5"))
     assert "not empty" in capfd.readouterr().err
+
+
+def test_popgym_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    families = {family(level) for level in REGISTRY} - {"MemoryChain"}
+    assert {family(task) for task in POPGYM.tasks} == families and set(PUBLISHED) <= set(POPGYM.tasks)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- popgym:begin -->\n<!-- popgym:end -->\n")
+    main(POPGYM, ["--quick", "--out", str(tmp_path), "--tasks", "AutoencodeEasy", "BattleshipEasy", "--seeds", "0", "1"])
+    assert len(rows(tmp_path / "results.csv")) == 8 and (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    head, rule, auto, ships, _, note, *_ = readme.read_text().splitlines()[1:]
+    assert head.count("|") == rule.count("|") == auto.count("|") == ships.count("|")
+    assert auto.startswith("| AutoencodeEasy | −0.499 | ") and "| −1 … 1 | −.28 (GRU) | 1,024 |" in auto
+    assert ships.startswith("| BattleshipEasy | −0.449 | ") and note.startswith("Seeds with S5: 2. ")
+
+
+def test_popgym_throughput(tmp_path, capsys):
+    pytest.importorskip("popgym")
+    options = "--levels AutoencodeE BanditEasy --num-envs 8 --seconds 0.01 --repeats 1 --out".split()
+    popgym_throughput.main([*options, str(tmp_path)])
+    auto, bandit = rows(tmp_path / "throughput.csv")
+    assert (auto["level"], bandit["level"]) == ("AutoencodeEasy", "MultiarmedBanditEasy")
+    assert all(int(row[name]) > 0 for row in (auto, bandit) for name in popgym_throughput.COLUMNS[1:])
+    assert capsys.readouterr().out.count("\n| ") == 1
