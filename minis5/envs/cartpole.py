@@ -22,8 +22,9 @@ from gymnasium.spaces import Box, Discrete
 from numba import njit
 
 from minis5.elementary import cos, sin
+from minis5.envs.noise import draw_noise, noisy
 from minis5.envs.task import Task, check_choice, check_integer, check_number
-from minis5.random import GENERATOR_SIZE, next_normal, next_uniform
+from minis5.random import GENERATOR_SIZE, next_uniform
 
 VIEWS = ("positions", "velocities")
 LEVELS = {
@@ -50,7 +51,7 @@ FORCE = 10.0
 TAU = 0.02  # seconds between states
 X_LIMIT = 2.4
 THETA_LIMIT = 12 * 2 * math.pi / 360
-X_HIGH, THETA_HIGH = np.float32(2 * X_LIMIT), np.float32(2 * THETA_LIMIT)
+X_HIGH, THETA_HIGH, UNBOUNDED = np.float32(2 * X_LIMIT), np.float32(2 * THETA_LIMIT), np.float32(np.inf)
 FASTEST_FALL = 8  # steps: |theta_acc| < 18.1 within the limits, so |theta| < 0.05 + 7 (0.001) + 21 (0.02**2) 18.1 after 7
 
 
@@ -79,18 +80,11 @@ def configure(max_steps, view, noise):
 
 
 @njit(nogil=True)
-def draw_noise(params, ints, floats):
-    if params.noise > 0.0:
-        for i in range(2):
-            floats[NOISE + i] = np.float32(params.noise * next_normal(ints))
-
-
-@njit(nogil=True)
 def reset(params, ints, floats):
     ints[STEPS] = 0
     for i in range(4):
         floats[i] = -0.05 + 0.1 * next_uniform(ints)
-    draw_noise(params, ints, floats)
+    draw_noise(ints, floats, NOISE, params.noise)
 
 
 @njit(nogil=True)
@@ -106,7 +100,7 @@ def step(params, ints, floats, action):
     floats[X], floats[X_DOT] = x, x_dot + TAU * x_acc
     floats[THETA], floats[THETA_DOT] = theta, theta_dot + TAU * theta_acc
     ints[STEPS] += 1
-    draw_noise(params, ints, floats)
+    draw_noise(ints, floats, NOISE, params.noise)
     fallen = abs(x) > X_LIMIT or abs(theta) > THETA_LIMIT
     return 1.0 / params.max_steps, fallen, ints[STEPS] >= params.max_steps
 
@@ -116,11 +110,8 @@ def observe(params, ints, floats, out):
     first = X_DOT if params.velocities == 1 and ints[STEPS] > 0 else X
     out[0], out[1] = floats[first], floats[first + 2]
     if params.noise > 0.0:
-        out[0] += np.float32(floats[NOISE])
-        out[1] += np.float32(floats[NOISE + 1])
-        if params.velocities == 0:
-            out[0] = min(max(out[0], -X_HIGH), X_HIGH)
-            out[1] = min(max(out[1], -THETA_HIGH), THETA_HIGH)
+        out[0] = noisy(out[0], floats[NOISE], UNBOUNDED if params.velocities == 1 else X_HIGH)
+        out[1] = noisy(out[1], floats[NOISE + 1], UNBOUNDED if params.velocities == 1 else THETA_HIGH)
 
 
 def render(params, ints, floats):

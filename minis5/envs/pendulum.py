@@ -23,8 +23,9 @@ from gymnasium.spaces import Box
 from numba import njit
 
 from minis5.elementary import cos, sin, wrap
+from minis5.envs.noise import draw_noise, noisy
 from minis5.envs.task import Task, check_integer, check_number
-from minis5.random import GENERATOR_SIZE, next_normal, next_uniform
+from minis5.random import GENERATOR_SIZE, next_uniform
 
 LEVELS = {
     "PositionOnlyPendulumEasy": {"max_steps": 200, "noise": 0.0},
@@ -71,18 +72,11 @@ def configure(max_steps, noise):
 
 
 @njit(nogil=True)
-def draw_noise(params, ints, floats):
-    if params.noise > 0.0:
-        for i in range(2):
-            floats[NOISE + i] = np.float32(params.noise * next_normal(ints))
-
-
-@njit(nogil=True)
 def reset(params, ints, floats):
     ints[STEPS] = 0
     floats[THETA] = -math.pi + math.tau * next_uniform(ints)
     floats[SPEED] = -1.0 + 2.0 * next_uniform(ints)
-    draw_noise(params, ints, floats)
+    draw_noise(ints, floats, NOISE, params.noise)
 
 
 @njit(nogil=True)
@@ -94,7 +88,7 @@ def step(params, ints, floats, action):
     speed = min(max(speed, -MAX_SPEED), MAX_SPEED)
     floats[THETA], floats[SPEED] = theta + speed * TAU, speed
     ints[STEPS] += 1
-    draw_noise(params, ints, floats)
+    draw_noise(ints, floats, NOISE, params.noise)
     return (HALF_COST - cost) / HALF_COST / params.max_steps, False, ints[STEPS] >= params.max_steps
 
 
@@ -103,7 +97,7 @@ def observe(params, ints, floats, out):
     out[0], out[1] = cos(floats[THETA]), sin(floats[THETA])
     if params.noise > 0.0:
         for i in range(2):
-            out[i] = min(max(out[i] + np.float32(floats[NOISE + i]), np.float32(-1.0)), np.float32(1.0))
+            out[i] = noisy(out[i], floats[NOISE + i], np.float32(1.0))
 
 
 def render(params, ints, floats):
