@@ -169,10 +169,10 @@ def test_draws():
         env.reset(seed=7)
         row = np.array([7, 0, 0])
         start = [low + width * next_uniform(row) for low, width in bounds]
-        noise = [np.float32(0.3 * next_normal(row)) for _ in range(2)]
+        noise = [float(np.float32(0.3 * next_normal(row))) for _ in range(2)]
         assert env._floats[0].tolist() == start + noise
         env.step(env.action_space.sample())
-        assert env._floats[0, -2:].tolist() == [np.float32(0.3 * next_normal(row)) for _ in range(2)]
+        assert env._floats[0, -2:].tolist() == [float(np.float32(0.3 * next_normal(row))) for _ in range(2)]
         assert env._ints[0, 2] == row[2]
 
 

@@ -11,7 +11,7 @@ episode has N + 1 steps and the cue is seen twice; here it has N steps, as the p
 The observation is flat, (num_bits + 2,), where bsuite has (1, num_bits + 2).
 
 Source: bsuite 0.3.6, bsuite/environments/memory_chain.py, of the experiment memory_len (Osband et al., ICLR 2020).
-Tested in tests/test_envs.py and, in lockstep with bsuite, tests/test_envs_lockstep.py.
+Tested in tests/test_envs.py and, in lockstep with bsuite, tests/test_bsuite.py.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ seen) and earns plus or minus 1 / (52 decks - k). The last card ends the episode
 
 Leaves out: ranks (POPGym deals them but never shows them).
 Source: POPGym 1.0.7, popgym/envs/repeat_previous.py (Morad et al., ICLR 2023).
-Tested in tests/test_envs.py and, in lockstep with popgym, tests/test_popgym.py.
+Tested in tests/test_envs.py and, in lockstep with popgym, tests/test_popgym_cards.py.
 """
 
 from typing import NamedTuple
