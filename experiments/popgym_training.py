@@ -39,20 +39,25 @@ LINES = {task: ((RANDOM_RETURNS[task][0], "random policy", ":"),) for task in TA
 
 def table(groups):
     """The results as a Markdown table, one line for each level."""
-    names = ("level", "random", "no memory", "S5: mean (worst seed)", "S5 in training", "bounds", "published", "steps", "time")
+    names = ("level", "random", "no memory", "S5: mean (worst seed)", "no memory in training", "S5 in training", "bounds")
+    names += ("published", "steps", "time")
     lines, rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"], [group[0] for group in groups.values()]
     for task in TASKS:
         scores = {v: [row for row in rows if (row["task"], row["variant"]) == (task, v)] for v in VARIANTS}
         if scores["s5"]:
             mean, worst, training, seconds = ([float(row[n] or "nan") for row in scores["s5"]] for n in (
                 "mean_return", "mean_return", "training_return_last", "wall_seconds"))  # fmt: skip
-            none = [float(row["mean_return"]) for row in scores["none"]]
+            none, sampled = (
+                f"{np.mean([float(row[n] or 'nan') for row in scores['none']]):.3f}" if scores["none"] else "–"
+                for n in ("mean_return", "training_return_last")
+            )
             level = find(task)[1]
             cells = (
                 task,
                 f"{RANDOM_RETURNS[task][0]:.3f}",
-                f"{np.mean(none):.3f}" if none else "–",
+                none,
                 f"{np.mean(mean):.3f} ({min(worst):.3f})",
+                sampled,
                 f"{np.mean(training):.3f}",
                 f"{level.worst_return:.3g} … {level.best_return:.3g}",
                 PUBLISHED.get(task, "–"),
