@@ -19,6 +19,7 @@ import itertools
 import os
 import statistics
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium
@@ -110,7 +111,7 @@ def table(rows, num_envs):
         cells += (f"{two / base:.0f}×", f"{flat / 1e3:.0f}k", f"{encoded / 1e6:.1f}M", f"{encoded / flat:.0f}×", f"{aim}×{missed}")
         lines.append(f"| {' | '.join(cells)} |")
     facts = runlog.machine()
-    versions = ", ".join(f"{name} {version}" for name, version in runlog.versions().items())
+    versions = ", ".join(f"{name} {number}" for name, number in (runlog.versions() | {"popgym": version("popgym")}).items())
     note = f"Steps per second on one core, {num_envs} environments in a call; with two threads {LARGER * num_envs}. "
     return [*lines, "", f"{note}{facts['processor']}, {facts['cpus']} CPUs; {versions}."]
 
