@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .scan import fast
+from .arrays import fast
 
 BETA1, BETA2 = 0.9, 0.999
 

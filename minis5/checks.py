@@ -6,8 +6,8 @@ FLOATS = (np.float32, np.float64)
 COMPLEXES = (np.complex64, np.complex128)
 
 
-def check_array(name, value, shape, dtypes, remedy=""):
-    """Raise unless ``value`` is an ndarray of ``shape`` with one of ``dtypes``; returns ``value``.
+def check_array(name, value, shape, dtypes, remedy="", xp=np):
+    """Raise unless ``value`` is an array of ``shape`` with one of ``dtypes``; returns ``value``.
 
     Parameters
     ----------
@@ -21,19 +21,22 @@ def check_array(name, value, shape, dtypes, remedy=""):
         Accepted scalar types.
     remedy : str
         What the caller can do about it.
+    xp : module
+        numpy or cupy: where the array has to live.
 
     Raises
     ------
     TypeError
-        Not a NumPy array.
+        Not an array of that module.
     ValueError
         Wrong dtype or shape.
     """
-    if isinstance(value, np.ndarray) and value.ndim == len(shape) and value.dtype.type in dtypes:
+    if isinstance(value, xp.ndarray) and value.ndim == len(shape) and value.dtype.type in dtypes:
         if all(isinstance(w, str) or w == s for w, s in zip(shape, value.shape, strict=True)):
             return value
     wanted = f"{' or '.join(np.dtype(d).name for d in dtypes)} ({', '.join(map(str, shape))})"
     end = f"; {remedy}" if remedy else ""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array {wanted}, got {type(value).__name__}{end}")
+    if not isinstance(value, xp.ndarray):
+        kind = "NumPy" if xp is np else "CuPy"
+        raise TypeError(f"{name}: expected a {kind} array {wanted}, got {type(value).__name__}{end}")
     raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")

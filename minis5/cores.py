@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .layers import GATES, gate_backward, gate_forward, gate_init, layer_norm_backward, layer_norm_forward
-from .s5 import DISCRETIZATIONS, discretize_forward, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
+from .s5 import DISCRETIZATIONS, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class S5Core:
         """One-step mode: discretises once; step(u (B, H), reset (B,), state) → y (B, H), state."""
         c = self.config
         layers = [params["layers"][str(i)] for i in range(c.n_layers)]
-        discrete = [discretize_forward(p["ssm"], c.discretization, c.clip_eigs, c.step_rescale) for p in layers]
-        weights = [ssm_weights(p["ssm"], c.conj_sym, d) for p, d in zip(layers, discrete, strict=True)]
+        weights = [ssm_weights(p["ssm"], **self.ssm_options)[0] for p in layers]
 
         def step(u, reset, state):
             u, reset, after = u[None], self._resets(reset)[None], np.empty_like(state)

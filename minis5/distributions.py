@@ -11,8 +11,7 @@ import math
 
 import numpy as np
 
-from .checks import FLOATS
-from .scan import fast
+from .arrays import array_module, fast, loop, on_gpu
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -29,13 +28,13 @@ def _log_normaliser(row):
     return top + math.log(total)
 
 
-@fast
+@loop
 def _log_prob(logits, action, out):
     for i in range(action.size):
         out[i] = logits[i, action[i]] - _log_normaliser(logits[i])
 
 
-@fast
+@loop
 def _entropy(logits, out):
     for i in range(out.size):
         log_z = _log_normaliser(logits[i])
@@ -44,7 +43,7 @@ def _entropy(logits, out):
             out[i] -= math.exp(x - log_z) * (x - log_z)
 
 
-@fast
+@loop
 def _sample(logits, uniform, out):
     """The first action whose cumulative probability exceeds the uniform number."""
     for i in range(out.size):
@@ -57,7 +56,7 @@ def _sample(logits, uniform, out):
         out[i] = k
 
 
-@fast
+@loop
 def _categorical_backward(logits, action, dlog_prob, dentropy, out):
     for i in range(action.size):
         log_z = _log_normaliser(logits[i])
@@ -75,18 +74,19 @@ class Categorical:
 
     def __init__(self, n):
         self.num_params = self.encoded_size = int(n)
-        self._one_hot = {t: np.eye(self.num_params, dtype=t) for t in FLOATS}
+        self._one_hot = {}
 
     def _rows(self, logits, *others, action=None):
+        xp = array_module(logits)
         if action is not None:
-            if action.size and not (0 <= action.min() and action.max() < self.num_params):  # the loops do not check
-                raise IndexError(f"action: expected integers from 0 to {self.num_params - 1}, got {action.min()} to {action.max()}")
             others = (action, *others)
-        return [np.ascontiguousarray(logits).reshape(-1, self.num_params), *(np.ascontiguousarray(o).ravel() for o in others)]
+            if xp is np and action.size and not (0 <= action.min() and action.max() < self.num_params):  # the loops do not check
+                raise IndexError(f"action: expected integers from 0 to {self.num_params - 1}, got {action.min()} to {action.max()}")
+        return [xp.ascontiguousarray(logits).reshape(-1, self.num_params), *(xp.ascontiguousarray(o).ravel() for o in others)]
 
     def sample(self, logits, rng):
         """Inverse of the cumulative distribution at one uniform number each."""
-        action = np.empty(logits.shape[:-1], np.int64)
+        action = array_module(logits).empty(logits.shape[:-1], np.int64)
         _sample(*self._rows(logits, rng.random(action.shape)), action.ravel())
         return action
 
@@ -94,24 +94,27 @@ class Categorical:
         return logits.argmax(axis=-1)
 
     def log_prob(self, logits, action):
-        out = np.empty(action.shape, logits.dtype)
+        out = array_module(logits).empty(action.shape, logits.dtype)
         _log_prob(*self._rows(logits, action=action), out.ravel())
         return out
 
     def entropy(self, logits):
-        out = np.empty(logits.shape[:-1], logits.dtype)
+        out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
         _entropy(*self._rows(logits), out.ravel())
         return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
-        out = np.empty(logits.shape, logits.dtype)
+        out = array_module(logits).empty(logits.shape, logits.dtype)
         _categorical_backward(*self._rows(logits, dlog_prob, dentropy, action=action), out.reshape(-1, self.num_params))
         return out
 
     def encode(self, action, dtype=np.float32):
         """One-hot (..., n)."""
-        return self._one_hot[dtype][action]
+        key = dtype, on_gpu(action)
+        if key not in self._one_hot:
+            self._one_hot[key] = array_module(action).eye(self.num_params, dtype=dtype)
+        return self._one_hot[key].take(action, axis=0)
 
 
 class MultiCategorical:
@@ -119,17 +122,18 @@ class MultiCategorical:
 
     def __init__(self, nvec):
         self.parts = [Categorical(n) for n in nvec]
-        self.edges = np.cumsum(nvec)[:-1].tolist()
-        self.num_params = self.encoded_size = int(sum(nvec))
+        edges = np.cumsum([0, *nvec]).tolist()
+        self.columns = [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
+        self.num_params = self.encoded_size = edges[-1]
 
     def _split(self, params):
-        return zip(self.parts, np.split(params, self.edges, axis=-1), strict=True)
+        return [(part, params[..., columns]) for part, columns in zip(self.parts, self.columns, strict=True)]
 
     def sample(self, params, rng):
-        return np.stack([c.sample(logits, rng) for c, logits in self._split(params)], axis=-1)
+        return array_module(params).stack([c.sample(logits, rng) for c, logits in self._split(params)], axis=-1)
 
     def mode(self, params):
-        return np.stack([c.mode(logits) for c, logits in self._split(params)], axis=-1)
+        return array_module(params).stack([c.mode(logits) for c, logits in self._split(params)], axis=-1)
 
     def log_prob(self, params, action):
         return sum(c.log_prob(logits, action[..., i]) for i, (c, logits) in enumerate(self._split(params)))
@@ -139,11 +143,11 @@ class MultiCategorical:
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Side by side: each choice has its own logits."""
-        parts = enumerate(self._split(params))
-        return np.concatenate([c.backward(z, action[..., i], dlog_prob, dentropy) for i, (c, z) in parts], axis=-1)
+        grads = [c.backward(z, action[..., i], dlog_prob, dentropy) for i, (c, z) in enumerate(self._split(params))]
+        return array_module(params).concatenate(grads, axis=-1)
 
     def encode(self, action, dtype=np.float32):
-        return np.concatenate([c.encode(action[..., i], dtype) for i, c in enumerate(self.parts)], axis=-1)
+        return array_module(action).concatenate([c.encode(action[..., i], dtype) for i, c in enumerate(self.parts)], axis=-1)
 
 
 class DiagGaussian:
@@ -157,14 +161,14 @@ class DiagGaussian:
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
-        return mean + np.exp(log_std) * rng.standard_normal(mean.shape).astype(mean.dtype)
+        return mean + array_module(mean).exp(log_std) * rng.standard_normal(mean.shape).astype(mean.dtype)
 
     def mode(self, params):
         return self._split(params)[0].copy()
 
     def log_prob(self, params, action):
         mean, log_std = self._split(params)
-        z = (action - mean) * np.exp(-log_std)
+        z = (action - mean) * array_module(mean).exp(-log_std)
         return -(0.5 * z * z + log_std + 0.5 * LOG_2PI).sum(axis=-1)
 
     def entropy(self, params):
@@ -173,10 +177,11 @@ class DiagGaussian:
     def backward(self, params, action, dlog_prob, dentropy):
         """With z = (action - mean)/σ: d mean = dlogp·z/σ; d log σ = dlogp·(z² - 1) + dH."""
         mean, log_std = self._split(params)
-        z = (action - mean) * np.exp(-log_std)
+        z = (action - mean) * array_module(mean).exp(-log_std)
         dlog_std = dlog_prob[..., None] * (z * z - 1) + dentropy[..., None]
-        return np.concatenate([dlog_prob[..., None] * z * np.exp(-log_std), dlog_std], axis=-1)
+        xp = array_module(mean)
+        return xp.concatenate([dlog_prob[..., None] * z * xp.exp(-log_std), dlog_std], axis=-1)
 
     def encode(self, action, dtype=np.float32):
         """The values themselves."""
-        return np.asarray(action, dtype)
+        return array_module(action).asarray(action, dtype)

@@ -11,6 +11,7 @@ Source: 1506.02438, eq. 16. Specification: reference.gae. Tests: tests/test_gae.
 
 import numpy as np
 
+from .arrays import array_module
 from .checks import FLOATS, check_array
 from .scan import scan_planar
 
@@ -37,12 +38,13 @@ def gae(rewards, values, next_values, terminated, done, gamma, lam):
     ValueError
         Shapes or dtypes differ.
     """
-    shape = check_array("rewards", rewards, ("T", "B"), FLOATS).shape
+    xp = array_module(rewards)
+    shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
     for name, value in (("values", values), ("next_values", next_values)):
-        check_array(name, value, shape, (rewards.dtype.type,), "give all the shape and dtype of rewards")
+        check_array(name, value, shape, (rewards.dtype.type,), "give all the shape and dtype of rewards", xp)
     for name, value in (("terminated", terminated), ("done", done)):
-        check_array(name, value, shape, (np.bool_,), "cast to bool")
-    delta = rewards + gamma * np.where(terminated, 0, next_values) - values
-    a = np.full((1, 1, 1), gamma * lam, delta.dtype)
-    backwards = np.ascontiguousarray(delta[::-1])[..., None]
-    return scan_planar(a, backwards, done[::-1].copy(), np.zeros((shape[1], 1), delta.dtype), is_complex=False)[::-1, :, 0].copy()
+        check_array(name, value, shape, (np.bool_,), "cast to bool", xp)
+    delta = rewards + gamma * xp.where(terminated, 0, next_values) - values
+    a = xp.full((1, 1, 1), gamma * lam, delta.dtype)
+    backwards, ends = xp.ascontiguousarray(delta[::-1])[..., None], xp.ascontiguousarray(done[::-1])
+    return scan_planar(a, backwards, ends, xp.zeros((shape[1], 1), delta.dtype), is_complex=False)[::-1, :, 0].copy()

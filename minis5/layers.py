@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .scan import fast
+from .arrays import array_module, loop, matmul
 
 GELU = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
@@ -108,7 +108,7 @@ class DenseCache(NamedTuple):
     shape: tuple
 
 
-@fast
+@loop
 def _bias_act(y, bias, slope):
     for n in range(y.shape[0]):
         row = y[n]
@@ -117,7 +117,7 @@ def _bias_act(y, bias, slope):
             row[h] = v if v > 0 else slope * v
 
 
-@fast
+@loop
 def _bias_act_backward(dy, y, slope, dz, dbias):
     for n in range(y.shape[0]):
         row, drow, out = y[n], dy[n], dz[n]
@@ -133,8 +133,8 @@ def dense_forward(p, x, activation="linear"):
     ``activation``: "linear", "leaky_relu" (slope 0.01) or "relu"; all three are x if x > 0 else slope·x.
     """
     slope = p["kernel"].dtype.type(SLOPES[activation])
-    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    y = flat @ p["kernel"]
+    flat = array_module(x).ascontiguousarray(x).reshape(-1, x.shape[-1])
+    y = matmul(flat, p["kernel"])
     _bias_act(y, p["bias"], slope)
     return y.reshape(*x.shape[:-1], -1), DenseCache(p["kernel"], flat, y, slope, x.shape)
 
@@ -142,10 +142,11 @@ def dense_forward(p, x, activation="linear"):
 def dense_backward(dy, cache, need_dx=True):
     """With z = x @ kernel + bias: dz = dy·act'(z), dkernel = xᵀ dz, dbias = Σ dz, dx = dz kernelᵀ (None unless ``need_dx``)."""
     kernel, x, y, slope, shape = cache
-    dz, dbias = np.empty_like(y), np.zeros(y.shape[1], y.dtype)
-    _bias_act_backward(np.ascontiguousarray(dy).reshape(y.shape), y, slope, dz, dbias)
-    dx = (dz @ kernel.T).reshape(shape) if need_dx else None
-    return dx, {"kernel": x.T @ dz, "bias": dbias}
+    xp = array_module(y)
+    dz, dbias = xp.empty_like(y), xp.zeros(y.shape[1], y.dtype)
+    _bias_act_backward(xp.ascontiguousarray(dy).reshape(y.shape), y, slope, dz, dbias)
+    dx = matmul(dz, kernel.T).reshape(shape) if need_dx else None
+    return dx, {"kernel": matmul(x.T, dz), "bias": dbias}
 
 
 # --- layer normalisation ---------------------------------------------------------------------------------------------------------
@@ -154,25 +155,60 @@ def dense_backward(dy, cache, need_dx=True):
 class LayerNormCache(NamedTuple):
     scale: np.ndarray  # (H,)
     normal: np.ndarray  # (N, H): (x - mean)/deviation
-    deviation: np.ndarray  # (N, 1)
+    deviation: np.ndarray  # (N,)
+
+
+@loop
+def _norm_forward(x, scale, bias, eps, y, normal, deviation):
+    """x, y, normal: (N, H); deviation: (N,)."""
+    for n in range(x.shape[0]):
+        row, out, kept = x[n], y[n], normal[n]
+        mean, square = eps * 0, eps * 0
+        for h in range(row.size):
+            mean += row[h]
+        mean /= x.dtype.type(row.size)
+        for h in range(row.size):
+            kept[h] = row[h] - mean
+            square += kept[h] * kept[h]
+        deviation[n] = math.sqrt(square / x.dtype.type(row.size) + eps)
+        for h in range(row.size):
+            kept[h] /= deviation[n]
+            out[h] = kept[h] * scale[h] + bias[h]
+
+
+@loop
+def _norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
+    for n in range(dy.shape[0]):
+        d, kept, out = dy[n], normal[n], dx[n]
+        mean, slope = deviation[n] * 0, deviation[n] * 0
+        for h in range(d.size):
+            dn = d[h] * scale[h]
+            mean += dn
+            slope += dn * kept[h]
+            dscale[h] += d[h] * kept[h]
+            dbias[h] += d[h]
+        mean /= dy.dtype.type(d.size)
+        slope /= dy.dtype.type(d.size)
+        for h in range(d.size):
+            out[h] = (d[h] * scale[h] - mean - kept[h] * slope) / deviation[n]
 
 
 def layer_norm_forward(p, x, eps=1e-6):
     """(x - mean)/√(var + eps)·scale + bias over the last axis.  1607.06450, eq. 4; eps as in flax."""
-    flat = x.reshape(-1, x.shape[-1])
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    deviation = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + x.dtype.type(eps))
-    normal = centred / deviation
-    return (normal * p["scale"] + p["bias"]).reshape(x.shape), LayerNormCache(p["scale"], normal, deviation)
+    xp = array_module(x)
+    flat = xp.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    y, normal, deviation = xp.empty_like(flat), xp.empty_like(flat), xp.empty(flat.shape[0], x.dtype)
+    _norm_forward(flat, p["scale"], p["bias"], x.dtype.type(eps), y, normal, deviation)
+    return y.reshape(x.shape), LayerNormCache(p["scale"], normal, deviation)
 
 
 def layer_norm_backward(dy, cache):
     """With n = normal and dn = dy·scale: dx = (dn - mean(dn) - n·mean(dn·n))/deviation."""
     scale, normal, deviation = cache
-    d = dy.reshape(normal.shape)
-    dn = d * scale
-    dx = (dn - dn.mean(axis=1, keepdims=True) - normal * (dn * normal).mean(axis=1, keepdims=True)) / deviation
-    return dx.reshape(dy.shape), {"scale": (d * normal).sum(axis=0), "bias": d.sum(axis=0)}
+    xp = array_module(dy)
+    dx, grads = xp.empty_like(normal), {"scale": xp.zeros_like(scale), "bias": xp.zeros_like(scale)}
+    _norm_backward(xp.ascontiguousarray(dy).reshape(normal.shape), scale, normal, deviation, dx, *grads.values())
+    return dx.reshape(dy.shape), grads
 
 
 # --- gates -----------------------------------------------------------------------------------------------------------------------
@@ -204,20 +240,20 @@ def _dgelu_compiled(x):
     return dgelu
 
 
-@fast
+@loop
 def _gelu_forward(s, h):
     for i in range(s.size):
         h[i] = _gelu(s[i])
 
 
-@fast
+@loop
 def _gelu_backward(dh, s, ds):
     """ds += dh·gelu'(s)."""
     for i in range(s.size):
         ds[i] += dh[i] * _dgelu(s[i])
 
 
-@fast
+@loop
 def _glu_forward(z, bias, y):
     """z: (N, 2H), products before the bias, [value | gate]; z keeps the sums. y = value·sigmoid(gate)."""
     H = y.shape[1]
@@ -229,7 +265,7 @@ def _glu_forward(z, bias, y):
             out[i] = value[i] * _sigmoid(gate[i])
 
 
-@fast
+@loop
 def _glu_backward(dy, z, dz, dbias):
     """With s = sigmoid(gate): dvalue = dy·s, dgate = dy·value·s·(1 - s)."""
     H = dy.shape[1]
@@ -247,7 +283,7 @@ def _glu_backward(dy, z, dz, dbias):
             db2[i] += dg
 
 
-@fast
+@loop
 def _sigmoid_gate_forward(x, z, bias, y):
     """z: (N, H), products before the bias; z keeps the sum. y = x·sigmoid(z)."""
     for n in range(y.shape[0]):
@@ -257,7 +293,7 @@ def _sigmoid_gate_forward(x, z, bias, y):
             out[i] = value[i] * _sigmoid(gate[i])
 
 
-@fast
+@loop
 def _sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
     for n in range(dy.shape[0]):
         value, gate, d, dvalue, dgate = x[n], z[n], dy[n], dx[n], dz[n]
@@ -292,15 +328,16 @@ def gate_forward(p, s, kind):
 
     full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2); half_glu2: s·sigmoid(W2 h + b2); gelu: h.
     """
-    shape, s = s.shape, np.ascontiguousarray(s).reshape(-1, s.shape[-1])
-    h = np.empty_like(s)
+    xp, shape = array_module(s), s.shape
+    s = xp.ascontiguousarray(s).reshape(-1, shape[-1])
+    h = xp.empty_like(s)
     _gelu_forward(s.ravel(), h.ravel())
     if kind == "gelu":
         return h.reshape(shape), GateCache(kind, None, s, h, None)
     layers = [p[name] for name in GATES[kind]]
-    kernel = np.concatenate([layer["kernel"] for layer in layers], axis=1)
-    bias = np.concatenate([layer["bias"] for layer in layers])
-    z, y = h @ kernel, np.empty_like(s)
+    kernel = xp.concatenate([layer["kernel"] for layer in layers], axis=1)
+    bias = xp.concatenate([layer["bias"] for layer in layers])
+    z, y = matmul(h, kernel), xp.empty_like(s)
     if kind == "full_glu":
         _glu_forward(z, bias, y)
     else:
@@ -311,24 +348,24 @@ def gate_forward(p, s, kind):
 def gate_backward(dy, cache):
     """ds and the gradients of out1, out2 (as the kind has them)."""
     kind, kernel, s, h, z = cache
-    shape, dy = dy.shape, np.ascontiguousarray(dy).reshape(s.shape)
-    ds = np.zeros_like(s)
+    xp, shape = array_module(s), dy.shape
+    dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.zeros_like(s)
     if kind == "gelu":
         _gelu_backward(dy.ravel(), s.ravel(), ds.ravel())
         return ds.reshape(shape), {}
-    dz, dbias = np.empty_like(z), np.zeros(z.shape[1], z.dtype)
+    dz, dbias = xp.empty_like(z), xp.zeros(z.shape[1], z.dtype)
     if kind == "full_glu":
         _glu_backward(dy, z, dz, dbias)
-        dh = dz @ kernel.T
+        dh = matmul(dz, kernel.T)
     else:
-        dvalue = np.empty_like(s)
+        dvalue = xp.empty_like(s)
         _sigmoid_gate_backward(dy, h if kind == "half_glu1" else s, z, dvalue, dz, dbias)
-        dh = dz @ kernel.T
+        dh = matmul(dz, kernel.T)
         if kind == "half_glu1":
             dh += dvalue
         else:
             ds = dvalue
     _gelu_backward(dh.ravel(), s.ravel(), ds.ravel())
-    dkernel = np.split(h.T @ dz, len(GATES[kind]), axis=1)
-    dbias = np.split(dbias, len(GATES[kind]))
-    return ds.reshape(shape), {n: {"kernel": k, "bias": b} for n, k, b in zip(GATES[kind], dkernel, dbias, strict=True)}
+    dkernel, H, names = matmul(h.T, dz), s.shape[1], GATES[kind]
+    columns = [slice(i * H, (i + 1) * H) for i in range(len(names))]
+    return ds.reshape(shape), {n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)}

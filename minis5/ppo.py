@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .adam import Adam
+from .arrays import loop
 from .comm import Comm
 from .gae import gae
 from .malloc import keep_freed_memory
 from .rollout import Collector
-from .scan import fast
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     return loss, stats, d_dist, d_value * value.dtype.type(config.value_coef / count)
 
 
-@fast
+@loop
 def _ppo_terms(
     log_prob, old_log_prob, advantage, value, old_value, target, entropy, valid, low, high, reach, sums, d_log_prob, d_value
 ):

@@ -1,13 +1,9 @@
 """The S5 layer: a diagonal complex state space model, discretised, run by the resettable scan. Forward and backward by hand.
 
-    z = Λ·Δ                     Δ = step_rescale·exp(log_step)·dt
-    zoh:       Λ̄ = exp(z)                  w = Δ·(exp(z) - 1)/z
-    bilinear:  Λ̄ = (1 + z/2)/(1 - z/2)     w = Δ/(1 - z/2)
     x[t] = Λ̄ x[t-1] + w·(B̃ u[t])           x[t-1] forgotten where reset[t]
     y[t] = 2·Re(C̃ x[t]) + D·u[t]           (Re(C̃ x[t]) + D·u[t] without conjugate symmetry)
 
-With a constant step w is multiplied into B̃ once (B̄ = w·B̃). With a step that differs in time (``dt``, the paper's future work)
-Λ̄ and w are (T, B, P), and no (T, B, P, H) array is made.
+Λ̄ and w come from Λ and the step (discretize.py). The step is constant, or differs in time (``dt``, the paper's future work).
 
 States are planar inside (scan.py), so that B̄u and 2·Re(C̃x) are one real matrix product each: with u as rows, u @ Wᵦᵀ where
 Wᵦ = [Re B̄; Im B̄] is (2P, H), and x @ W꜀ᵀ where W꜀ = [2·Re C̃, -2·Im C̃] is (H, 2P).
@@ -22,12 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import array_module, loop, matmul
 from .checks import COMPLEXES, FLOATS, check_array
+from .discretize import (
+    CLIP,
+    DISCRETIZATIONS,
+    _discretize,
+    _discretize_backward,
+    _gain,
+    _gain_backward,
+    _weights,
+    _weights_backward,
+)
 from .hippo import hippo_eigen
 from .layers import lecun_normal
-from .scan import fast, from_planar, planar, scan_planar, scan_planar_vjp
-
-CLIP = -1e-4  # with clip_eigs, the real part of Λ stays at or below this
+from .scan import from_planar, planar, scan_planar, scan_planar_vjp
 
 
 def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=True, dtype=np.float32):
@@ -77,96 +82,60 @@ def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=T
     return {name: value.astype(dtype) for name, value in layer.items()}
 
 
-# --- discretisation: Λ̄ and w = Δ·ψ(z) as functions of z, with their derivatives -------------------------------------------------
-
-
-def zoh(z):
-    """Zero-order hold: (Λ̄, ψ, dΛ̄/dz, dψ/dz) with Λ̄ = e^z and ψ = (e^z - 1)/z, by their series around z = 0."""
-    small = np.abs(z) < np.finfo(z.dtype).eps ** 0.25  # where the quotients lose more than a short series does
-    far = np.where(small, 1, z)
-    e = np.exp(z)
-    psi = np.where(small, 1 + z / 2 + z * z / 6, np.expm1(far) / far)
-    dpsi = np.where(small, 0.5 + z / 3 + z * z / 8, (e - psi) / far)
-    return e, psi, e, dpsi
-
-
-def bilinear(z):
-    """Bilinear (Tustin): (Λ̄, ψ, dΛ̄/dz, dψ/dz) with ψ = 1/(1 - z/2) and Λ̄ = (1 + z/2)·ψ."""
-    psi = 1 / (1 - z / 2)
-    return (1 + z / 2) * psi, psi, psi * psi, psi * psi / 2
-
-
-DISCRETIZATIONS = {"zoh": zoh, "bilinear": bilinear}
-
-
-class Discretized(NamedTuple):
-    """Λ̄ and w for a layer, with what their backward needs. Leading axes (): constant step; (T, B): a step for each input."""
-
-    lam_bar: np.ndarray  # (..., P) complex
-    w: np.ndarray  # (..., P) complex
-    lam: np.ndarray  # (P,) complex
-    delta: np.ndarray  # (..., P) real
-    psi: np.ndarray
-    dlam_bar: np.ndarray  # dΛ̄/dz
-    dpsi: np.ndarray
-    unclipped: np.ndarray | bool  # (P,): where Lambda_re has a gradient
-
-
-def discretize_forward(layer, discretization="zoh", clip_eigs=False, step_rescale=1.0, dt=None):
-    """Λ̄ and w of one layer; in double precision for a constant step, where there are only P numbers."""
-    real = np.float64 if dt is None else layer["D"].dtype
-    re = layer["Lambda_re"].astype(real)
-    unclipped = re <= CLIP if clip_eigs else True
-    lam = np.where(unclipped, re, CLIP).astype(real) + 1j * layer["Lambda_im"].astype(real)
-    delta = (step_rescale * np.exp(layer["log_step"][:, 0].astype(real))).astype(real)
-    delta = delta if dt is None else dt[..., None] * delta
-    lam_bar, psi, dlam_bar, dpsi = DISCRETIZATIONS[discretization](lam * delta)
-    return Discretized(lam_bar, delta * psi, lam, delta, psi, dlam_bar, dpsi, unclipped)
-
-
-def discretize_backward(dlam_bar, dw, d):
-    """dΛ̄, dw → gradients of Lambda_re, Lambda_im, log_step.
-
-    dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)); dΛ = dz·Δ; dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ)); dlog_step = dΔ·Δ.
-    """
-    dz = dlam_bar * d.dlam_bar.conj() + dw * (d.delta * d.dpsi).conj()
-    dlog_step = ((dz * d.lam.conj()).real + (dw * d.psi.conj()).real) * d.delta
-    dlam, dlog_step = ((dz * d.delta).reshape(-1, d.lam.size).sum(axis=0), dlog_step.reshape(-1, d.lam.size).sum(axis=0))
-    return {"Lambda_re": dlam.real * d.unclipped, "Lambda_im": dlam.imag, "log_step": dlog_step[:, None]}
-
-
 # --- the layer -------------------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """How a layer is discretised: what _discretize and its backward take beside the parameters."""
+
+    dt: np.ndarray  # (N,): time between inputs; N = 1 for a constant step, else T·B
+    one: np.floating  # 1 in the dtype to compute in: double for a constant step, where there are only P numbers
+    clip: np.floating  # largest Re Λ
+    rescale: np.floating
+    small: np.floating  # |z|² below which quotients lose more than a short series does
+    tustin: bool
 
 
 class Weights(NamedTuple):
     """One layer ready to run, in its dtype."""
 
-    a: np.ndarray  # (1, 1, 2P) or (T, B, 2P) planar Λ̄
-    w: np.ndarray | None  # (T, B, P) complex when the step differs in time, else multiplied into Wb
+    a: np.ndarray  # (1, 1, 2P) or (T, B, 2P): planar Λ̄
+    w: np.ndarray | None  # (T·B, 2P) planar where the step differs in time
+    gain: np.ndarray  # (2P,) planar: what B̃ was multiplied with: w, or 1 where the step differs in time
     Wb: np.ndarray  # (2P, H)
     Wc: np.ndarray  # (H, 2P)
     D: np.ndarray  # (H,)
 
 
-def as_complex(pairs):
-    """Real (..., 2) → complex (...): the same numbers, not copied."""
-    return np.ascontiguousarray(pairs).view(np.result_type(pairs.dtype, np.complex64))[..., 0]
+def _step(xp, dtype, discretization, clip_eigs, step_rescale, dt):
+    real = np.float64 if dt is None else dtype
+    dt = xp.ones(1, real) if dt is None else dt.reshape(-1)
+    small = real(math.sqrt(np.finfo(real).eps))
+    return Step(dt, real(1), real(CLIP if clip_eigs else np.inf), real(step_rescale), small, discretization == "bilinear")
 
 
-def ssm_weights(layer, conj_sym, d):
-    """A layer's Weights from its parameters and their discretisation ``d``."""
-    dtype = layer["D"].dtype
-    factor = 2 if conj_sym else 1
-    B, C = as_complex(layer["B"]), layer["C"]
-    if not (varying := d.lam_bar.ndim == 3):
-        B = d.w[:, None].astype(B.dtype) * B
-    Wb = np.concatenate([B.real, B.imag])
-    Wc = np.concatenate([factor * C[..., 0], -factor * C[..., 1]], axis=1)
-    a = planar(d.lam_bar).astype(dtype)
-    return Weights(a if varying else a[None, None], d.w if varying else None, Wb, Wc, layer["D"])
+def _spectrum(layer, step):
+    """Λ and log Δ in the dtype to compute in."""
+    return [layer[name].astype(step.one.dtype, copy=False) for name in ("Lambda_re", "Lambda_im", "log_step")]
 
 
-@fast
+def ssm_weights(layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None):
+    """A layer's Weights from its parameters, and the Step that they were made with."""
+    xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
+    step = _step(xp, dtype, discretization, clip_eigs, step_rescale, dt)
+    a, w = xp.empty((step.dt.size, 2 * P), dtype), xp.empty((step.dt.size, 2 * P), dtype)
+    _discretize(*_spectrum(layer, step), *step, a, w)
+    Wb, Wc = xp.empty((2 * P, H), dtype), xp.empty((H, 2 * P), dtype)
+    if dt is None:
+        gain, w = w[0], None
+    else:
+        gain = xp.zeros(2 * P, dtype)
+        gain[:P] = 1
+    _weights(gain, layer["B"], layer["C"], dtype(2 if conj_sym else 1), Wb, Wc)
+    return Weights(a.reshape(*((1, 1) if dt is None else dt.shape), 2 * P), w, gain, Wb, Wc, layer["D"]), step
+
+
+@loop
 def _add_skip(y, D, u):
     """y += D·u, rows of H."""
     for n in range(y.shape[0]):
@@ -175,7 +144,7 @@ def _add_skip(y, D, u):
             yn[h] += D[h] * un[h]
 
 
-@fast
+@loop
 def _skip_backward(dy, D, u, du, dD):
     """du += D·dy; dD += Σ dy·u."""
     for n in range(dy.shape[0]):
@@ -188,28 +157,28 @@ def _skip_backward(dy, D, u, du, dD):
 def ssm_apply(weights, u, reset, x0):
     """Run a layer: u (T, B, H), reset (T, B), planar x0 (B, 2P) → y (T, B, H), the states x (T, B, 2P), v = B̃u or None."""
     T, B, H = u.shape
-    flat = u.reshape(-1, H)
-    b = (flat @ weights.Wb.T).reshape(T, B, -1)
-    v = None
+    flat, v = u.reshape(-1, H), None
+    b = matmul(flat, weights.Wb.T)
     if weights.w is not None:
-        v = from_planar(b)
-        b = planar(weights.w * v)
+        v, b = b, array_module(b).empty_like(b)
+        _gain(weights.w, v, b)
+    b = b.reshape(T, B, -1)
     x = scan_planar(weights.a, b, reset, x0, out=b)
-    y = x.reshape(T * B, -1) @ weights.Wc.T
+    y = matmul(x.reshape(T * B, -1), weights.Wc.T)
     _add_skip(y, weights.D, flat)
     return y.reshape(T, B, H), x, v
 
 
 class SSMCache(NamedTuple):
     layer: dict
-    d: Discretized
+    step: Step
     weights: Weights
     conj_sym: bool
     u: np.ndarray  # (T, B, H)
     reset: np.ndarray  # (T, B)
     x0: np.ndarray  # (B, 2P)
     x: np.ndarray  # (T, B, 2P)
-    v: np.ndarray | None  # (T, B, P) complex
+    v: np.ndarray | None  # (T·B, 2P) planar
     complex_state: bool
 
 
@@ -249,25 +218,26 @@ def ssm_forward(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, cli
     """
     if discretization not in DISCRETIZATIONS:
         raise ValueError(f"discretization: expected one of {sorted(DISCRETIZATIONS)}, got {discretization!r}")
-    dtype, (P, H, _) = layer["D"].dtype.type, layer["B"].shape
-    check_array("u", u, ("T", "B", H), (dtype,), "order the axes time, batch, features and cast to the layer's dtype")
+    xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
+    check_array("u", u, ("T", "B", H), (dtype,), "order the axes time, batch, features and cast to the layer's dtype", xp)
     T, B, _ = u.shape
     if 0 in u.shape:
         raise ValueError(f"u: expected at least one step, one sequence and one feature, got {u.shape}; leave out empty batches")
-    reset = np.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast")
-    complex_state = x0 is None or np.iscomplexobj(x0)
+    reset = xp.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+    complex_state = x0 is None or x0.dtype.kind == "c"
     if x0 is None:
-        x0 = np.zeros((B, 2 * P), dtype)
-    check_array("x0", x0, (B, P if np.iscomplexobj(x0) else 2 * P), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar")
+        x0 = xp.zeros((B, 2 * P), dtype)
+    width = P if x0.dtype.kind == "c" else 2 * P
+    check_array("x0", x0, (B, width), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar", xp)
     if dt is not None:
-        check_array("dt", dt, (T, B), (dtype,), "one step for each input")
-        if not (dt > 0).all():
+        check_array("dt", dt, (T, B), (dtype,), "one step for each input", xp)
+        if xp is np and not (dt > 0).all():  # on a GPU, looking would mean waiting
             raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; give the time since the previous input")
-    d = discretize_forward(layer, discretization, clip_eigs, step_rescale, dt)
-    weights = ssm_weights(layer, conj_sym, d)
-    u, x0 = np.ascontiguousarray(u), np.ascontiguousarray(planar(x0), dtype)
-    y, x, v = ssm_apply(weights, u, np.ascontiguousarray(reset), x0)
-    cache = SSMCache(layer, d, weights, conj_sym, u, reset, x0, x, v, complex_state)
+    options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs, "step_rescale": step_rescale}
+    weights, step = ssm_weights(layer, dt=dt, **options)
+    u, x0 = xp.ascontiguousarray(u), xp.ascontiguousarray(planar(x0), dtype)
+    y, x, v = ssm_apply(weights, u, xp.ascontiguousarray(reset), x0)
+    cache = SSMCache(layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state)
     return y, from_planar(x[-1]) if complex_state else x[-1].copy(), cache
 
 
@@ -291,32 +261,27 @@ def ssm_backward(dy, dx_last, cache):
     dx0 : array in the form of ``x0`` (complex when it was None)
     grads : dict with the layer's keys and shapes
     """
-    layer, d, weights, conj_sym, u, reset, x0, x, v, complex_state = cache
-    T, B, H = check_array("dy", dy, u.shape, (u.dtype.type,), "it has the shape and dtype of y").shape
+    layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state = cache
+    xp = array_module(u)
+    T, B, H = check_array("dy", dy, u.shape, (u.dtype.type,), "it has the shape and dtype of y", xp).shape
     P, dtype = layer["B"].shape[0], u.dtype
-    dy_flat, u_flat, x_flat = np.ascontiguousarray(dy).reshape(-1, H), u.reshape(-1, H), x.reshape(-1, 2 * P)
-    dx = (dy_flat @ weights.Wc).reshape(x.shape)
+    dy_flat, u_flat, x_flat = xp.ascontiguousarray(dy).reshape(-1, H), u.reshape(-1, H), x.reshape(-1, 2 * P)
+    dx = matmul(dy_flat, weights.Wc).reshape(x.shape)
     if dx_last is not None:
         dx[-1] += planar(dx_last)
     da, g, dx0 = scan_planar_vjp(weights.a, reset, x0, x, dx, out=dx)
-    Btilde = as_complex(layer["B"])
+    g = g.reshape(-1, 2 * P)
     if v is not None:  # through b = w·v
-        g = from_planar(g)
-        dw = g * v.conj()
-        g = planar(g * weights.w.conj())
-    dWb = g.reshape(-1, 2 * P).T @ u_flat
-    dBtilde = np.empty_like(Btilde)
-    dBtilde.real, dBtilde.imag = dWb[:P], dWb[P:]
-    if v is None:  # through B̄ = w·B̃
-        dw = (dBtilde * Btilde.conj()).sum(axis=1)
-        dBtilde *= d.w[:, None].conj().astype(Btilde.dtype)
-        da = da[0, 0]
-    du = g.reshape(-1, 2 * P) @ weights.Wb
-    dD = np.zeros_like(weights.D)
-    _skip_backward(dy_flat, weights.D, u_flat, du, dD)
-    dWc, dC = dy_flat.T @ x_flat, np.empty_like(layer["C"])
-    factor = 2 if conj_sym else 1
-    dC[..., 0], dC[..., 1] = factor * dWc[:, :P], -factor * dWc[:, P:]
-    grads = discretize_backward(from_planar(da), dw, d) | {"B": dBtilde.view(dtype).reshape(P, H, 2), "C": dC, "D": dD}
-    grads = {name: grads[name].astype(dtype, copy=False) for name in layer}
-    return du.reshape(T, B, H), from_planar(dx0) if complex_state else dx0, grads
+        dw = xp.empty_like(v)
+        _gain_backward(g, weights.w, v, dw, g)
+    dWb, dWc = matmul(g.T, u_flat), matmul(dy_flat.T, x_flat)
+    du = matmul(g, weights.Wb)
+    grads = {name: xp.empty(layer[name].shape, dtype) for name in ("B", "C")} | {"D": xp.zeros(H, dtype)}
+    _skip_backward(dy_flat, weights.D, u_flat, du, grads["D"])
+    factor, dgain = dtype.type(2 if conj_sym else 1), xp.zeros(2 * P)
+    _weights_backward(dWb, dWc, weights.gain, layer["B"], factor, grads["B"], grads["C"], dgain)
+    spectrum = {name: xp.zeros(layer[name].shape) for name in ("Lambda_re", "Lambda_im", "log_step")}
+    dw = dgain[None] if v is None else dw
+    _discretize_backward(*_spectrum(layer, step), *step, da.reshape(-1, 2 * P), dw, *spectrum.values())
+    grads |= {name: value.astype(dtype) for name, value in spectrum.items()}
+    return du.reshape(T, B, H), from_planar(dx0) if complex_state else dx0, {name: grads[name] for name in layer}

@@ -15,15 +15,14 @@ Adjoint, with k[t] = 0 where reset[t], else 1:
 Source: 2303.03982, section 4.1 and appendix A. Specification: reference.scan, reference.scan_vjp. Tests: tests/test_scan.py.
 """
 
+import importlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
+from .arrays import array_module, fast, on_gpu
 from .checks import COMPLEXES, FLOATS, check_array
-
-fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")  # contract: a·b + c in one rounding
 
 _threads = os.cpu_count() or 1
 _pool = None
@@ -134,13 +133,13 @@ def _by_columns(kernel, args, B, P):
 
 def planar(z):
     """Complex (..., P) → real (..., 2P): real parts, then imaginary parts. Real arrays pass through."""
-    return np.concatenate([z.real, z.imag], axis=-1) if np.iscomplexobj(z) else z
+    return array_module(z).concatenate([z.real, z.imag], axis=-1) if z.dtype.kind == "c" else z
 
 
 def from_planar(z):
     """Real (..., 2P) → complex (..., P)."""
     P = z.shape[-1] // 2
-    out = np.empty((*z.shape[:-1], P), np.result_type(z.dtype, np.complex64))
+    out = array_module(z).empty((*z.shape[:-1], P), np.result_type(z.dtype, np.complex64))
     out.real, out.imag = z[..., :P], z[..., P:]
     return out
 
@@ -148,8 +147,10 @@ def from_planar(z):
 def scan_planar(a, b, reset, x0, *, is_complex=True, out=None):
     """The recurrence on planar arrays, unchecked: a (1, 1, W) or (T, B, W), b (T, B, W), reset (T, B), x0 (B, W) → x.
 
-    W is 2P (complex) or P (real). ``out`` may be ``b`` itself.
+    W is 2P (complex) or P (real). ``out`` may be ``b`` itself. Arrays on a GPU go to minis5_cuda/scan.py.
     """
+    if on_gpu(b):
+        return _gpu().scan_planar(a, b, reset, x0, is_complex=is_complex, out=out)
     x = np.empty_like(b) if out is None else out
     columns = b.shape[2] // 2 if is_complex else b.shape[2]
     _by_columns(_complex_forward if is_complex else _real_forward, (a, b, reset, x0, x), b.shape[1], columns)
@@ -158,6 +159,8 @@ def scan_planar(a, b, reset, x0, *, is_complex=True, out=None):
 
 def scan_planar_vjp(a, reset, x0, x, dx, *, is_complex=True, out=None):
     """Adjoint of :func:`scan_planar` → da (shaped like a), db, dx0. ``out`` may be ``dx`` itself; db is written there."""
+    if on_gpu(x):
+        return _gpu().scan_planar_vjp(a, reset, x0, x, dx, is_complex=is_complex, out=out)
     T, B, width = x.shape
     if out is not dx:
         out = dx.copy()
@@ -167,6 +170,10 @@ def scan_planar_vjp(a, reset, x0, x, dx, *, is_complex=True, out=None):
     columns = width // 2 if is_complex else width
     _by_columns(_complex_backward if is_complex else _real_backward, (a, reset, x0, x, out, da, dx0), B, columns)
     return da if varying else da.sum(axis=1, keepdims=True), out, dx0
+
+
+def _gpu():
+    return importlib.import_module("minis5_cuda.scan")
 
 
 def _checked(a, b, reset, x0):
