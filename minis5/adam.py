@@ -7,6 +7,7 @@ Source: 1412.6980, algorithm 1; the clipping 1211.5063. Specification: reference
 Tests: tests/test_adam.py.
 """
 
+import importlib
 import math
 
 import numpy as np
@@ -27,10 +28,11 @@ def _update(theta, g, m, v, scale, step, b1, b2, root, eps):
 
 
 class Adam:
-    """Moments and step count for a flat vector of ``size`` parameters."""
+    """Moments and step count for a flat vector of ``size`` parameters, where ``xp`` (numpy or cupy) keeps its arrays."""
 
-    def __init__(self, size, dtype=np.float32, eps=1e-5):
-        self.m, self.v, self.t, self.eps = np.zeros(size, dtype), np.zeros(size, dtype), 0, eps
+    def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np):
+        self.m, self.v, self.eps = xp.zeros(size, dtype), xp.zeros(size, dtype), eps
+        self.count = xp.zeros(1, np.int64)  # steps taken
 
     def step(self, theta, grad, lr, max_norm=None):
         """Update ``theta`` in place; return the gradient's norm before clipping.
@@ -48,10 +50,30 @@ class Adam:
             The gradient is not finite; nothing has been changed.
         """
         norm = math.sqrt(float(np.dot(grad, grad)))
-        if not math.isfinite(norm):
-            raise FloatingPointError("gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards")
+        check_norm(norm)
         scale = 1.0 if max_norm is None or norm <= max_norm else max_norm / norm
-        self.t += 1
-        scalars = (scale, lr / (1 - BETA1**self.t), 1 - BETA1, 1 - BETA2, 1 / math.sqrt(1 - BETA2**self.t), self.eps)
+        self.count += 1
+        t = int(self.count[0])
+        scalars = (scale, lr / (1 - BETA1**t), 1 - BETA1, 1 - BETA2, 1 / math.sqrt(1 - BETA2**t), self.eps)
         _update(theta, grad, self.m, self.v, *map(theta.dtype.type, scalars))
         return norm
+
+    def step_on_gpu(self, theta, grad, settings, norm):
+        """The same on a GPU, without waiting; a gradient that is not finite changes nothing, and ``norm`` tells.
+
+        Parameters
+        ----------
+        theta, grad : (size,) CuPy arrays of one dtype
+        settings : float64 (3,) CuPy array
+            lr; bound on the norm, inf for none; epsilon.
+        norm : float64 (1,) CuPy array
+            Gets the norm before clipping.
+        """
+        step = importlib.import_module("minis5_cuda.adam").step
+        step(theta, grad, self.m, self.v, self.count, settings, norm, BETA1, BETA2)
+
+
+def check_norm(norm):
+    """Raise FloatingPointError unless a gradient's norm is finite."""
+    if not math.isfinite(norm):
+        raise FloatingPointError("gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards")

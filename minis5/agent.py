@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from .arrays import array_module, device_module, move, on_gpu, to_host
 from .cores import CORES, S5Config
 from .distributions import Categorical, DiagGaussian, MultiCategorical
 from .layers import SLOPES, dense_backward, dense_forward, flatten, orthogonal, unflatten
@@ -54,7 +55,7 @@ class Actions:
     """Between an action space and its distribution: integers start at 0 inside, boxes are flat inside and clipped outside."""
 
     def __init__(self, space):
-        self.space, self.start = space, 0
+        self.space, self.start, self._constants = space, 0, {}
         if isinstance(space, gym.spaces.Discrete):
             self.distribution, self.start = Categorical(space.n), space.start
         elif isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
@@ -69,9 +70,17 @@ class Actions:
 
     def to_env(self, action):
         """Distribution's action (B, ...) → a batch that the environment takes."""
+        start, low, high = self._bounds(array_module(action))
         if isinstance(self.space, gym.spaces.Box):
-            return np.clip(action.reshape(-1, *self.space.shape), self.space.low, self.space.high).astype(self.space.dtype)
-        return (action + self.start).astype(self.space.dtype)
+            return array_module(action).clip(action.reshape(-1, *self.space.shape), low, high).astype(self.space.dtype)
+        return (action + start).astype(self.space.dtype)
+
+    def _bounds(self, xp):
+        """Start, low and high as arrays of ``xp``, made once."""
+        if xp not in self._constants:
+            numbers = (self.start, getattr(self.space, "low", 0), getattr(self.space, "high", 0))
+            self._constants[xp] = [xp.asarray(n) for n in numbers]
+        return self._constants[xp]
 
 
 def head_forward(p, x):
@@ -93,7 +102,10 @@ def head_backward(dy, caches):
 
 def with_log_std(out, log_std):
     """A Gaussian's parameters [mean | log_std]; other distributions have no ``log_std`` and need nothing."""
-    return out if log_std is None else np.concatenate([out, np.broadcast_to(log_std, out.shape)], axis=-1)
+    if log_std is None:
+        return out
+    xp = array_module(out)
+    return xp.concatenate([out, xp.broadcast_to(log_std, out.shape)], axis=-1)
 
 
 class Stepper:
@@ -105,7 +117,7 @@ class Stepper:
 
     def __init__(self, agent):
         self.agent = agent
-        self.p = unflatten({name: value.copy() for name, value in agent.parameters().items()})
+        self.p = unflatten(agent.views(agent.flat.copy()))
         self.core_step = agent.core.stepper(self.p.get("core", {}))
 
     def __call__(self, x, reset, memory):
@@ -136,15 +148,20 @@ class ActorCritic:
     config : AgentConfig
     seed : int
         Of the initial weights.
+    device : {"cpu", "cuda"}
+        Where the parameters live, as NumPy or CuPy arrays; what goes in has to be there too, but for :meth:`act`.
 
     Raises
     ------
     ValueError
-        A space that is not supported.
+        A space or a device that is not supported.
+    RuntimeError
+        What "cuda" needs is missing; the message says what.
     """
 
-    def __init__(self, observation_space, action_space, config=None, seed=0):
+    def __init__(self, observation_space, action_space, config=None, seed=0, device="cpu"):
         self.config = config = config or AgentConfig()
+        self.device, self.xp = device, device_module(device)
         self.observation_space, self.action_space = observation_space, action_space
         self.flattener, self.actions = Flattener(observation_space), Actions(action_space)
         self.distribution = self.actions.distribution
@@ -153,7 +170,7 @@ class ActorCritic:
         self.input_size = self.flattener.size + self.distribution.encoded_size + 1
         initial = flatten(self._init(np.random.default_rng(seed)))
         self._shapes = {name: value.shape for name, value in initial.items()}
-        self.flat = np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype)
+        self.flat = self.xp.asarray(np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype))
         self._parameters = self.views(self.flat)
         self._nested = unflatten(self._parameters)
 
@@ -180,9 +197,12 @@ class ActorCritic:
 
     def views(self, vector):
         """Name a vector of all parameters: a flat dict of views in the agent's order."""
-        edges = np.cumsum([int(np.prod(shape)) for shape in self._shapes.values()])[:-1]
-        parts = np.split(vector, edges)
-        return {name: part.reshape(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+        views, begin = {}, 0
+        for name, shape in self._shapes.items():
+            end = begin + int(np.prod(shape))
+            views[name] = vector[begin:end].reshape(shape)
+            begin = end
+        return views
 
     def parameters(self):
         """All parameters by name, e.g. "core/layers/0/ssm/Lambda_re": views of the one vector ``flat``; write into them freely."""
@@ -190,21 +210,29 @@ class ActorCritic:
 
     def flatten_grads(self, grads):
         """Gradients by name → one vector in the order of ``flat``."""
-        return np.concatenate([grads[name].ravel() for name in self._shapes])
+        return self.xp.concatenate([grads[name].ravel() for name in self._shapes])
 
     def initial_memory(self, batch):
         """The core's state before anything was seen."""
-        return self.core.initial_state(batch, self.dtype)
+        return self.xp.asarray(self.core.initial_state(batch, self.dtype))
 
     def encode(self, obs, previous_action, reset):
         """Observation batch, encoded previous action (B, n), reset flags (B,) → network input (B, input_size)."""
-        flat = self.flattener.flatten(obs)
-        x = np.empty((*flat.shape[:-1], self.input_size), self.dtype)
-        x[..., : flat.shape[-1]] = flat
-        x[..., flat.shape[-1] : -1] = previous_action
-        x[reset, flat.shape[-1] : -1] = 0
+        flat = move(self.flattener.flatten(obs), self.device)
+        xp, size = self.xp, flat.shape[-1]
+        x = xp.empty((*flat.shape[:-1], self.input_size), self.dtype)
+        x[..., :size] = flat
+        x[..., size:-1] = xp.where(reset[..., None], 0, previous_action)
         x[..., -1] = reset
         return x
+
+    def to(self, device):
+        """This agent if it lives there, else a copy on ``device`` ("cpu" or "cuda")."""
+        if device == self.device:
+            return self
+        other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
+        other.flat[:] = move(self.flat, device)
+        return other
 
     def forward(self, x, reset, memory):
         """Whole sequences: x (T, B, input_size), reset (T, B), the core's state at the start.
@@ -252,26 +280,28 @@ class ActorCritic:
 
         Parameters
         ----------
-        obs : batch of observations as a gymnasium.vector.VectorEnv gives them
+        obs : batch of observations as a gymnasium.vector.VectorEnv gives them, on the agent's device or the host
         memory : Memory or None
             What the last call returned; None at the very start.
         reset : (B,) bool array
             True where the observation is an episode's first.
         deterministic : bool
             The most probable action instead of a sample.
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator, or minis5.random.Generator for an agent on a GPU
             For sampling; needed unless ``deterministic``.
 
         Returns
         -------
-        action : batch of actions for the environment
+        action : batch of actions for the environment, on the host if ``reset`` was
         memory : Memory
         """
-        reset = np.asarray(reset, bool)
+        on_host = not on_gpu(reset)
+        reset = np.asarray(reset, bool) if on_host else reset
         if reset.ndim != 1:
             raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment")
+        reset = move(reset, self.device)
         if memory is None:
-            empty = np.zeros((reset.size, self.distribution.encoded_size), self.dtype)
+            empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
             memory = Memory(self.initial_memory(reset.size), empty)
         if memory.previous_action.shape[0] != reset.size:
             raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}")
@@ -279,9 +309,12 @@ class ActorCritic:
         features, core = step.features(self.encode(obs, memory.previous_action, reset), reset, memory.core)
         dist_params = step.policy(features)
         if not deterministic and rng is None:
-            raise ValueError("rng: expected a numpy.random.Generator for sampled actions, got None")
+            module = "numpy" if self.xp is np else "minis5"
+            raise ValueError(f"rng: expected a {module}.random.Generator for sampled actions, got None")
         action = self.distribution.mode(dist_params) if deterministic else self.distribution.sample(dist_params, rng)
-        return self.actions.to_env(action), Memory(core, self.distribution.encode(action, self.dtype))
+        memory = Memory(core, self.distribution.encode(action, self.dtype))
+        action = self.actions.to_env(action)
+        return (to_host(action) if on_host else action), memory
 
     def save(self, path):
         """Write configuration, spaces and parameters to one .npz file; read it with :func:`minis5.load`."""

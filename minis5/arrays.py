@@ -15,6 +15,7 @@ import importlib
 import numpy as np
 from numba import njit
 
+DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")  # contract: a·b + c in one rounding
 
 
@@ -53,6 +54,62 @@ def matmul(a, b):
     return a @ b
 
 
+def as_array(x):
+    """``x`` as a NumPy array; but what lives on a GPU (``__cuda_array_interface__`` or DLPack) as a CuPy array, not copied."""
+    if isinstance(x, np.ndarray) and not on_gpu(x):
+        return x
+    if hasattr(x, "__cuda_array_interface__"):
+        return importlib.import_module("cupy").asarray(x)
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == DLPACK_CUDA:
+        return importlib.import_module("cupy").from_dlpack(x)
+    return np.asarray(x)
+
+
 def to_host(x):
     """``x`` as a NumPy array; waits for the GPU where it has to be copied from there."""
-    return x.get() if hasattr(x, "get") else x.copy_to_host() if hasattr(x, "copy_to_host") else np.asarray(x)
+    return as_array(x).get() if on_gpu(as_array(x)) else np.asarray(x)
+
+
+def move(x, device):
+    """An array on ``device``, "cpu" or "cuda"; ``x`` itself if it is there."""
+    return to_host(x) if device == "cpu" else importlib.import_module("cupy").asarray(as_array(x))
+
+
+def device_module(device):
+    """numpy for "cpu"; cupy for "cuda", once everything it needs has been found.
+
+    Raises
+    ------
+    ValueError
+        Another name.
+    RuntimeError
+        CuPy, numba-cuda, the driver or a GPU is missing: says which, and how to get it.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+    if device == "cpu":
+        return np
+    if reason := missing_for_cuda():
+        raise RuntimeError(f"device: 'cuda' needs {reason}; or use device='cpu'")
+    return importlib.import_module("cupy")
+
+
+def missing_for_cuda():
+    """What is missing for device "cuda" and how to install it, in one clause; None if nothing is."""
+    for module in ("numba_cuda", "cupy"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            package = {"numba_cuda": "numba-cuda", "cupy": "CuPy"}[module]
+            return f"{package}, which could not be imported ({error}): pip install 'minis5[cuda]'"
+    cuda = importlib.import_module("numba.cuda")
+    try:
+        count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy has an error class of its own for each library
+        driver = "install NVIDIA's driver for CUDA 13, release 580 or newer (nvidia-smi shows it)"
+        return f"an NVIDIA GPU and its driver, which CUDA could not use ({error}): {driver}"
+    if not count:
+        return "an NVIDIA GPU, and CUDA sees none (CUDA_VISIBLE_DEVICES may hide it)"
+    if not cuda.is_available():
+        return "CUDA's libraries, which numba-cuda did not find: pip install 'minis5[cuda]'"
+    return None

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import array_module
 from .layers import GATES, gate_backward, gate_forward, gate_init, layer_norm_backward, layer_norm_forward
 from .s5 import DISCRETIZATIONS, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
@@ -79,11 +80,11 @@ class S5Core:
         return np.zeros((self.config.n_layers, batch, self.config.ssm_size * (1 if self.config.conj_sym else 2)), dtype)
 
     def _resets(self, reset):
-        return reset if self.config.resets else np.zeros_like(reset)
+        return reset if self.config.resets else array_module(reset).zeros_like(reset)
 
     def forward(self, params, u, reset, state, dt=None):
         """(T, B, H) → (T, B, H). ``dt`` (T, B): time between inputs, when it differs from step to step."""
-        reset, last, caches = self._resets(reset), np.empty_like(state), []
+        reset, last, caches = self._resets(reset), array_module(state).empty_like(state), []
         for i in range(self.config.n_layers):
             u, last[i], cache = block_forward(params["layers"][str(i)], u, reset, state[i], self.config.gate, self.ssm_options, dt)
             caches.append(cache)
@@ -91,7 +92,7 @@ class S5Core:
 
     def backward(self, dy, caches, dlast=None):
         """Gradients of :meth:`forward`; ``dlast`` is the gradient of the last state, None for zero."""
-        grads, dstate = {}, np.empty((len(caches), *caches[0].ssm.x0.shape), dy.dtype)
+        grads, dstate = {}, array_module(dy).empty((len(caches), *caches[0].ssm.x0.shape), dy.dtype)
         for i in reversed(range(len(caches))):
             dy, dstate[i], grads[str(i)] = block_backward(dy, None if dlast is None else dlast[i], caches[i])
         return dy, dstate, {"layers": grads}
@@ -103,7 +104,7 @@ class S5Core:
         weights = [ssm_weights(p["ssm"], **self.ssm_options)[0] for p in layers]
 
         def step(u, reset, state):
-            u, reset, after = u[None], self._resets(reset)[None], np.empty_like(state)
+            u, reset, after = u[None], self._resets(reset)[None], array_module(state).empty_like(state)
             for i, p in enumerate(layers):
                 s = layer_norm_forward(p["norm"], u)[0] if "norm" in p else u
                 s, after[i], _ = ssm_apply(weights[i], s, reset, state[i])
@@ -181,7 +182,7 @@ class NoCore:
         return u, state, state
 
     def backward(self, dy, state):
-        return dy, np.zeros_like(state), {}
+        return dy, array_module(state).zeros_like(state), {}
 
     def stepper(self, params):
         return lambda u, reset, state: (u, state)

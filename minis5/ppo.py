@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import device_ppo
 from .adam import Adam
-from .arrays import loop
+from .arrays import array_module, loop, move, to_host
 from .comm import Comm
 from .gae import gae
 from .malloc import keep_freed_memory
@@ -97,24 +98,25 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
 
     Returns
     -------
-    loss : float
+    loss : float64
     stats : (6,) float64, in the order of STATS; kl is the mean of (ρ - 1) - log ρ
     d_dist : gradient of ``dist_params``
     d_value : gradient of ``value``
     """
-    count = max(count or batch.valid.sum(), 1)
+    xp, dtype = array_module(value), value.dtype.type
+    count = xp.maximum(batch.valid.sum() if count is None else count, 1)
+    each = 1 / count.astype(dtype)
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
-    sums, (d_log_prob, d_value) = np.zeros(len(STATS) - 1), np.zeros((2, *value.shape), value.dtype)
+    sums, d_log_prob, d_value = xp.zeros(len(STATS) - 1), xp.zeros(value.shape, dtype), xp.zeros(value.shape, dtype)
     arrays = (log_prob, batch.log_probs, batch.advantages, value, batch.values, batch.returns, entropy, batch.valid)
     bounds = (1 - config.clip, 1 + config.clip, config.clip if config.clip_value else np.inf)
-    bounds = map(value.dtype.type, bounds)  # of one dtype with the rest, or equal products would differ in their last bit
+    bounds = map(dtype, bounds)  # of one dtype with the rest, or equal products would differ in their last bit
     _ppo_terms(*(a.ravel() for a in arrays), *bounds, sums, d_log_prob.ravel(), d_value.ravel())
-    policy, value_loss, mean_entropy, kl, fraction = sums / count
-    d_entropy = batch.valid * value.dtype.type(-config.entropy_coef / count)
-    d_dist = dist.backward(dist_params, batch.actions, d_log_prob / value.dtype.type(count), d_entropy)
-    loss = policy + config.value_coef * value_loss - config.entropy_coef * mean_entropy
-    stats = np.array([loss, policy, value_loss, mean_entropy, kl, fraction])
-    return loss, stats, d_dist, d_value * value.dtype.type(config.value_coef / count)
+    means = sums / count
+    loss = means[:1] + config.value_coef * means[1:2] - config.entropy_coef * means[2:3]
+    d_entropy = batch.valid * (dtype(-config.entropy_coef) * each)
+    d_dist = dist.backward(dist_params, batch.actions, d_log_prob * each, d_entropy)
+    return loss[0], xp.concatenate([loss, means]), d_dist, d_value * (dtype(config.value_coef) * each)
 
 
 @loop
@@ -180,11 +182,14 @@ class PPO:
                 f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
                 f"got {envs.single_observation_space}, {envs.single_action_space}"
             )
-        keep_freed_memory()
-        self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps)
         self.steps = self.updates = self.episodes = 0
         self.seconds, self.total_steps = 0.0, None
-        self.collector = Collector(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
+        self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps, agent.xp)
+        if agent.device == "cuda":
+            self.collector, self._passes = device_ppo.parts(self)
+        else:
+            keep_freed_memory()
+            self.collector = Collector(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
 
     def learn(self, total_steps, callback=None):
         """Iterate until ``total_steps`` environment steps have been taken in all; returns the list of rows.
@@ -228,35 +233,50 @@ class PPO:
 
     def _update(self, rollout, lr):
         """All passes over one rollout; returns mean statistics and the mean gradient norm."""
-        c, agent, B = self.config, self.agent, self.envs.num_envs
+        c = self.config
         terminated = rollout.done if c.truncation_is_termination else rollout.terminated
         advantages = gae(rollout.rewards, rollout.values, rollout.next_values, terminated, rollout.done, c.gamma, c.gae_lambda)
-        returns = advantages + rollout.values
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
+        return self._passes(rollout, advantages, advantages + rollout.values, lr, rng)
+
+    def _passes(self, rollout, advantages, returns, lr, rng):
+        c, agent = self.config, self.agent
         stats, norms = [], []
         for _ in range(c.epochs):
-            groups = rng.permutation(B).reshape(c.minibatches, -1)
+            groups = self.groups(rng)
             scales = self._advantage_scales(advantages, rollout.valid, groups)
             for group, (count, mean, deviation) in zip(groups, scales, strict=True):
-                past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns, rollout.valid)
-                batch = Batch(*(np.take(z, group, axis=1) for z in past))
+                batch = self.batch(rollout, advantages, returns, group)
                 batch = batch._replace(advantages=((batch.advantages - mean) / deviation).astype(agent.dtype))
-                grad, figures = self._gradient(rollout, group, batch, count)
-                norms.append(self.adam.step(agent.flat, grad, lr, c.max_grad_norm))
-                stats.append(figures)
-            if c.target_kl is not None and np.mean(stats[-c.minibatches :], axis=0)[STATS.index("kl")] > c.target_kl:
+                grad, figures = self.gradient(rollout, group, batch, count)
+                total = self.comm.allreduce(np.concatenate([grad, figures.astype(agent.dtype)]))
+                norms.append(self.adam.step(agent.flat, total[: grad.size], lr, c.max_grad_norm))
+                stats.append(total[grad.size :].astype(np.float64))
+            if self.enough(stats[-c.minibatches :]):
                 break
         return np.mean(stats, axis=0), float(np.mean(norms))
 
-    def _gradient(self, rollout, group, batch, count):
-        """The loss's gradient on one minibatch, summed over the ranks, and its statistics."""
+    def groups(self, rng):
+        """The minibatches of one pass: (minibatches, environments) numbers of environments."""
+        return rng.permutation(self.envs.num_envs).reshape(self.config.minibatches, -1)
+
+    def batch(self, rollout, advantages, returns, group):
+        """What the loss needs of the environments ``group``; advantages as they are."""
+        past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns, rollout.valid)
+        return Batch(*(z.take(group, axis=1) for z in past))
+
+    def enough(self, stats):
+        """Whether a pass with these statistics (minibatches, 6) has gone too far from the policy that acted."""
+        return self.config.target_kl is not None and np.mean(stats, axis=0)[STATS.index("kl")] > self.config.target_kl
+
+    def gradient(self, rollout, group, batch, count):
+        """The loss's gradient on one minibatch (of this rank) as one vector, and its statistics."""
         agent = self.agent
-        x, reset, memory = (np.take(z, group, axis=1) for z in (rollout.x, rollout.reset, rollout.memory0))
+        x, reset, memory = (z.take(group, axis=1) for z in (rollout.x, rollout.reset, rollout.memory0))
         dist_params, value, _, cache = agent.forward(x, reset, memory)
         _, figures, d_dist, d_value = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
         grads, _ = agent.backward(d_dist, d_value, cache)
-        total = self.comm.allreduce(np.concatenate([agent.flatten_grads(grads), figures.astype(agent.dtype)]))
-        return total[: -figures.size], total[-figures.size :].astype(np.float64)
+        return agent.flatten_grads(grads), figures
 
     def _advantage_scales(self, advantages, valid, groups):
         """(count, mean, deviation) of each minibatch over all ranks, in one reduction for a whole pass."""
@@ -273,17 +293,18 @@ class PPO:
         """All that the next iteration depends on, but the agent's parameters: arrays by name, this rank's share."""
         k = self.collector
         state = {
-            "adam/m": self.adam.m,
-            "adam/v": self.adam.v,
-            "counters": np.array([self.adam.t, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
+            "adam/m": to_host(self.adam.m),
+            "adam/v": to_host(self.adam.v),
+            "counters": np.array([*to_host(self.adam.count), self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
             "seconds": np.array(self.seconds),
         }
         return state | {f"collector/{name}": value for name, value in k.state_dict().items()}
 
     def load_state_dict(self, state):
         """Take up what :meth:`state_dict` gave, so that training goes on as if it had never stopped."""
-        self.adam.m[:], self.adam.v[:] = state["adam/m"], state["adam/v"]
-        self.adam.t, self.steps, self.updates, self.episodes, total = (int(n) for n in state["counters"])
+        device = self.agent.device
+        self.adam.m[:], self.adam.v[:] = move(state["adam/m"], device), move(state["adam/v"], device)
+        self.adam.count[:], self.steps, self.updates, self.episodes, total = (int(n) for n in state["counters"])
         self.total_steps, self.seconds = total or None, float(state["seconds"])
         prefix = "collector/"
         self.collector.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

@@ -9,7 +9,9 @@ code that is silently wrong where they do. Results are int64, because Numba make
 A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions advance its counter.
 The counter wraps: a stream repeats after 2**32 draws.
 
-Leaves out: vectorised sampling (agents sample with NumPy's generators).
+`Generator` fills whole arrays, on the CPU or a GPU: agents on a GPU sample their actions with it, those on a CPU with
+NumPy's generators.
+
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox); Lemire, "Fast
 random integer generation in an interval", 2019 (multiply and shift, here without the rejection step); Durstenfeld 1964
 (the shuffle); Box and Muller 1958 (normal numbers).
@@ -22,6 +24,7 @@ import operator
 import numpy as np
 from numba import njit
 
+from minis5.arrays import loop
 from minis5.elementary import cos, log
 
 MASK = 0xFFFFFFFF
@@ -73,10 +76,15 @@ def next_integer(row, n):
 
 
 @njit(nogil=True)
+def normal_of(u, v):
+    """The standard normal number that two uniform ones give (Box and Muller), cut off at +-6.66 = sqrt(64 log 2)."""
+    return math.sqrt(-2.0 * log(1.0 - u)) * cos(math.tau * v)  # 1 - u is in (0, 1]
+
+
+@njit(nogil=True)
 def next_normal(row):
-    """Draw a float64 from the standard normal distribution, cut off at +-6.66 = sqrt(64 log 2); takes two draws."""
-    radius = math.sqrt(-2.0 * log(1.0 - next_uniform(row)))  # of a number in (0, 1]
-    return radius * cos(math.tau * next_uniform(row))
+    """Draw a float64 from the standard normal distribution; takes two draws."""
+    return normal_of(next_uniform(row), next_uniform(row))
 
 
 @njit(nogil=True)
@@ -107,3 +115,61 @@ def seed_to_key(seed):
     if value < 0:
         raise ValueError(f"seed: expected an integer >= 0, got {seed!r}; pass for example seed=0")
     return value if value <= MASK else int(np.random.SeedSequence(value).generate_state(1)[0])
+
+
+@njit(nogil=True)
+def uniform_at(row, i):
+    """The uniform number that draw `i` from now on, counted from 0, would give; the row stays."""
+    return random_bits(row[0], row[1], row[2] + i) * 2.0**-32
+
+
+@njit(nogil=True)
+def normal_at(row, i):
+    """The normal number that the draws 2i and 2i + 1 from now on would give; the row stays."""
+    return normal_of(uniform_at(row, 2 * i), uniform_at(row, 2 * i + 1))
+
+
+@loop
+def _uniforms(row, out):
+    for i in range(out.size):
+        out[i] = uniform_at(row, i)
+
+
+@loop
+def _normals(row, out):
+    for i in range(out.size):
+        out[i] = normal_at(row, i)
+
+
+class Generator:
+    """Arrays of random numbers from one stream, made where they are used; the same numbers on the CPU and on a GPU.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.
+    xp : module
+        numpy or cupy: where the arrays live.
+    """
+
+    def __init__(self, seed, xp=np):
+        self.xp, self.row = xp, xp.zeros(GENERATOR_SIZE, np.int64)
+        self.restart(seed)
+
+    def restart(self, seed, stream=0):
+        """Begin a stream (an integer) of a seed, in the same array (a captured CUDA graph knows its address)."""
+        self.row[:] = self.xp.asarray(np.array([seed_to_key(seed), stream, 0], np.int64))
+
+    def random(self, shape):
+        """Uniform float64 in [0, 1), multiples of 2**-32."""
+        return self._draw(_uniforms, shape, 1)
+
+    def standard_normal(self, shape):
+        """Standard normal float64, as `next_normal` draws them."""
+        return self._draw(_normals, shape, 2)
+
+    def _draw(self, fill, shape, draws):
+        out = self.xp.empty(shape, np.float64)
+        fill(self.row, out.ravel())
+        self.row[2:] += draws * out.size
+        return out

@@ -8,11 +8,13 @@ Tested in tests/test_spaces.py.
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from numba import njit
+
+from .arrays import array_module, as_array, loop
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
 
@@ -110,7 +112,7 @@ class Flattener:
                 )
             if out is None:
                 lead = values.shape[:axes]
-                out = np.zeros((math.prod(lead), self.size), np.float32)
+                out = array_module(values).zeros((math.prod(lead), self.size), np.float32)
             _WRITE[leaf.kind](leaf, values.reshape(len(out), math.prod(leaf.shape)), out)
         return out.reshape(*lead, self.size)
 
@@ -125,7 +127,7 @@ def _pick(observation, leaf):
                 f"observation: expected a part at {list(leaf.path[: depth + 1])}, got {type(observation).__name__} "
                 "without it; pass a dict or tuple built as the space is"
             ) from error
-    values = np.asarray(observation)
+    values = as_array(observation)
     if values.dtype.kind not in ("biuf" if leaf.kind == "box" else "biu"):
         raise ValueError(
             f"{leaf.name}: expected {'numbers' if leaf.kind == 'box' else 'integers'}, got dtype {values.dtype}; "
@@ -136,6 +138,9 @@ def _pick(observation, leaf):
 
 def _write_box(leaf, values, out):
     part = out[:, leaf.begin : leaf.end]
+    if array_module(out) is not np:  # on a GPU, looking at the values would mean waiting
+        part[:] = values
+        return
     with np.errstate(over="ignore", invalid="ignore"):
         part[:] = values
         total = float(part.sum())
@@ -149,14 +154,28 @@ def _write_box(leaf, values, out):
 
 def _write_binary(leaf, values, out):
     wrong = (values != 0) & (values != 1)
-    if wrong.any():
+    if array_module(out) is np and wrong.any():
         raise ValueError(f"{leaf.name}: expected zeros and ones, got {values[wrong][0]}; check the environment")
     out[:, leaf.begin : leaf.end] = values
 
 
-@njit(cache=True, nogil=True)
+@cache
+def _on(xp, numbers):
+    return xp.asarray(numbers, np.int64)
+
+
+def _tables(leaf, xp):
+    """Start, sizes and offsets as arrays of ``xp``."""
+    tables = leaf.start, leaf.sizes, leaf.offsets
+    return tables if xp is np else [_on(xp, tuple(table.tolist())) for table in tables]
+
+
+@loop
 def _set_ones(values, start, sizes, offsets, out):
-    """Set the ones of a batch of one-hot vectors in `out`; returns (row, component) of the first illegal value, or (-1, -1)."""
+    """Set the ones of a batch of one-hot vectors in `out`; returns (row, component) of the first illegal value, or (-1, -1).
+
+    (On a GPU an illegal value sets nothing, and (-1, -1) is returned.)
+    """
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
             index = values[i, j] - start[j]
@@ -167,7 +186,7 @@ def _set_ones(values, start, sizes, offsets, out):
 
 
 def _write_one_hot(leaf, values, out):
-    row, column = _set_ones(values, leaf.start, leaf.sizes, leaf.offsets, out)
+    row, column = _set_ones(values, *_tables(leaf, array_module(out)), out)
     if row >= 0:
         low = leaf.start[column]
         raise ValueError(

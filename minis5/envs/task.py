@@ -41,6 +41,8 @@ class Task(NamedTuple):
         The most steps an episode can have.
     worst_return, best_return : float
         No return is below or above; in most tasks there are decks or boards for which they are reached.
+    truncates : bool
+        Whether an episode may be truncated.
     """
 
     params: tuple
@@ -51,6 +53,7 @@ class Task(NamedTuple):
     episode_length: int
     worst_return: float
     best_return: float
+    truncates: bool = True
 
 
 def check_integer(name, value, low, high, remedy):

@@ -136,13 +136,14 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
                     f"state[{name!r}]: expected {mine.dtype} {mine.shape}, got {array.dtype} {array.shape}; "
                     "pass the state of the same environment and num_envs"
                 )
-        self._ints, self._floats = (self._place(state[name]) for name in ("ints", "floats"))
+        self._fill(self._ints, state["ints"])
+        self._fill(self._floats, state["floats"])
         self._started = True
 
     @staticmethod
-    def _place(array):
-        """A copy of the host's `array` where the loops take it."""
-        return np.array(array, order="C")
+    def _fill(mine, array):
+        """Copy the host's `array` into an array of the state."""
+        mine[:] = array
 
     def close_extras(self, **kwargs):
         """Let go of the threads."""
