@@ -155,7 +155,7 @@ class ActorCritic:
     ------
     ValueError
         A space or a device that is not supported.
-    RuntimeError
+    DeviceError
         What "cuda" needs is missing; the message says what.
     """
 
@@ -222,7 +222,7 @@ class ActorCritic:
         xp, size = self.xp, flat.shape[-1]
         x = xp.empty((*flat.shape[:-1], self.input_size), self.dtype)
         x[..., :size] = flat
-        x[..., size:-1] = xp.where(reset[..., None], 0, previous_action)
+        x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
         return x
 

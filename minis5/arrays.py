@@ -19,6 +19,10 @@ DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")  # contract: a·b + c in one rounding
 
 
+class DeviceError(RuntimeError):
+    """A GPU, or what it takes to use one, is missing, or its memory is full; the message says what to do."""
+
+
 def on_gpu(x):
     """Whether ``x`` is an array on a GPU: CuPy's, Numba's, or any with ``__cuda_array_interface__``."""
     return hasattr(type(x), "__cuda_array_interface__")
@@ -55,19 +59,20 @@ def matmul(a, b):
 
 
 def as_array(x):
-    """``x`` as a NumPy array; but what lives on a GPU (``__cuda_array_interface__`` or DLPack) as a CuPy array, not copied."""
-    if isinstance(x, np.ndarray) and not on_gpu(x):
+    """What lives on a GPU (``__cuda_array_interface__`` or DLPack) as a CuPy array, not copied; anything else as it is."""
+    if type(x) is np.ndarray:
         return x
     if hasattr(x, "__cuda_array_interface__"):
         return importlib.import_module("cupy").asarray(x)
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == DLPACK_CUDA:
         return importlib.import_module("cupy").from_dlpack(x)
-    return np.asarray(x)
+    return x
 
 
 def to_host(x):
     """``x`` as a NumPy array; waits for the GPU where it has to be copied from there."""
-    return as_array(x).get() if on_gpu(as_array(x)) else np.asarray(x)
+    x = as_array(x)
+    return x.get() if on_gpu(x) else np.asarray(x)
 
 
 def move(x, device):
@@ -82,7 +87,7 @@ def device_module(device):
     ------
     ValueError
         Another name.
-    RuntimeError
+    DeviceError
         CuPy, numba-cuda, the driver or a GPU is missing: says which, and how to get it.
     """
     if device not in ("cpu", "cuda"):
@@ -90,7 +95,7 @@ def device_module(device):
     if device == "cpu":
         return np
     if reason := missing_for_cuda():
-        raise RuntimeError(f"device: 'cuda' needs {reason}; or use device='cpu'")
+        raise DeviceError(f"device: 'cuda' needs {reason}; or use device='cpu'")
     return importlib.import_module("cupy")
 
 

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from gymnasium import spaces
 
+from .arrays import move, to_host
+
 VERSION = 1
 AGENT_FORMAT = "minis5-agent"
 DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -185,11 +187,11 @@ def save_agent(path, agent):
         "observation_space": json.dumps(space_to_json(agent.observation_space)),
         "action_space": json.dumps(space_to_json(agent.action_space)),
     }
-    write_npz(path, {**header, **agent.parameters()})
+    write_npz(path, {**header, **{name: to_host(value) for name, value in agent.parameters().items()}})
 
 
-def load_agent(path):
-    """Read an agent that `save_agent` wrote.
+def load_agent(path, device="cpu"):
+    """Read an agent that `save_agent` wrote, from whichever device, to "cpu" or "cuda".
 
     Returns
     -------
@@ -208,7 +210,7 @@ def load_agent(path):
     try:
         header = [json.loads(str(arrays.pop(name))) for name in ("config", "observation_space", "action_space")]
         config, *pair = agent_config_from_json(header[0]), *map(space_from_json, header[1:])
-        agent = ActorCritic(*pair, config)
+        agent = ActorCritic(*pair, config, device=device)
         set_parameters(agent, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its content does not fit together ({error}); restore it from a copy") from error
@@ -225,4 +227,4 @@ def set_parameters(agent, arrays):
         wanted, found = (f"{array.dtype} {array.shape}" for array in (parameter, arrays[name]))
         if wanted != found:
             raise ValueError(f"parameter {name}: expected {wanted}, got {found}")
-        parameter[...] = arrays[name]
+        parameter[...] = move(arrays[name], agent.device)

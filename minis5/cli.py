@@ -16,7 +16,7 @@ from . import __version__
 
 COMMANDS = {}
 METAVARS = {int: "N", float: "X", str: "NAME", bool: "BOOL"}
-USER_ERRORS = (ValueError, OSError, NotImplementedError, ModuleNotFoundError, FloatingPointError)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
 
 
 def main(argv=None):
@@ -41,7 +41,13 @@ def main(argv=None):
 
 def _is_users(error):
     """Whether `error` tells of a mistake that the user can mend: ours at the public boundary, or Gymnasium's own."""
-    return isinstance(error, USER_ERRORS) or type(error).__module__ == "gymnasium.error" or _is_of_rank(error)
+    ours = isinstance(error, USER_ERRORS) or _is_of_device(error) or _is_of_rank(error)
+    return ours or type(error).__module__ == "gymnasium.error"
+
+
+def _is_of_device(error):
+    """Whether the GPU, or something that it needs, is missing."""
+    return type(error).__name__ == "DeviceError"
 
 
 def _is_of_rank(error):
@@ -144,10 +150,11 @@ def _train_arguments(parser, argv):
     add("--core", metavar="NAME", help="the memory: s5 (the default), or none, the ablation without")
     add("--steps", type=_count, metavar="N", help="environment steps in all (default: the preset's)")
     add("--seed", type=_integer, metavar="N", help="default 0")
-    add("--device", metavar="cpu", help="cpu (the default)")
+    add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
+    add("--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise")
     add("--workers", type=_count, metavar="N", help="processes (default: one for each CPU that divides the work)")
     add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
-    add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps can be given with it")
+    add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps and --device can be given with it")
     add("--target-return", type=_real, metavar="R", help="stop when a rollout's mean return is at least R")
     add("--eval-episodes", type=_count, metavar="N", help="episodes of the evaluation at the end (default 100)")
     add("--quiet", action="store_true", help="no progress line")
@@ -172,11 +179,11 @@ def _train(options):
     from .train import train
 
     if resume is not None:
-        steps = settings.pop("steps", None)
+        steps, device = settings.pop("steps", None), settings.pop("device", None)
         extra = [*settings, *overrides]
         if extra:
             raise ValueError(f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}")
-        summary = resume_run(resume, steps=steps, quiet=quiet)
+        summary = resume_run(resume, steps=steps, device=device, quiet=quiet)
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")

@@ -7,7 +7,6 @@ statistics (and once a pass where target_kl asks for it).
 Tested in tests/test_cuda_training.py (simulator) and tests/gpu/test_training.py.
 """
 
-import contextlib
 import importlib
 
 import numpy as np
@@ -18,22 +17,18 @@ from .device_rollout import DeviceCollector, _store
 
 
 def parts(ppo):
-    """For a trainer whose agent lives on a GPU: its collector, and its passes over a rollout."""
+    """For a trainer whose agent lives on a GPU: its collector, its passes over a rollout, and the stream to work on.
+
+    CUDA graphs cannot be recorded on the default stream. This one waits for that and that for this one, so that copies which
+    others make on the default stream keep their place.
+    """
     if ppo.comm.size > 1:
         raise ValueError(f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; use workers=1")
     if not hasattr(ppo.envs, "check_actions"):
         raise ValueError("envs: expected environments on the GPU for an agent there; make them with make_vec(..., device='cuda')")
     graph = importlib.import_module("minis5_cuda.graphs").Graph
-    return DeviceCollector(ppo.agent, ppo.envs, ppo.seed, graph), Passes(ppo, graph)
-
-
-@contextlib.contextmanager
-def gpu_stream():
-    """A stream of its own for all GPU work within; graphs cannot be recorded on the default one."""
-    cupy = importlib.import_module("cupy")
-    with cupy.cuda.Stream():  # it waits for the default stream and that for it, so that copies by Numba keep their order
-        yield
-        cupy.cuda.get_current_stream().synchronize()
+    stream = ppo.agent.xp.cuda.Stream()
+    return DeviceCollector(ppo.agent, ppo.envs, ppo.seed, graph), Passes(ppo, graph), stream
 
 
 class Passes:

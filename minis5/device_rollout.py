@@ -1,8 +1,8 @@
 """Collecting experience where the environments live on the GPU: nothing visits the host until the rollout is whole.
 
 The same rollout as rollout.py's, for native environments (autoreset mode SAME_STEP). One step of all of them (network input,
-features, policy, sampled action, environments, record) reads and writes arrays that stay where they are, the number of the step among
-them; it is recorded once as a CUDA graph and then queued T times. Values and log-probabilities come at the end, all at once.
+features, policy, sampled action, environments, record) reads and writes arrays that stay where they are, the number of the step
+among them; it is recorded once as a CUDA graph and then queued T times. Values and log-probabilities come at the end, all at once.
 
 Where an episode was truncated, the value of its last observation is needed while its memory is at hand. Levels that are truncated
 at all (Task.truncates) therefore ask the GPU after each step whether one was; that waits, about 20 µs a step.

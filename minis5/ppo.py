@@ -15,6 +15,7 @@ Tests: tests/test_ppo.py, tests/test_agent.py (gradient of the whole loss).
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -186,9 +187,10 @@ class PPO:
         self.seconds, self.total_steps = 0.0, None
         self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps, agent.xp)
         if agent.device == "cuda":
-            self.collector, self._passes = device_ppo.parts(self)
+            self.collector, self._passes, self._stream = device_ppo.parts(self)
         else:
             keep_freed_memory()
+            self._stream = nullcontext()
             self.collector = Collector(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
 
     def learn(self, total_steps, callback=None):
@@ -207,6 +209,10 @@ class PPO:
 
     def iteration(self):
         """Collect and learn once; returns a row of figures (a dict)."""
+        with self._stream:
+            return self._iteration()
+
+    def _iteration(self):
         start, c = time.perf_counter(), self.config
         rollout, ended = self.collector.collect(c.unroll, np.random.default_rng([self.seed, self.updates, self.comm.rank, 0]))
         lr = c.lr * (1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1)
@@ -291,11 +297,11 @@ class PPO:
 
     def state_dict(self):
         """All that the next iteration depends on, but the agent's parameters: arrays by name, this rank's share."""
-        k = self.collector
+        k, count = self.collector, to_host(self.adam.count)
         state = {
             "adam/m": to_host(self.adam.m),
             "adam/v": to_host(self.adam.v),
-            "counters": np.array([*to_host(self.adam.count), self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
+            "counters": np.array([*count, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
             "seconds": np.array(self.seconds),
         }
         return state | {f"collector/{name}": value for name, value in k.state_dict().items()}

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from importlib import metadata
+from importlib import import_module, metadata
 
 import numpy as np
 
@@ -167,15 +167,25 @@ class Recorder:
         return stop, save, finished
 
 
-def versions():
+def versions(device="cpu"):
     """The versions that results depend on: Python's, minis5's and its dependencies'."""
     libraries = {name: metadata.version(name) for name in ("numpy", "numba", "scipy", "gymnasium")}
+    if device == "cuda":
+        libraries |= {"numba-cuda": metadata.version("numba-cuda"), "cupy": import_module("cupy").__version__}
     return {"python": platform.python_version(), "minis5": __version__, **libraries}
 
 
-def machine():
-    """The machine that times depend on: system, processor, and the CPUs that this process may use."""
-    return {"system": platform.platform(), "processor": _processor(), "cpus": available_cpus()}
+def machine(device="cpu"):
+    """The machine that times depend on: system, processor, the CPUs that this process may use, and the GPU if one is used."""
+    facts = {"system": platform.platform(), "processor": _processor(), "cpus": available_cpus()}
+    return facts | (_gpu() if device == "cuda" else {})
+
+
+def _gpu():
+    runtime = import_module("cupy").cuda.runtime
+    properties = runtime.getDeviceProperties(runtime.getDevice())
+    facts = {"gpu": properties["name"].decode(), "gpu_memory": properties["totalGlobalMem"]}
+    return facts | {"cuda_driver": runtime.driverGetVersion(), "cuda_runtime": runtime.runtimeGetVersion()}
 
 
 def _processor():

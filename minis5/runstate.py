@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from . import checkpoint
+from .arrays import to_host
 
 FORMAT = "minis5-run"
 PICKLE = "environments.pickle"
@@ -39,7 +40,7 @@ def save(folder, comm, agent, ppo, facts):
     if parts is None:
         return
     header = {"format": FORMAT, "version": checkpoint.VERSION, "facts": json.dumps({**facts, "ranks": comm.size})}
-    arrays = {f"agent/{name}": array for name, array in agent.parameters().items()}
+    arrays = {f"agent/{name}": to_host(array) for name, array in agent.parameters().items()}
     for rank, part in enumerate(parts):
         arrays |= {f"rank{rank}/{name}": array for name, array in part.items()}
     checkpoint.write_npz(folder / "state.npz", {**header, **arrays})

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .arrays import array_module, fast, on_gpu
+from .arrays import array_module, as_array, fast, on_gpu
 from .checks import COMPLEXES, FLOATS, check_array
 
 _threads = os.cpu_count() or 1
@@ -177,16 +177,19 @@ def _gpu():
 
 
 def _checked(a, b, reset, x0):
-    """Validate the arguments of the public scan; fill in the defaults; planar forms."""
-    check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state")
+    """Validate the arguments of the public scan; fill in the defaults; planar forms. Arrays stay on their device."""
+    a, b, reset, x0 = (z if z is None else as_array(z) for z in (a, b, reset, x0))
+    xp = array_module(b)
+    check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state", xp)
     T, B, P = b.shape
     if 0 in b.shape:
         raise ValueError(f"b: expected at least one step, one sequence and one state, got {b.shape}; leave out empty batches")
-    check_array("a", a, (P,) if np.ndim(a) == 1 else (T, B, P), (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)")
-    reset = np.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast")
-    x0 = np.zeros((B, P), b.dtype) if x0 is None else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b")
+    shape = (P,) if np.ndim(a) == 1 else (T, B, P)
+    check_array("a", a, shape, (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)", xp)
+    reset = xp.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+    x0 = xp.zeros((B, P), b.dtype) if x0 is None else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b", xp)
     a = a[None, None] if a.ndim == 1 else a
-    return [np.ascontiguousarray(z) for z in (planar(a), planar(b), reset, planar(x0))]
+    return [xp.ascontiguousarray(z) for z in (planar(a), planar(b), reset, planar(x0))]
 
 
 def scan(a, b, reset=None, x0=None):
@@ -210,10 +213,16 @@ def scan(a, b, reset=None, x0=None):
     Raises
     ------
     TypeError, ValueError
-        An argument is not an array, or has another shape or dtype than the above.
+        An argument is not an array, or has another shape or dtype than the above, or lives on another device than ``b``.
+
+    Notes
+    -----
+    NumPy arrays are computed with on the CPU. Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are
+    taken without a copy, computed with there on CuPy's current stream, and the result is a CuPy array.
     """
-    is_complex = np.iscomplexobj(b)
-    x = scan_planar(*_checked(a, b, reset, x0), is_complex=is_complex)
+    planes = _checked(a, b, reset, x0)
+    is_complex = planes[1].shape[2] != b.shape[2]  # two planes
+    x = scan_planar(*planes, is_complex=is_complex)
     return from_planar(x) if is_complex else x
 
 
@@ -240,12 +249,14 @@ def scan_vjp(a, b, reset, x0, x, dx):
     TypeError, ValueError
         As :func:`scan`.
     """
-    a_in, is_complex = a, np.iscomplexobj(b)
-    a, b, reset, x0 = _checked(a, b, reset, x0)
-    shape = (*b.shape[:2], a_in.shape[-1])
+    planes, shape, constant = _checked(a, b, reset, x0), b.shape, a.ndim == 1
+    a, b, reset, x0 = planes
+    xp, is_complex = array_module(b), b.shape[2] != shape[2]
+    dtype = np.result_type(b.dtype, np.complex64) if is_complex else b.dtype
+    x, dx = as_array(x), as_array(dx)
     for name, value in (("x", x), ("dx", dx)):
-        check_array(name, value, shape, (a_in.dtype.type,), "it has the shape and dtype of b")
-    x, dx = (np.ascontiguousarray(planar(z)) for z in (x, dx))
+        check_array(name, value, shape, (dtype.type,), "it has the shape and dtype of b", xp)
+    x, dx = (xp.ascontiguousarray(planar(z)) for z in (x, dx))
     grads = scan_planar_vjp(a, reset, x0, x, dx, is_complex=is_complex)
     da, db, dx0 = (from_planar(z) for z in grads) if is_complex else grads
-    return (da[0, 0] if a_in.ndim == 1 else da), db, dx0
+    return (da[0, 0] if constant else da), db, dx0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from .arrays import array_module, as_array, loop
+from .arrays import array_module, as_array, loop, on_gpu
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
 
@@ -128,6 +128,7 @@ def _pick(observation, leaf):
                 "without it; pass a dict or tuple built as the space is"
             ) from error
     values = as_array(observation)
+    values = values if on_gpu(values) else np.asarray(values)
     if values.dtype.kind not in ("biuf" if leaf.kind == "box" else "biu"):
         raise ValueError(
             f"{leaf.name}: expected {'numbers' if leaf.kind == 'box' else 'integers'}, got dtype {values.dtype}; "

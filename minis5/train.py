@@ -3,7 +3,8 @@
 A run's folder holds config.json (what was asked for, resolved), progress.csv (a row for each update), state.npz (all
 that resuming needs, in one file), agent.npz (the agent alone), and at the end summary.json and curve.png. The work is
 split over processes (minis5/comm.py) that all run `_rank`, each on its share of the environments; rank 0, this process,
-alone writes. Left out: several runs at once, and GPUs. Tested in tests/test_train.py.
+alone writes; on a GPU there is one process. Left out: several runs at once, several GPUs. Tested in
+tests/test_train.py and tests/test_cuda_training.py.
 """
 
 import json
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import checkpoint, runlog, runstate
+from .arrays import DeviceError, device_module
 from .evaluate import check_seed, evaluate
 
 
@@ -44,6 +46,7 @@ def train(
     steps=None,
     seed=0,
     device="cpu",
+    tf32=False,
     workers=None,
     out=None,
     target_return=None,
@@ -64,8 +67,10 @@ def train(
         Environment steps in all; None takes the preset's.
     seed : int
         In [0, 2**30). The same seed, settings, workers and machine give the same run.
-    device : str
-        "cpu".
+    device : {"cpu", "cuda"}
+        "cuda": environments, agent and learning all on the GPU; for minis5's own environments.
+    tf32 : bool
+        On the GPU: matrix products in TF32, on tensor cores, with 10 bits of mantissa instead of 23.
     workers : int
         Processes; None takes as many as the CPUs and the sizes of the minibatches allow, and one for environments that
         are not minis5's own.
@@ -85,21 +90,22 @@ def train(
 
     Raises
     ------
-    ValueError, OSError, NotImplementedError
+    ValueError, OSError
         A setting that cannot be; nothing has been trained then.
+    DeviceError
+        What the GPU needs is missing, or its memory is too small.
     Interrupted
         SIGINT or SIGTERM came; the run can be resumed.
     """
     from . import presets
 
     began = time.monotonic()
-    if device == "cuda":
-        raise NotImplementedError("device: training on 'cuda' is not there yet; use 'cpu'")
-    if device != "cpu":
-        raise ValueError(f"device: expected 'cpu', got {device!r}")
+    device_module(device)
+    if tf32 and device == "cpu":
+        raise ValueError("tf32: is a way of a GPU's matrix products; leave it out, or take device='cuda'")
     check_seed(seed)
     agent_config, ppo_config, default_steps = presets.resolve(env_id, preset, core, overrides or {})
-    workers = _choose_workers(workers, ppo_config, env_id, env_options or {})
+    workers = _choose_workers(workers, ppo_config, env_id, env_options or {}, device)
     config = {
         "env": env_id,
         "env_options": env_options or {},
@@ -108,13 +114,14 @@ def train(
         "seed": seed,
         "steps": default_steps if steps is None else steps,
         "device": device,
+        "tf32": tf32,
         "workers": workers,
         "target_return": target_return,
         "eval_episodes": eval_episodes,
         "agent": asdict(agent_config),
         "ppo": asdict(ppo_config),
-        "versions": runlog.versions(),
-        "machine": runlog.machine(),
+        "versions": runlog.versions(device),
+        "machine": runlog.machine(device),
         "command": sys.argv,
     }
     try:
@@ -126,7 +133,7 @@ def train(
     return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
 
 
-def resume(folder, *, steps=None, quiet=False):
+def resume(folder, *, steps=None, device=None, quiet=False):
     """Go on with a run that was interrupted or killed, as if it had not been; or, with larger `steps`, that had ended.
 
     Parameters
@@ -135,6 +142,8 @@ def resume(folder, *, steps=None, quiet=False):
         The run's folder.
     steps : int
         A new total of environment steps; None keeps the run's. (An annealed learning rate follows the new total.)
+    device : str
+        Where to go on; None: where it was. A run of one worker may move between "cpu" and "cuda" (not bit for bit then).
     quiet : bool
         No progress line.
 
@@ -145,11 +154,17 @@ def resume(folder, *, steps=None, quiet=False):
 
     began = time.monotonic()
     folder = Path(folder)
-    config = read_config(folder)
+    config = {"tf32": False, **read_config(folder)}
     if steps is not None:
         if steps < config["steps"]:
             raise ValueError(f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more")
         config["steps"] = steps
+    if device is not None and device != config["device"]:
+        if config["workers"] != 1:
+            raise ValueError(f"device: the run has {config['workers']} workers, and only a run of one can move; leave it out")
+        config |= {"device": device, "tf32": False, "versions": runlog.versions(device), "machine": runlog.machine(device)}
+    device_module(config["device"])
+    if steps is not None or device is not None:
         checkpoint.write_json(folder / "config.json", config)
     for leftover in folder.glob(".*.tmp"):  # of a write that a kill cut short
         leftover.unlink()
@@ -169,8 +184,13 @@ def read_config(folder):
         raise ValueError(f"{path}: damaged ({error})") from error
 
 
-def _choose_workers(workers, ppo_config, env_id, env_options):
+def _choose_workers(workers, ppo_config, env_id, env_options, device="cpu"):
     from .envs import find
+
+    if device == "cuda":
+        if workers not in (None, 1):
+            raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
+        return 1
 
     def fits(count):
         return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
@@ -191,7 +211,7 @@ def _try_environment(config, agent_config):
     from .agent import ActorCritic
     from .envs import make_vec
 
-    envs = make_vec(config["env"], 1, config["seed"], **config["env_options"])
+    envs = make_vec(config["env"], 1, config["seed"], device=config["device"], **config["env_options"])
     ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, seed=config["seed"])
     envs.close()
 
@@ -223,6 +243,11 @@ def _go(run, began, quiet):
             return _finish(run, agent, seconds)
     except KeyboardInterrupt:
         raise Interrupted(f"stopped at once; {remedy}") from None
+    except MemoryError as error:
+        if run.config["device"] != "cuda":
+            raise
+        less = "fewer num_envs, a shorter unroll or more minibatches need less"
+        raise DeviceError(f"device: the GPU's memory is full ({error}); {less}") from error
     raise Interrupted(f"saved; {remedy}")
 
 
@@ -232,7 +257,7 @@ def _finish(run, agent, seconds):
     rows = runlog.read_progress(run.folder / "progress.csv")
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
     summary = {
-        **{name: config[name] for name in ("env", "env_options", "preset", "overrides", "seed", "device", "workers")},
+        **{name: config[name] for name in ("env", "env_options", "preset", "overrides", "seed", "device", "tf32", "workers")},
         "core": config["agent"]["core"],
         "steps": rows[-1]["step"] if rows else 0,
         "updates": rows[-1]["update"] if rows else 0,
@@ -241,7 +266,7 @@ def _finish(run, agent, seconds):
         "parameters": int(agent.flat.size),
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
-        **evaluate(agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
+        **evaluate(agent.to("cpu"), config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
         "folder": str(run.folder),
     }
     checkpoint.write_json(run.folder / "summary.json", summary)
@@ -257,6 +282,18 @@ def _finish(run, agent, seconds):
 
 def _rank(comm, run, began, quiet):
     """One process's part of the training; rank 0 returns the agent, the seconds taken, and whether a signal came."""
+    if run.config["device"] == "cpu":
+        return _learn(comm, run, began, quiet)
+    from minis5_cuda.blas import set_tf32
+
+    set_tf32(run.config["tf32"])
+    try:
+        return _learn(comm, run, began, quiet)
+    finally:
+        set_tf32(False)
+
+
+def _learn(comm, run, began, quiet):
     from .agent import ActorCritic
     from .envs import make_vec
     from .ppo import PPO
@@ -264,8 +301,9 @@ def _rank(comm, run, began, quiet):
     if comm.rank:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 decides when to stop
     config, seed, share = run.config, run.config["seed"], run.ppo_config.num_envs // comm.size
-    envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, **config["env_options"])
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed)
+    device = config["device"]
+    envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, device=device, **config["env_options"])
+    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed, device=device)
     ppo = PPO(agent, envs, run.ppo_config, seed=seed, comm=comm)
     facts = runstate.load(run.folder, comm, agent, ppo) or {"seconds": 0.0, "finished": None}
     began -= facts["seconds"]

@@ -6,8 +6,9 @@ random numbers are integers, sin, cos and log are the library's own (minis5/elem
 rounded as IEEE 754 wants, and a * b + c is not fused. So far this has been run in Numba's simulator and compiled for GPUs,
 but not run on one.
 
-Leaves out: streams (all work is queued on the default stream, CuPy's too), several GPUs, and Numba's cache on disk (a
-kernel compiles in about a second).
+All work is queued on the stream that CuPy is working on, the default stream without CuPy.
+
+Leaves out: several GPUs, and Numba's cache on disk (a kernel compiles in about a second).
 Tested in tests/test_cuda_envs.py with the simulator, in tests/test_cuda_ptx.py as code for three generations of GPUs, and,
 where there is a GPU, in tests/gpu/test_envs.py.
 """
@@ -19,26 +20,20 @@ from functools import cache
 import gymnasium
 import numpy as np
 from numba import cuda
-from numba.cuda.core import config
 from numba.cuda.core.compiler_lock import global_compiler_lock
 from numba.cuda.core.errors import NumbaPerformanceWarning
 from numba.cuda.cudadrv import nvvm
 from numba.cuda.cudadrv.devicearray import is_cuda_ndarray
 
+from minis5.arrays import DeviceError
 from minis5.envs.actions import first_illegal
 from minis5.envs.loop import compile_loops
 from minis5.envs.vector import NativeVectorEnv
 from minis5.random import GENERATOR_SIZE, seed_to_key
 
+from .launch import as_numba, blocks, kernel, launch, stream
+
 BLOCK = 64  # threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches spread out
-
-
-def kernel(function):
-    """cuda.jit without link-time optimisation, which would compile the code anew, with contraction (see below).
-
-    The option is lost when cuda.jit(lto=False) is used as a decorator, and the simulator does not know it.
-    """
-    return cuda.jit(function) if config.ENABLE_CUDASIM else cuda.jit(function, lto=False)
 
 
 @contextmanager
@@ -65,6 +60,16 @@ def compiled(function, grid, *arguments):
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         function[grid]
     return function
+
+
+EXACT = {}  # kernel: compiled by exact_launch
+
+
+def exact_launch(kernel, grid, block, *arguments):
+    """launch.launch without contraction, for kernels whose arguments always have the same types."""
+    if kernel not in EXACT:
+        EXACT[kernel] = compiled(kernel, (grid, block), *map(as_numba, arguments))
+    launch(EXACT[kernel], grid, block, *arguments)
 
 
 @cache
@@ -102,14 +107,14 @@ def find_illegal(actions, low, high, illegal):
 def device_view(array):
     """`array` as Numba's device array, not copied; None if it is on the host.
 
-    Waits for the array's stream unless that is the default one, on which the kernels run too.
+    Waits for the array's stream unless that is the one on which the kernels run too.
     """
     if is_cuda_ndarray(array):
         return array
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is None:
         return None
-    return cuda.as_cuda_array(array, sync=interface.get("stream") not in (None, 1))
+    return cuda.as_cuda_array(array, sync=interface.get("stream") not in (None, stream() or 1))
 
 
 def device_zeros(shape, dtype):
@@ -132,19 +137,20 @@ class CudaVectorEnv(NativeVectorEnv):
 
     Raises
     ------
-    RuntimeError
+    DeviceError
         When there is no GPU, or no driver for it.
     """
 
     def __init__(self, env, task, num_envs, seed=0, first_index=0, check_actions=True):
         if not cuda.is_available():
-            raise RuntimeError(
+            raise DeviceError(
                 "device: 'cuda' needs an NVIDIA GPU, its driver and its libraries, and something of it was not found; install "
                 "the driver and pip install 'minis5[cuda]', or pass device='cpu'"
             )
         super().__init__(env, task, num_envs, seed, first_index)
         self.check_actions = check_actions
-        self._ints, self._floats = self._place(self._ints), self._place(self._floats)
+        # Rows along the fast axis: neighbouring threads take one transfer.
+        self._ints, self._floats = (cuda.to_device(np.array(a, order="F")) for a in (self._ints, self._floats))
         check, n = self._check_actions, self.num_envs
         self._actions = device_zeros(check.shape, check.low.dtype)
         self._bounds, self._illegal = (cuda.to_device(check.low), cuda.to_device(check.high)), device_zeros(1, np.int64)
@@ -152,7 +158,7 @@ class CudaVectorEnv(NativeVectorEnv):
         self._reward = device_zeros(n, np.float64)
         self._terminated, self._truncated, self._ended = (device_zeros(n, np.bool_) for _ in range(3))
         self._results = self._obs, self._final_obs, self._reward, self._terminated, self._truncated, self._ended
-        self._grid = grid = -(-n // BLOCK), BLOCK
+        self._grid = grid = blocks(n, BLOCK), BLOCK
         reset_kernel, step_kernel = make_kernels(env)
         state = task.params, self._ints, self._floats
         self._reset_rows = compiled(reset_kernel, grid, *state, self._obs)
@@ -160,7 +166,7 @@ class CudaVectorEnv(NativeVectorEnv):
         self._find_illegal = compiled(find_illegal, grid, self._action_rows(self._actions), *self._bounds, self._illegal)
 
     def _run(self, function, *arguments):
-        function[self._grid](self.task.params, self._ints, self._floats, *arguments)
+        launch(function, *self._grid, self.task.params, self._ints, self._floats, *arguments)
 
     def _observations(self, rows):
         """`rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
@@ -217,7 +223,7 @@ class CudaVectorEnv(NativeVectorEnv):
             mine.copy_to_device(self._check_actions(actions if array is None else array.copy_to_host()))
             return mine
         if self.check_actions:
-            self._find_illegal[self._grid](self._action_rows(array), *self._bounds, self._illegal)
+            launch(self._find_illegal, *self._grid, self._action_rows(array), *self._bounds, self._illegal)
             if self._illegal.copy_to_host()[0]:
                 self._illegal.copy_to_device(np.zeros(1, np.int64))
                 self._check_actions(array.copy_to_host())  # raises
@@ -228,6 +234,5 @@ class CudaVectorEnv(NativeVectorEnv):
         return {name: np.array(a.copy_to_host(), order="C") for name, a in (("ints", self._ints), ("floats", self._floats))}
 
     @staticmethod
-    def _place(array):
-        """A copy of the host's `array` on the device, with rows along the fast axis: neighbouring threads, one transfer."""
-        return cuda.to_device(np.array(array, order="F"))
+    def _fill(mine, array):
+        mine.copy_to_device(np.array(array, order="F"))

@@ -13,6 +13,7 @@ import re
 import gymnasium
 import numpy as np
 
+from minis5.arrays import DeviceError
 from minis5.envs import (
     autoencode,
     battleship,
@@ -119,7 +120,7 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
     ------
     ValueError
         When an id or an option is unknown, or a value is wrong.
-    RuntimeError
+    DeviceError
         When device is "cuda" and numba-cuda, the driver or a GPU is missing.
     """
     if not isinstance(env_id, str):
@@ -154,7 +155,7 @@ def _cuda_vector_env():
     try:
         from minis5_cuda.envs import CudaVectorEnv
     except ImportError as error:
-        raise RuntimeError(
+        raise DeviceError(
             f"device: 'cuda' needs numba-cuda, which could not be imported ({error}); pip install 'minis5[cuda]'"
         ) from error
     return CudaVectorEnv

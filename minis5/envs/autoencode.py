@@ -45,6 +45,7 @@ def configure(decks):
         episode_length=2 * cards - 1,
         worst_return=-1.0,  # every card is asked for once
         best_return=1.0,
+        truncates=False,
     )
 
 

@@ -48,6 +48,7 @@ def configure(decks, deck_type):
         episode_length=cards - 1,
         worst_return=-1.0,
         best_return=1.0,
+        truncates=False,
     )
 
 

@@ -45,6 +45,7 @@ def configure(decks):
         episode_length=cards - 1,
         worst_return=-(cards - 1) / cards,  # all guesses wrong, in a pack without ties
         best_return=(cards - 1) / cards,
+        truncates=False,
     )
 
 

@@ -51,6 +51,7 @@ def configure(memory_length, num_bits):
         episode_length=memory_length,
         worst_return=-1.0,
         best_return=1.0,
+        truncates=False,
     )
 
 

@@ -44,6 +44,7 @@ def configure(decks):
         episode_length=cards - 1,
         worst_return=-1.0,
         best_return=1.0,
+        truncates=False,
     )
 
 

@@ -46,6 +46,7 @@ def configure(decks, k):
         episode_length=cards - 1,
         worst_return=-1.0,
         best_return=1.0,
+        truncates=False,
     )
 
 

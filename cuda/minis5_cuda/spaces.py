@@ -1,0 +1,28 @@
+"""One-hot observations on a GPU: the kernel of minis5/spaces.py's loop.
+
+Tested in tests/test_cuda_rollout.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+"""
+
+from numba import cuda
+
+from .launch import blocks, kernel, launch
+
+BLOCK = 128
+
+
+@kernel
+def set_ones_kernel(values, start, sizes, offsets, out):
+    """One thread a component: out[i, offset + value] = 1 if the value is legal."""
+    k = cuda.grid(1)
+    columns = values.shape[1]
+    if k < values.shape[0] * columns:
+        i, j = k // columns, k % columns
+        index = values[i, j] - start[j]
+        if 0 <= index < sizes[j]:
+            out[i, offsets[j] + index] = 1
+
+
+def set_ones(values, start, sizes, offsets, out):
+    """values: int64 (n, k), any strides; start, sizes, offsets: int64 (k,); out: float32 (n, size), zeros on entry."""
+    launch(set_ones_kernel, blocks(values.size, BLOCK), BLOCK, values, start, sizes, offsets, out)
+    return -1, -1

@@ -1,0 +1,138 @@
+"""Model, collector, trainer and whole runs on a GPU: the checks of tests/test_cuda_training.py, with CuPy, real kernels and recorded
+graphs; and what only a GPU can show."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import test_cuda_training as checks
+
+from minis5 import PPO, ActorCritic, AgentConfig, PPOConfig, S5Config, make_vec, presets
+from minis5.arrays import to_host
+from minis5.random import Generator
+from minis5.train import train
+
+cupy = pytest.importorskip("cupy")
+
+
+@pytest.mark.parametrize("env_id", checks.ENVS)
+@pytest.mark.parametrize("name", checks.CORES)
+def test_gradients(name, env_id):
+    checks.gradients(name, env_id)
+
+
+def test_irregular_steps():
+    checks.irregular_steps()
+
+
+def test_public_scan():
+    checks.public_scan()
+
+
+@pytest.mark.parametrize("call", checks.ITERATIONS)
+def test_iterations_equal_those_of_the_cpu(call):
+    eval(f"checks.{call}")
+
+
+def test_a_whole_run_moves_between_devices(tmp_path):
+    checks.whole_run(str(tmp_path / "run"))
+
+
+def test_random_numbers_are_those_of_the_cpu():
+    for draw in ("random", "standard_normal"):
+        cpu, gpu = Generator(7), Generator(7, cupy)
+        for shape in ((3,), (1000, 77), (1,)):
+            assert np.array_equal(getattr(cpu, draw)(shape), to_host(getattr(gpu, draw)(shape)))
+
+
+def trainer(seed=0, **changes):
+    """The paper's network on the GPU, with a short rollout."""
+    agent_config, config, _ = presets.resolve("RepeatPreviousHard", "paper", "s5", {"unroll": 64, "epochs": 2, **changes})
+    envs = make_vec("RepeatPreviousHard", config.num_envs, seed=seed, device="cuda")
+    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, seed=seed, device="cuda")
+    return PPO(agent, envs, config, seed=seed)
+
+
+def test_runs_are_identical_bit_for_bit():
+    runs = []
+    for _ in range(2):
+        ppo = trainer()
+        rows = [ppo.iteration() for _ in range(3)]
+        runs.append((to_host(ppo.agent.flat).tobytes(), [row["loss"] for row in rows]))
+    assert runs[0] == runs[1]
+
+
+def test_recorded_work_is_the_work():
+    """The same iterations with graphs and without, bit for bit."""
+    import minis5_cuda.graphs
+
+    weights = []
+    for simulated in (False, True):  # a simulated graph calls its function
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(minis5_cuda.graphs, "SIMULATED", simulated)
+            ppo = trainer()
+            for _ in range(3):
+                ppo.iteration()
+            weights.append(to_host(ppo.agent.flat))
+    assert np.array_equal(*weights)
+
+
+def test_a_whole_update_at_the_size_of_the_paper():
+    """One minibatch's gradient against the CPU's: 4 layers of 256, float32."""
+    gpu = trainer()
+    rollout, _ = gpu.collector.collect(64, np.random.default_rng(0))
+    agent = gpu.agent.to("cpu")
+    envs = make_vec("RepeatPreviousHard", gpu.config.num_envs)
+    cpu = PPO(agent, envs, gpu.config)
+    group = np.arange(8)
+    gradients = []
+    for ppo, move in ((cpu, to_host), (gpu, lambda x: x)):
+        data = rollout._replace(**{name: move(value) for name, value in rollout._asdict().items()})
+        batch = ppo.batch(data, data.rewards, data.values, ppo.agent.xp.asarray(group))
+        gradients.append(to_host(ppo.gradient(data, ppo.agent.xp.asarray(group), batch, None)[0]))
+    error = np.abs(gradients[1] - gradients[0]).max() / np.abs(gradients[0]).max()
+    assert error < 64 * np.finfo(np.float32).eps * np.sqrt(64 * 8), error
+
+
+def test_tf32_is_off_unless_asked_for():
+    from minis5_cuda.blas import matmul, set_tf32
+
+    rng = np.random.default_rng(0)
+    a, b = (cupy.asarray(rng.standard_normal((256, 256)).astype(np.float32)) for _ in range(2))
+    exact = to_host(a).astype(float) @ to_host(b).astype(float)
+    errors = {}
+    for tf32 in (False, True):
+        set_tf32(tf32)
+        errors[tf32] = np.abs(to_host(matmul(a, b)) - exact).max() / np.abs(exact).max()
+    set_tf32(False)
+    assert errors[False] < 1e-5 < 1e-4 < errors[True] < 1e-2
+
+
+def test_it_learns(tmp_path):
+    """The README's task, with its defaults, on the GPU."""
+    summary = train("RepeatPreviousEasy", device="cuda", out=tmp_path / "run", quiet=True)
+    assert summary["mean_return"] > 0.9
+
+
+def test_memory_of_other_streams_is_left_alone():
+    """What a graph allocated is its own: rubbish written to freshly taken memory between iterations changes nothing."""
+    weights = []
+    for spoil in (False, True):
+        ppo = trainer()
+        for _ in range(3):
+            ppo.iteration()
+            if spoil:
+                rubbish = [cupy.full(2**k, np.nan, np.float32) for k in range(8, 24)]
+                del rubbish
+        weights.append(to_host(ppo.agent.flat))
+    assert np.array_equal(*weights)
+
+
+def test_small_network():
+    """Widths that are no multiples of a warp, one environment in a minibatch, sequences of one step."""
+    config = AgentConfig(encoder=(7,), heads=(), core_config=S5Config(n_layers=1, ssm_size=2))
+    for changes in ({"unroll": 1}, {"unroll": 37, "minibatches": 8}):
+        envs = make_vec("PositionOnlyPendulumEasy", 8, device="cuda")
+        agent = ActorCritic(envs.single_observation_space, envs.single_action_space, config, device="cuda")
+        ppo = PPO(agent, envs, dataclasses.replace(PPOConfig(num_envs=8, minibatches=2), **changes))
+        assert all(np.isfinite(ppo.iteration()["loss"]) for _ in range(3))

@@ -1,0 +1,219 @@
+"""A stand-in for CuPy where there is no GPU: NumPy underneath, in Numba's simulator, and stricter than the real one.
+
+What it is for: all of minis5 that runs on CuPy arrays runs here, kernels simulated. An array is wrapped, so that nothing works by
+accident which CuPy refuses: mixing with NumPy arrays, implicit conversion, functions that CuPy does not have. (A test looks for
+FUNCTIONS and METHODS in the real CuPy where it can be imported.) While `recording`, as in a CUDA graph, whatever waits for the GPU
+or copies from the host is an error. Left out: streams, memory pools, anything about speed.
+"""
+
+import sys
+import types
+from contextlib import contextmanager
+
+import numpy as np
+
+FUNCTIONS = """arange array asarray ascontiguousarray broadcast_to clip concatenate empty empty_like exp eye full full_like log
+maximum minimum ones ones_like sqrt stack sum where zeros zeros_like""".split()
+METHODS = "all any argmax astype conj copy max mean min ravel reshape sum take transpose".split()
+
+__version__ = "simulated"
+recording = False  # as within a CUDA graph
+waits = 0  # how often the host waited
+
+
+def _wait(what):
+    global waits
+    if recording:
+        raise RuntimeError(f"{what} waits for the GPU, within work that is recorded")
+    waits += 1
+
+
+def unwrap(x):
+    """What NumPy is to compute with."""
+    if isinstance(x, ndarray):
+        return x._a
+    if isinstance(x, np.ndarray) and x.ndim:
+        raise TypeError(f"Unsupported type {type(x)}")  # CuPy's words
+    if isinstance(x, tuple | list):
+        return type(x)(map(unwrap, x))
+    return x
+
+
+def wrap(x):
+    if isinstance(x, tuple):
+        return tuple(map(wrap, x))
+    return ndarray(np.asarray(x)) if isinstance(x, np.ndarray | np.generic) else x
+
+
+class ndarray:
+    """cupy.ndarray, as far as minis5 uses it."""
+
+    __array_ufunc__ = None
+    __slots__ = ("_a",)
+
+    def __init__(self, a):
+        self._a = a
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    @property
+    def __cuda_array_interface__(self):
+        return {**self._a.__array_interface__, "version": 3, "stream": 1}
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self._a.ctypes.data)
+
+    def get(self):
+        _wait("get")
+        return self._a.copy()
+
+    def view(self, kind):
+        return self._a if kind is np.ndarray else ndarray(self._a.view(kind))
+
+    def __getitem__(self, index):
+        if _is_mask(index):
+            _wait("indexing with a mask")
+        return ndarray(np.asarray(self._a[unwrap(index)]))
+
+    def __setitem__(self, index, value):
+        if _is_mask(index):
+            _wait("indexing with a mask")
+        self._a[unwrap(index)] = unwrap(value)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __len__(self):
+        return len(self._a)
+
+    def __repr__(self):
+        return f"simulated {self._a!r}"
+
+
+def _is_mask(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(getattr(part, "dtype", None) == np.bool_ for part in parts)
+
+
+def _property(name):
+    def get(self):
+        return wrap(getattr(self._a, name)) if name in ("T", "real", "imag") else getattr(self._a, name)
+
+    def put(self, value):
+        setattr(self._a, name, unwrap(value))
+
+    return property(get, put)
+
+
+def _method(name):
+    def method(self, *args, **kwargs):
+        function = getattr(self._a, name)
+        return wrap(function(*map(unwrap, args), **{k: unwrap(v) for k, v in kwargs.items()}))
+
+    return method
+
+
+def _operator(name):
+    def operate(self, *others):
+        result = getattr(self._a, name)(*map(unwrap, others))
+        if result is NotImplemented:
+            return NotImplemented
+        return self if name.startswith("__i") and name != "__invert__" else wrap(result)
+
+    return operate
+
+
+def _scalar(name):
+    def convert(self):
+        _wait(name)
+        return getattr(self._a, name)()
+
+    return convert
+
+
+for _name in "shape dtype ndim size itemsize nbytes strides flags T real imag".split():
+    setattr(ndarray, _name, _property(_name))
+for _name in METHODS:
+    setattr(ndarray, _name, _method(_name))
+for _name in "add sub mul truediv floordiv mod pow and or xor matmul lshift rshift".split():
+    for _kind in ("", "r", "i"):
+        setattr(ndarray, f"__{_kind}{_name}__", _operator(f"__{_kind}{_name}__"))
+for _name in "lt le eq ne gt ge neg abs invert".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in "bool int float index".split():
+    setattr(ndarray, f"__{_name}__", _scalar(f"__{_name}__"))
+ndarray.item = _scalar("item")
+ndarray.__hash__ = None
+
+
+def asarray(x, dtype=None):
+    """From the host: a copy. From the simulated device: the same memory where the dtype is right."""
+    if isinstance(x, ndarray):
+        return x if dtype is None or x.dtype == dtype else ndarray(x._a.astype(dtype))
+    if hasattr(type(x), "__cuda_array_interface__"):  # Numba's
+        return asarray(ndarray(x._ary), dtype)
+    if recording:
+        raise RuntimeError("a copy from the host, within work that is recorded")
+    return ndarray(np.array(x, dtype))
+
+
+array = asarray
+
+
+def __getattr__(name):
+    value = getattr(np, name)
+    if name in FUNCTIONS:
+        return lambda *args, **kwargs: wrap(value(*map(unwrap, args), **{k: unwrap(v) for k, v in kwargs.items()}))
+    if isinstance(value, type | float):
+        return value
+    raise AttributeError(f"simulated CuPy has no {name}; does the real one? Then add it to FUNCTIONS")
+
+
+class Stream:
+    ptr = 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def synchronize(self):
+        _wait("synchronize")
+
+
+cuda = types.SimpleNamespace(
+    Stream=Stream,
+    get_current_stream=Stream,
+    runtime=types.SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        getDeviceProperties=lambda device: {"name": b"simulated", "totalGlobalMem": 0},
+        driverGetVersion=lambda: 0,
+        runtimeGetVersion=lambda: 0,
+    ),
+    memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
+)
+
+
+@contextmanager
+def recorded():
+    """What is done within is recorded, as it were."""
+    global recording
+    recording = True
+    try:
+        yield
+    finally:
+        recording = False
+
+
+def install():
+    """Be CuPy for this process, and know Numba's simulated arrays."""
+    from numba import cuda as numba_cuda
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    sys.modules["cupy"] = sys.modules[__name__]
+    FakeCUDAArray.__cuda_array_interface__ = property(lambda self: {**self._ary.__array_interface__, "stream": None})
+    numba_cuda.as_cuda_array = lambda a, sync=True: FakeCUDAArray(a._a)
