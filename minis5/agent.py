@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from .arrays import array_module, device_module, move, on_gpu, to_host
+from .arrays import array_module, concatenate, device_module, gather, move, on_gpu, to_host
 from .cores import CORES, S5Config
 from .distributions import Categorical, DiagGaussian, MultiCategorical
 from .layers import SLOPES, dense_backward, dense_forward, flatten, orthogonal, unflatten
@@ -104,8 +104,7 @@ def with_log_std(out, log_std):
     """A Gaussian's parameters [mean | log_std]; other distributions have no ``log_std`` and need nothing."""
     if log_std is None:
         return out
-    xp = array_module(out)
-    return xp.concatenate([out, xp.broadcast_to(log_std, out.shape)], axis=-1)
+    return concatenate([out, array_module(out).broadcast_to(log_std, out.shape)])
 
 
 class Stepper:
@@ -210,7 +209,7 @@ class ActorCritic:
 
     def flatten_grads(self, grads):
         """Gradients by name → one vector in the order of ``flat``."""
-        return self.xp.concatenate([grads[name].ravel() for name in self._shapes])
+        return gather([grads[name] for name in self._shapes])
 
     def initial_memory(self, batch):
         """The core's state before anything was seen."""

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
+EIGHT = 8  # cupy.concatenate of more arrays sends their addresses from the host
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")  # contract: a·b + c in one rounding
 
 
@@ -56,6 +57,20 @@ def matmul(a, b):
     if on_gpu(a):
         return importlib.import_module("minis5_cuda.blas").matmul(a, b)
     return a @ b
+
+
+def concatenate(parts, axis=-1):
+    """The arrays ``parts`` side by side; on a GPU without copies from the host, as a recorded CUDA graph demands."""
+    xp = array_module(parts[0])
+    while len(parts) > EIGHT:
+        parts = [xp.concatenate(parts[i : i + EIGHT], axis=axis) for i in range(0, len(parts), EIGHT)]
+    return xp.concatenate(parts, axis=axis)
+
+
+def gather(parts):
+    """Arrays of one dtype and any shapes, end to end in one vector."""
+    parts = [part.ravel() for part in parts]
+    return importlib.import_module("minis5_cuda.gather").gather(parts) if on_gpu(parts[0]) else np.concatenate(parts)
 
 
 def as_array(x):

@@ -41,9 +41,9 @@ def zoh(x, y, small):
         psi_re, psi_im = ONE + x / TWO + sq_re / SIX, y / TWO + sq_im / SIX
         dpsi_re, dpsi_im = HALF + x / THREE + sq_re / EIGHT, y / THREE + sq_im / EIGHT
     else:
-        h = math.sin(HALF * y)
+        h = math.sin(y / TWO)
         inv_re, inv_im = x / size, -y / size
-        psi_re, psi_im = times(math.expm1(x) * c - TWO * h * h, e_im, inv_re, inv_im)  # exp(z) - 1 without cancellation
+        psi_re, psi_im = times(math.expm1(x) * c - (h + h) * h, e_im, inv_re, inv_im)  # exp(z) - 1 without cancellation
         dpsi_re, dpsi_im = times(e_re - psi_re, e_im - psi_im, inv_re, inv_im)
     return e_re, e_im, psi_re, psi_im, e_re, e_im, dpsi_re, dpsi_im
 

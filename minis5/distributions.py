@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .arrays import array_module, fast, loop, on_gpu
+from .arrays import array_module, concatenate, fast, loop, on_gpu
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -22,7 +22,7 @@ def _log_normaliser(row):
     top = row[0]
     for x in row:
         top = max(top, x)
-    total = row[0] * 0
+    total = top - top
     for x in row:
         total += math.exp(x - top)
     return top + math.log(total)
@@ -60,7 +60,7 @@ def _sample(logits, uniform, out):
 def _categorical_backward(logits, action, dlog_prob, dentropy, out):
     for i in range(action.size):
         log_z = _log_normaliser(logits[i])
-        entropy = log_z * 0
+        entropy = log_z - log_z
         for x in logits[i]:
             entropy -= math.exp(x - log_z) * (x - log_z)
         for k in range(logits.shape[1]):
@@ -130,10 +130,10 @@ class MultiCategorical:
         return [(part, params[..., columns]) for part, columns in zip(self.parts, self.columns, strict=True)]
 
     def sample(self, params, rng):
-        return array_module(params).stack([c.sample(logits, rng) for c, logits in self._split(params)], axis=-1)
+        return concatenate([c.sample(logits, rng)[..., None] for c, logits in self._split(params)])
 
     def mode(self, params):
-        return array_module(params).stack([c.mode(logits) for c, logits in self._split(params)], axis=-1)
+        return concatenate([c.mode(logits)[..., None] for c, logits in self._split(params)])
 
     def log_prob(self, params, action):
         return sum(c.log_prob(logits, action[..., i]) for i, (c, logits) in enumerate(self._split(params)))
@@ -144,10 +144,10 @@ class MultiCategorical:
     def backward(self, params, action, dlog_prob, dentropy):
         """Side by side: each choice has its own logits."""
         grads = [c.backward(z, action[..., i], dlog_prob, dentropy) for i, (c, z) in enumerate(self._split(params))]
-        return array_module(params).concatenate(grads, axis=-1)
+        return concatenate(grads)
 
     def encode(self, action, dtype=np.float32):
-        return array_module(action).concatenate([c.encode(action[..., i], dtype) for i, c in enumerate(self.parts)], axis=-1)
+        return concatenate([c.encode(action[..., i], dtype) for i, c in enumerate(self.parts)])
 
 
 class DiagGaussian:
@@ -179,8 +179,7 @@ class DiagGaussian:
         mean, log_std = self._split(params)
         z = (action - mean) * array_module(mean).exp(-log_std)
         dlog_std = dlog_prob[..., None] * (z * z - 1) + dentropy[..., None]
-        xp = array_module(mean)
-        return xp.concatenate([dlog_prob[..., None] * z * xp.exp(-log_std), dlog_std], axis=-1)
+        return concatenate([dlog_prob[..., None] * z * array_module(mean).exp(-log_std), dlog_std])
 
     def encode(self, action, dtype=np.float32):
         """The values themselves."""

@@ -4,24 +4,56 @@ the place of CuPy: both have to be there before numba.cuda and CuPy are first im
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
 
 
 def small_blocks():
     """A simulated thread is a thread of Python: let there be few."""
-    from minis5_cuda import device_rollout, envs, random, reduce, scan, spaces
+    from minis5_cuda import device_rollout, envs, gather, random, reduce, scan, spaces
 
     reduce.COLUMNS, reduce.ROWS, reduce.STRIPES = 4, 2, 4
     scan.LANES, scan.CHUNKS, scan.STEPS, scan.SEQUENTIAL = 4, 2, 2, 1
-    for module in (device_rollout, envs, random, spaces):
+    for module in (device_rollout, envs, gather, random, spaces):
         module.BLOCK = 4
+
+
+def patient():
+    """Mend two things of the simulator: it looks for its threads so busily that they hardly get to work; and it can make a shared
+    array twice, where two threads come to it at once. (An array belongs to its line of code: one a line.)"""
+    from numba.cuda.simulator.kernel import BlockManager, BlockThread
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    def array(self, shape, dtype):
+        caller = sys._getframe(1)
+        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, dtype))
+
+    def run(self, grid_point, *args):
+        points = np.ndindex(*self._block_dim)
+        threads = [BlockThread(lambda: self._f(*args), self, grid_point, point, self._debug) for point in points]
+        for thread in threads:
+            thread.start()
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            failed = any(thread.exception for thread in threads)
+            if failed or all(thread.syncthreads_blocked for thread in alive):
+                for thread in alive:
+                    thread.abort, thread.syncthreads_blocked = failed, False
+                    thread.syncthreads_event.set()
+            time.sleep(2e-5)
+        for thread in threads:
+            if thread.exception:
+                raise thread.exception[0].with_traceback(thread.exception[1])
+
+    BlockManager.run, FakeCUDAShared.array = run, array
 
 
 def simulated(module, call):
     """Call ``module.call`` (text, such as "play('a.npz')") there; ``module`` is a test module's name."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    code = "import simulated_cupy, simulator; simulated_cupy.install(); simulator.small_blocks(); "
+    code = "import simulated_cupy, simulator; simulated_cupy.install(); simulator.patient(); simulator.small_blocks(); "
     code += f"import {module}; {module}.{call}"
     environment = {**os.environ, **variables}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

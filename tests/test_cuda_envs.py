@@ -5,14 +5,12 @@ The simulator has to be chosen before Numba is imported, and hands the kernels a
 `simulate` and `misuse` run in a process of their own, with NUMBA_ENABLE_CUDASIM and NUMBA_DISABLE_JIT.
 """
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+from simulator import simulated
 
 from minis5.envs import REGISTRY, make_vec
 
@@ -20,15 +18,6 @@ SEEDING = {"seed": 4, "first_index": 1}
 NUM_ENVS = 3
 STEPS = 25
 MARGIN = 8  # steps before the first end of an episode
-
-
-def simulated(call):
-    """Run a function of this module in a process with the simulator."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-c", f"import test_cuda_envs as tests; tests.{call}"]
-    result = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
 
 
 def arrays_of(result, name):
@@ -113,7 +102,7 @@ def test_every_level_in_the_simulator_is_the_cpu_bit_for_bit(tmp_path):
     runs = {name: shortly_before_an_end(name, NUM_ENVS, STEPS) for name in REGISTRY}
     given = {f"{name}/{key}": a for name, (state, actions) in runs.items() for key, a in (*state.items(), ("actions", actions))}
     np.savez(tmp_path / "in.npz", **given)
-    simulated(f"simulate({str(tmp_path / 'in.npz')!r}, {str(tmp_path / 'out.npz')!r})")
+    simulated(__name__, f"simulate({str(tmp_path / 'in.npz')!r}, {str(tmp_path / 'out.npz')!r})")
     results = np.load(tmp_path / "out.npz")
     for name, run in runs.items():
         device = {key.removeprefix(f"{name}/"): results[key] for key in results if key.startswith(f"{name}/")}
@@ -174,7 +163,7 @@ def misuse():
 
 
 def test_wrong_calls_in_the_simulator():
-    simulated("misuse()")
+    simulated(__name__, "misuse()")
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -48,14 +48,22 @@ def _queue(kernel, grid, block, arguments):
     if SIMULATED:
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-        arrays = [FakeCUDAArray(a.view(np.ndarray)) if getattr(a, "ndim", 0) and hasattr(a, "view") else a for a in arguments]
-        kernel[grid, block](*arrays)
+        def wrapped(a):
+            if isinstance(a, tuple):
+                return tuple(map(wrapped, a)) if type(a) is tuple else a
+            return FakeCUDAArray(a.view(np.ndarray)) if getattr(a, "ndim", 0) and hasattr(a, "view") else a
+
+        kernel[grid, block](*map(wrapped, arguments))
     else:
         _configured(kernel, grid, block, stream())(*map(as_numba, arguments))
 
 
 def as_numba(value):
-    """A CuPy array as Numba's device array: the same memory, no waiting. Other values as they are."""
+    """A CuPy array, or a tuple of such, as Numba's device array: the same memory, no waiting. Scalars as they are."""
+    if type(value) is tuple:
+        return tuple(map(as_numba, value))
+    if isinstance(value, np.ndarray):  # Numba would copy it there and back, and wait
+        raise TypeError(f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; move it with cupy.asarray")
     return cuda.as_cuda_array(value, sync=False) if hasattr(type(value), "__cuda_array_interface__") else value
 
 

@@ -1,4 +1,4 @@
-"""Model, collector, trainer and whole runs on a GPU: the checks of tests/test_cuda_training.py, with CuPy, real kernels and recorded
+"""Model, collector, trainer and whole runs on a GPU: what tests/test_cuda_training.py checks, with CuPy, real kernels and recorded
 graphs; and what only a GPU can show."""
 
 import dataclasses

@@ -1,0 +1,159 @@
+"""Kernels of the discretisation: Λ̄ and w, the matrices made with them, and w·B̃u for steps that differ in time.
+
+The functions at the end take the arguments of the loops of the same names in minis5/discretize.py, and the kernels call its `zoh`
+and `bilinear`: no formula is written twice. Complex numbers are planar; arrays are on the GPU and C-contiguous. With a constant
+step (N = 1, float64) these kernels are small; with a step for each input they are bound by memory.
+
+Leaves out: matrix products (blas.py), the scan (scan.py).
+Source: 2208.04933, section 3.2. Tests: tests/test_cuda_layers.py, tests/gpu/test_kernels.py.
+"""
+
+import math
+
+from numba import cuda
+
+from minis5.discretize import bilinear, times, zoh
+
+from .launch import kernel, launch
+from .reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
+
+
+@kernel
+def discretize_kernel(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, a, w):
+    """Λ̄ and w = Δ·ψ at z = Δ·Λ, Re Λ <= clip; a thread for each state walks over the inputs."""
+    p, first = cuda.grid(2)
+    P = lam_re.size
+    if p < P:
+        re = clip if clip < lam_re[p] else lam_re[p]
+        step = rescale * type(one)(math.exp(one * log_step[p, 0]))
+        for n in range(first, a.shape[0], cuda.gridsize(2)[1]):
+            delta = step * dt[n]
+            x, y = delta * re, delta * lam_im[p]
+            e_re, e_im, psi_re, psi_im, _, _, _, _ = bilinear(x, y, small) if tustin else zoh(x, y, small)
+            a[n, p], a[n, P + p] = e_re, e_im
+            w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im
+
+
+@kernel
+def discretize_backward_kernel(
+    lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, partial_re, partial_im, partial_step
+):
+    """This block's sums over inputs of dΛ = dz·Δ (real part only where not clipped) and dlog_step = dΔ·Δ, in float64, with
+    dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))."""
+    p, first = cuda.grid(2)
+    P = lam_re.size
+    total_re = total_im = total_step = partial_re.dtype.type(0)
+    if p < P:
+        re = clip if clip < lam_re[p] else lam_re[p]
+        im = lam_im[p]
+        step = rescale * type(one)(math.exp(one * log_step[p, 0]))
+        for n in range(first, da.shape[0], cuda.gridsize(2)[1]):
+            delta = step * dt[n]
+            x, y = delta * re, delta * im
+            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = bilinear(x, y, small) if tustin else zoh(x, y, small)
+            g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)
+            h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)
+            dz_re, dz_im = g_re + h_re, g_im + h_im
+            if lam_re[p] <= clip:
+                total_re += dz_re * delta
+            total_im += dz_im * delta
+            total_step += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
+    total_re, total_im = over_rows(total_re, partial_re), over_rows(total_im, partial_im)
+    total_step = over_rows(total_step, partial_step)
+    if p < P and cuda.threadIdx.y == 0:
+        partial_re[cuda.blockIdx.y, p], partial_im[cuda.blockIdx.y, p] = total_re, total_im
+        partial_step[cuda.blockIdx.y, p] = total_step
+
+
+@kernel
+def weights_kernel(w, B, C, factor, Wb, Wc):
+    """Wb = [Re wB̃; Im wB̃], then Wc = factor·[Re C̃, -Im C̃], each in the order in which it is written."""
+    P, H, _ = B.shape
+    first, step = walk()
+    for i in range(first, P * H, step):
+        p, h = i // H, i % H
+        Wb[p, h], Wb[P + p, h] = times(w[p], w[P + p], B[p, h, 0], B[p, h, 1])
+    for i in range(first, P * H, step):
+        h, p = i // P, i % P
+        Wc[h, p], Wc[h, P + p] = factor * C[h, p, 0], -factor * C[h, p, 1]
+
+
+@kernel
+def weights_backward_kernel(dWb, dWc, w, B, factor, dB, dC, dw):
+    """dB̃ = dWᵦ·conj(w) and dw += Σ_h dWᵦ·conj(B̃), a row of the block for a state; then dC̃ = factor·[dRe, -dIm]."""
+    P, H, _ = B.shape
+    i, p = cuda.threadIdx.x, cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    total_re = total_im = dw.dtype.type(0)
+    if p < P:
+        for h in range(i, H, cuda.blockDim.x):
+            d_re, d_im = dWb[p, h], dWb[P + p, h]
+            dB[p, h, 0], dB[p, h, 1] = times(d_re, d_im, w[p], -w[P + p])
+            t_re, t_im = times(d_re, d_im, B[p, h, 0], -B[p, h, 1])
+            total_re += t_re
+            total_im += t_im
+    total_re, total_im = over_lanes(total_re, dw), over_lanes(total_im, dw)
+    if p < P and i == 0:
+        dw[p] += total_re
+        dw[P + p] += total_im
+    first, step = walk()
+    for k in range(first, P * H, step):
+        h, p = k // P, k % P
+        dC[h, p, 0], dC[h, p, 1] = factor * dWc[h, p], -factor * dWc[h, P + p]
+
+
+@kernel
+def gain_kernel(w, v, b):
+    """b = w·v."""
+    p, first = cuda.grid(2)
+    P = w.shape[1] // 2
+    if p < P:
+        for n in range(first, w.shape[0], cuda.gridsize(2)[1]):
+            b[n, p], b[n, P + p] = times(w[n, p], w[n, P + p], v[n, p], v[n, P + p])
+
+
+@kernel
+def gain_backward_kernel(db, w, v, dw, dv):
+    """dw = db·conj(v), dv = db·conj(w)."""
+    p, first = cuda.grid(2)
+    P = w.shape[1] // 2
+    if p < P:
+        for n in range(first, w.shape[0], cuda.gridsize(2)[1]):
+            re, im = db[n, p], db[n, P + p]
+            dw[n, p], dw[n, P + p] = times(re, im, v[n, p], -v[n, P + p])
+            dv[n, p], dv[n, P + p] = times(re, im, w[n, p], -w[n, P + p])
+
+
+def discretize(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, a, w):
+    """a, w (N, 2P) from lam_re, lam_im (P,), log_step (P, 1), dt (N,); one, clip, rescale, small of dt's dtype, tustin bool."""
+    scalars = *map(dt.dtype.type, (one, clip, rescale, small)), bool(tustin)
+    launch(discretize_kernel, *tiles(a.shape[0], lam_re.size), lam_re, lam_im, log_step, dt, *scalars, a, w)
+
+
+def discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, dlam_re, dlam_im, dlog_step):
+    """dlam_re, dlam_im (P,), dlog_step (P, 1), all float64, += their gradients, given da, dw (N, 2P); the rest as above."""
+    scalars = *map(dt.dtype.type, (one, clip, rescale, small)), bool(tustin)
+    grid, block = tiles(da.shape[0], lam_re.size)
+    partials = [scratch(dlam_re, grid[1], lam_re.size) for _ in range(3)]
+    launch(discretize_backward_kernel, grid, block, lam_re, lam_im, log_step, dt, *scalars, da, dw, *partials)
+    for partial, out in zip(partials, (dlam_re, dlam_im, dlog_step.reshape(-1)), strict=True):
+        add_stripes(partial, out)
+
+
+def weights(w, B, C, factor, Wb, Wc):
+    """Wb (2P, H), Wc (H, 2P) from w (2P,), B (P, H, 2), C (H, P, 2)."""
+    launch(weights_kernel, *flat(Wb.size // 2), w, B, C, C.dtype.type(factor), Wb, Wc)
+
+
+def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
+    """dB (P, H, 2), dC (H, P, 2) from dWb (2P, H), dWc (H, 2P), w (2P,), B; dw (2P,) += its gradient."""
+    launch(weights_backward_kernel, *rows(B.shape[0]), dWb, dWc, w, B, dC.dtype.type(factor), dB, dC, dw)
+
+
+def gain(w, v, b):
+    """b = w·v, all planar (N, 2P)."""
+    launch(gain_kernel, *tiles(w.shape[0], w.shape[1] // 2), w, v, b)
+
+
+def gain_backward(db, w, v, dw, dv):
+    """dw = db·conj(v), dv = db·conj(w), all planar (N, 2P); dv may be db."""
+    launch(gain_backward_kernel, *tiles(w.shape[0], w.shape[1] // 2), db, w, v, dw, dv)

@@ -1,0 +1,276 @@
+"""Matrix products for the GPU, with a stand-in for cuBLAS: its functions do on the host what NVIDIA's specification says, column
+by column and with raw pointers, so that the order of the operands, transpositions, leading dimensions and the declared arguments
+are really put to the test. On a GPU: tests/gpu."""
+
+import ctypes
+import sys
+import types
+
+import numpy as np
+import pytest
+from minis5_cuda import blas, launch
+
+from minis5.arrays import DeviceError
+
+HANDLE = 0x5EED5EED5EED
+FLOATS = [np.float32, np.float64]
+
+
+class DeviceArray:
+    """As much of a CuPy array as blas.py uses; its memory is a NumPy array's."""
+
+    def __init__(self, host):
+        self.host = host
+        self.data = types.SimpleNamespace(ptr=host.ctypes.data)
+
+    def __getattr__(self, name):
+        assert name in ("shape", "strides", "dtype", "ndim", "itemsize", "flags", "fill"), name
+        return getattr(self.host, name)
+
+    @property
+    def T(self):
+        return DeviceArray(self.host.T)
+
+    def __getitem__(self, index):
+        return DeviceArray(self.host[index])
+
+
+class Library:
+    """cuBLAS's functions with the types of cublas_api.h; `calls` lists them; `status` (name: number) makes one fail."""
+
+    def __init__(self):
+        self.calls, self.faults, self.status = [], [], {}
+        self.stream = self.workspace = None
+        self.types = {}
+        i, p, size = ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
+        gemm = [p, i, i, i, i, i, p, p, i, p, i, p, p, i]
+        self._declare("cublasCreate_v2", self._create, p)
+        self._declare("cublasSetStream_v2", self._set_stream, p, p)
+        self._declare("cublasSetWorkspace_v2", self._set_workspace, p, p, size)
+        self._declare("cublasSetMathMode", lambda handle, mode: None, p, i)
+        self._declare("cublasSgemm_v2", lambda *args: self._gemm(ctypes.c_float, *args), *gemm)
+        self._declare("cublasDgemm_v2", lambda *args: self._gemm(ctypes.c_double, *args), *gemm)
+
+    def _declare(self, name, function, *types):
+        def call(*arguments):
+            self.calls.append((name, *arguments))
+            try:
+                assert name == "cublasCreate_v2" or arguments[0] == HANDLE
+                return self.status.get(name) or function(*arguments) or 0
+            except Exception as error:  # would be lost on its way through C
+                self.faults.append(error)
+                return 14
+
+        self.types[name] = list(types)
+        setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *types)(call))
+
+    def _create(self, handle):
+        ctypes.c_void_p.from_address(handle).value = HANDLE
+
+    def _set_stream(self, handle, stream):
+        self.stream, self.workspace = stream or 0, None
+
+    def _set_workspace(self, handle, workspace, size):
+        assert workspace % 256 == 0
+        self.workspace = workspace, size
+
+    def _gemm(self, number, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+        """C (m, n) = alpha op(A) op(B) + beta C, with op(A) (m, k) and op(B) (k, n), element by element."""
+        size = ctypes.sizeof(number)
+
+        def element(address, leading, i, j):
+            return number.from_address(address + (j * leading + i) * size)
+
+        if min(m, n, k) < 0 or lda < max(1, k if transa else m) or ldb < max(1, n if transb else k) or ldc < max(1, m):
+            return 7
+        assert self.workspace and transa in (0, 1) and transb in (0, 1)
+        alpha, beta = number.from_address(alpha).value, number.from_address(beta).value
+        for i in range(m):
+            for j in range(n):
+                total = 0.0
+                for p in range(k):
+                    x = element(A, lda, *((p, i) if transa else (i, p))).value
+                    y = element(B, ldb, *((j, p) if transb else (p, j))).value
+                    total += x * y
+                entry = element(C, ldc, i, j)
+                entry.value = alpha * total + (beta * entry.value if beta else 0)
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """A stand-in for cuBLAS, and one for CuPy."""
+
+    def clear():
+        for cached in (blas._handle, blas._library, blas._one_and_zero):
+            cached.cache_clear()
+        blas._tf32 = False
+
+    stand_in = Library()
+
+    def empty(shape, dtype):
+        a = np.empty(np.prod(shape) * np.dtype(dtype).itemsize + 256, np.uint8)
+        start = -a.ctypes.data % 256
+        a = a[start : start + a.size - 256].view(dtype).reshape(shape)
+        a.view(np.uint8).fill(255)  # NaN
+        return DeviceArray(a)
+
+    cupy = types.ModuleType("cupy")
+    cupy.empty, cupy.cuda, cupy.current = empty, types.SimpleNamespace(), 0
+    cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=cupy.current)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(blas.ctypes, "CDLL", lambda path: stand_in)
+    pathfinder = types.ModuleType("cuda.pathfinder")
+    pathfinder.load_nvidia_dynamic_lib = lambda name: types.SimpleNamespace(abs_path=f"lib{name}.so")
+    pathfinder.DynamicLibNotFoundError = RuntimeError
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+    clear()
+    for name, types_ in stand_in.types.items():  # or the calls would go wrong in worse ways
+        assert list(getattr(blas._library(), name).argtypes) == types_, name
+    yield stand_in
+    clear()
+    assert not stand_in.faults
+
+
+def numbers(rng, shape, dtype):
+    """Small integers, whose products every order of summation gives exactly."""
+    return rng.integers(-9, 10, shape).astype(dtype)
+
+
+def layouts(a):
+    """`a` in every layout that is allowed: C-contiguous, a transposed view, both cut out of something larger, spread vectors."""
+    wide = np.full((a.shape[0], a.shape[1] + 3), np.nan, a.dtype)
+    tall = np.full((a.shape[1], a.shape[0] + 2), np.nan, a.dtype)
+    wide[:, 1:-2], tall[:, 2:] = a, a.T
+    spread = [DeviceArray(np.repeat(np.repeat(a, 3, 0), 2, 1))[::3, ::2]] if 1 in a.shape else []
+    return DeviceArray(a), DeviceArray(a.T.copy()).T, DeviceArray(wide)[:, 1:-2], DeviceArray(tall)[:, 2:].T, *spread
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("N, K, M", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 5), (1, 3, 1), (4, 1, 1), (1, 1, 1)])
+def test_every_layout(library, N, K, M, dtype):
+    rng = np.random.default_rng(0)
+    x, y = numbers(rng, (N, K), dtype), numbers(rng, (K, M), dtype)
+    for a in layouts(x):
+        for b in layouts(y):
+            assert np.array_equal(a.host, x) and np.array_equal(b.host, y)
+            result = blas.matmul(a, b)
+            assert result.dtype == dtype and result.flags.c_contiguous and np.array_equal(result.host, x @ y)
+            rows = DeviceArray(np.full((N + 2, M), np.nan, dtype))
+            out = rows[1:-1]
+            assert blas.matmul(a, b, out) is out and np.array_equal(out.host, x @ y)
+            assert np.isnan(rows.host[[0, -1]]).all()  # and nothing beside it
+    assert {call[0] for call in library.calls if "gemm" in call[0]} == {blas.GEMM[np.dtype(dtype).char][0]}
+
+
+def test_nothing_to_multiply(library):
+    a = np.ones((3, 4), np.float32)
+    for n, k, m in ((0, 4, 2), (3, 4, 0), (0, 0, 0), (3, 0, 2)):
+        result = blas.matmul(DeviceArray(a[:n, :k]), DeviceArray(np.ones((k, m), np.float32)))
+        assert result.shape == (n, m) and not result.host.any()
+    assert not library.calls
+
+
+def test_each_product_on_the_current_stream_with_our_workspace(library):
+    a, cupy = DeviceArray(np.eye(3)), sys.modules["cupy"]
+    streams = [0, 0x7F0000001230, 0x7F0000001230, 2, 0]
+    for cupy.current in streams:
+        blas.matmul(a, a)
+        assert library.stream == cupy.current and library.workspace[1] == blas.WORKSPACE == 32 * 1024 * 1024
+    names = [call[0] for call in library.calls]
+    each = ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasDgemm_v2"]
+    assert names == ["cublasCreate_v2", "cublasSetMathMode", *each * len(streams)]
+    buffers = {call[2] for call in library.calls if call[0] == "cublasSetWorkspace_v2"}
+    assert buffers == {blas._handle()[1].data.ptr}
+
+
+def test_tf32_only_when_asked_for(library, monkeypatch):
+    def modes():
+        return [call[2] for call in library.calls if call[0] == "cublasSetMathMode"]
+
+    monkeypatch.setenv("CUPY_TF32", "1")
+    a = DeviceArray(np.eye(2, dtype=np.float32))
+    blas.set_tf32(False)
+    assert not library.calls  # no handle, no GPU yet
+    blas.matmul(a, a)
+    assert modes() == [0]
+    blas.set_tf32(True)
+    blas.matmul(a, a)
+    assert modes() == [0, 3]
+    blas.set_tf32(False)
+    assert modes() == [0, 3, 0]
+    blas._handle.cache_clear()
+    blas.set_tf32(True)
+    assert modes() == [0, 3, 0]
+    blas.matmul(a, a)
+    assert modes() == [0, 3, 0, 3]
+
+
+def test_failures_name_the_call_and_the_status(library):
+    a = DeviceArray(np.eye(2))
+    for name in ("cublasCreate_v2", "cublasSetMathMode", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasDgemm_v2"):
+        library.status = {name: 3}
+        with pytest.raises(MemoryError, match=rf"^{name}: cuBLAS answers with status 3, ALLOC_FAILED: .* lower --num-envs"):
+            blas.matmul(a, a)
+    library.status = {"cublasDgemm_v2": 99}
+    with pytest.raises(DeviceError, match="status 99, which is not in its documentation"):
+        blas.matmul(a, a)
+    library.status = {}
+    assert np.array_equal(blas.matmul(a, a).host, np.eye(2))
+
+
+def test_a_missing_library_is_named(library, monkeypatch):
+    def missing(name):
+        raise sys.modules["cuda.pathfinder"].DynamicLibNotFoundError(f"no lib{name}.so")
+
+    a = DeviceArray(np.eye(2))
+    blas._library.cache_clear()
+    monkeypatch.setattr(sys.modules["cuda.pathfinder"], "load_nvidia_dynamic_lib", missing)
+    with pytest.raises(DeviceError, match=r"cuBLAS was not found \(no libcublas.so\); pip install 'minis5\[cuda\]'"):
+        blas.matmul(a, a)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    with pytest.raises(DeviceError, match=r"needs cuda-pathfinder.*pip install 'minis5\[cuda\]'"):
+        blas.matmul(a, a)
+
+
+def test_wrong_matrices_are_named(library):
+    a = np.ones((4, 6), np.float32)
+    wrong = {
+        "float32 and float64": (a, a.T.astype(float)),
+        "got int64 and int64": (a.astype(int), a.T.astype(int)),
+        r"got \(4, 6\) and \(4, 6\)": (a, a),
+        r"got \(4, 6\) and \(6,\)": (a, a[0]),
+        r"^a: expected contiguous rows or columns, got strides \(48, 8\)": (a[::2, ::2], a[:3]),
+        r"^b: expected contiguous rows or columns, got strides \(0, 0\)": (a, np.broadcast_to(np.float32(1), (6, 2))),
+    }
+    for message, (x, y) in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            blas.matmul(DeviceArray(x), DeviceArray(y))
+    for out in (np.ones((4, 4)), np.ones((4, 5), np.float32), np.ones((4, 4), np.float32, order="F")):
+        with pytest.raises(ValueError, match=r"out: expected float32 \(4, 4\), C-contiguous, got"):
+            blas.matmul(DeviceArray(a), DeviceArray(a.T), DeviceArray(out))
+    assert not library.calls
+
+
+def test_numpy_arrays_are_left_to_numpy(monkeypatch):
+    class Host(np.ndarray):
+        pass
+
+    a = np.arange(6.0).reshape(2, 3)
+    for simulated in (False, True):
+        monkeypatch.setattr(blas, "SIMULATED", simulated)
+        result = blas.matmul(a.view(Host), a.T.view(Host))
+        assert type(result) is Host and np.array_equal(result, a @ a.T)
+        out = np.empty((2, 2))
+        assert blas.matmul(a, a.T, out) is out and np.array_equal(out, a @ a.T)
+
+
+def test_the_installed_library_has_the_functions():
+    """Not called, for that takes a GPU."""
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    try:
+        pathfinder.load_nvidia_dynamic_lib("cublas")
+    except pathfinder.DynamicLibNotFoundError:
+        pytest.skip("needs cuBLAS: pip install nvidia-cublas")
+    blas._library.cache_clear()
+    assert blas._library().cublasSgemm_v2.argtypes
+    assert not launch.SIMULATED
