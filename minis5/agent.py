@@ -73,7 +73,7 @@ class Actions:
         start, low, high = self._bounds(array_module(action))
         if isinstance(self.space, gym.spaces.Box):
             return array_module(action).clip(action.reshape(-1, *self.space.shape), low, high).astype(self.space.dtype)
-        return (action + start).astype(self.space.dtype)
+        return (action + start).astype(self.space.dtype, copy=False)
 
     def _bounds(self, xp):
         """Start, low and high as arrays of ``xp``, made once."""

@@ -6,7 +6,7 @@ Numba compiles for the CPU where it stands, and that has a kernel of the same na
 cuda/minis5_cuda. A loop takes its outputs as arguments, so that both forms are called alike.
 
 Leaves out: several GPUs. Nothing of CUDA is imported before the first array on a GPU is met.
-Tested in tests/test_cuda_agent.py (with Numba's simulator in the place of a GPU) and tests/gpu.
+Tested in tests/test_arrays.py, tests/test_cuda_training.py (Numba's simulator in the place of a GPU), tests/gpu.
 """
 
 import functools

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import array_module
-from .layers import GATES, gate_backward, gate_forward, gate_init, layer_norm_backward, layer_norm_forward
+from .layers import GATES, gate_backward, gate_forward, gate_init, gate_weights, layer_norm_backward, layer_norm_forward
 from .s5 import DISCRETIZATIONS, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
 
@@ -102,13 +102,14 @@ class S5Core:
         c = self.config
         layers = [params["layers"][str(i)] for i in range(c.n_layers)]
         weights = [ssm_weights(p["ssm"], **self.ssm_options)[0] for p in layers]
+        gates = [gate_weights(p, c.gate) for p in layers]
 
         def step(u, reset, state):
             u, reset, after = u[None], self._resets(reset)[None], array_module(state).empty_like(state)
             for i, p in enumerate(layers):
                 s = layer_norm_forward(p["norm"], u)[0] if "norm" in p else u
                 s, after[i], _ = ssm_apply(weights[i], s, reset, state[i])
-                u, _ = _after_ssm(p, s, u, c.gate)
+                u, _ = _after_ssm(p, s, u, c.gate, gates[i])
             return u[0], after
 
         return step
@@ -137,12 +138,12 @@ def block_backward(dy, dx_last, cache):
     return ds + du, dx0, grads
 
 
-def _after_ssm(p, s, skip, gate):
+def _after_ssm(p, s, skip, gate, weights=None):
     """[gtrxl norm], gate, skip connection, [post norm] → y, caches."""
     gtrxl = post = None
     if "gtrxl_norm" in p:
         s, gtrxl = layer_norm_forward(p["gtrxl_norm"], s)
-    s, gated = gate_forward(p, s, gate)
+    s, gated = gate_forward(p, s, gate, weights)
     s += skip
     if "postnorm" in p:
         s, post = layer_norm_forward(p["postnorm"], s)

@@ -7,7 +7,7 @@ among them; it is recorded once as a CUDA graph and then queued T times. Values 
 Where an episode was truncated, the value of its last observation is needed while its memory is at hand. Levels that are truncated
 at all (Task.truncates) therefore ask the GPU after each step whether one was; that waits, about 20 µs a step.
 
-Leaves out: environments that are not minis5's own. Tested in tests/test_cuda_rollout.py against rollout.py (simulator), tests/gpu.
+Leaves out: environments that are not minis5's own. Tested in tests/test_cuda_training.py against rollout.py (simulator), tests/gpu.
 """
 
 import numpy as np

@@ -76,8 +76,8 @@ def _discretize(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin,
 
 
 @loop
-def _discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, dlam_re, dlam_im, dlog_step):
-    """da, dw: (N, 2P) planar; dlam_re, dlam_im (P,), dlog_step (P, 1): float64, zeros on entry, out: sums over n.
+def _discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, dspectrum):
+    """da, dw: (N, 2P) planar; dspectrum: float64 (3, P), zeros on entry, out: sums over n of dRe Λ, dIm Λ, dlog_step.
 
     dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)); dΛ = dz·Δ; dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ)); dlog_step = dΔ·Δ.
     """
@@ -92,9 +92,9 @@ def _discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small
             h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)
             dz_re, dz_im = g_re + h_re, g_im + h_im
             if lam_re[p] <= clip:
-                dlam_re[p] += dz_re * delta
-            dlam_im[p] += dz_im * delta
-            dlog_step[p, 0] += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
+                dspectrum[0, p] += dz_re * delta
+            dspectrum[1, p] += dz_im * delta
+            dspectrum[2, p] += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
 
 
 @loop

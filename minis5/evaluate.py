@@ -21,6 +21,7 @@ def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_opti
     Parameters
     ----------
     agent : minis5.ActorCritic
+        One on a GPU is evaluated by a copy on the CPU.
     env_id : str
         As for `minis5.make_vec`; `env_options` go to it as well.
     episodes : int
@@ -45,6 +46,7 @@ def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_opti
     if episodes < 1:
         raise ValueError(f"episodes: expected at least 1, got {episodes}")
     check_seed(seed)
+    agent = agent.to("cpu")
     rng = np.random.default_rng([FIRST_SEED, seed])
     returns = []
     while len(returns) < episodes:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .arrays import array_module, loop, matmul
+from .arrays import array_module, concatenate, loop, matmul
 
 GELU = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
@@ -248,9 +248,9 @@ def _gelu_forward(s, h):
 
 @loop
 def _gelu_backward(dh, s, ds):
-    """ds += dh·gelu'(s)."""
+    """ds = dh·gelu'(s)."""
     for i in range(s.size):
-        ds[i] += dh[i] * _dgelu(s[i])
+        ds[i] = dh[i] * _dgelu(s[i])
 
 
 @loop
@@ -323,10 +323,19 @@ def gate_init(rng, H, kind):
     return {name: {"kernel": lecun_normal(rng, (H, H), H), "bias": np.zeros(H)} for name in GATES[kind]}
 
 
-def gate_forward(p, s, kind):
+def gate_weights(p, kind):
+    """Kernel and bias of the gate's dense layers side by side: [W1 | W2], or the only one's; None where there is none."""
+    layers = [p[name] for name in GATES[kind]]
+    if len(layers) < 2:
+        return (layers[0]["kernel"], layers[0]["bias"]) if layers else None
+    return tuple(concatenate([layer[name] for layer in layers]) for name in ("kernel", "bias"))
+
+
+def gate_forward(p, s, kind, weights=None):
     """The nonlinearity after the SSM, with h = gelu(s).  2303.03982, appendix B, and the authors' code.
 
     full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2); half_glu2: s·sigmoid(W2 h + b2); gelu: h.
+    ``weights``: gate_weights(p, kind), where they are at hand.
     """
     xp, shape = array_module(s), s.shape
     s = xp.ascontiguousarray(s).reshape(-1, shape[-1])
@@ -334,9 +343,7 @@ def gate_forward(p, s, kind):
     _gelu_forward(s.ravel(), h.ravel())
     if kind == "gelu":
         return h.reshape(shape), GateCache(kind, None, s, h, None)
-    layers = [p[name] for name in GATES[kind]]
-    kernel = xp.concatenate([layer["kernel"] for layer in layers], axis=1)
-    bias = xp.concatenate([layer["bias"] for layer in layers])
+    kernel, bias = weights or gate_weights(p, kind)
     z, y = matmul(h, kernel), xp.empty_like(s)
     if kind == "full_glu":
         _glu_forward(z, bias, y)
@@ -349,23 +356,22 @@ def gate_backward(dy, cache):
     """ds and the gradients of out1, out2 (as the kind has them)."""
     kind, kernel, s, h, z = cache
     xp, shape = array_module(s), dy.shape
-    dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.zeros_like(s)
+    dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.empty_like(s)
     if kind == "gelu":
         _gelu_backward(dy.ravel(), s.ravel(), ds.ravel())
         return ds.reshape(shape), {}
-    dz, dbias = xp.empty_like(z), xp.zeros(z.shape[1], z.dtype)
+    dz, dbias, dvalue = xp.empty_like(z), xp.zeros(z.shape[1], z.dtype), None
     if kind == "full_glu":
         _glu_backward(dy, z, dz, dbias)
-        dh = matmul(dz, kernel.T)
     else:
         dvalue = xp.empty_like(s)
         _sigmoid_gate_backward(dy, h if kind == "half_glu1" else s, z, dvalue, dz, dbias)
-        dh = matmul(dz, kernel.T)
-        if kind == "half_glu1":
-            dh += dvalue
-        else:
-            ds = dvalue
+    dh = matmul(dz, kernel.T)
+    if kind == "half_glu1":
+        dh += dvalue
     _gelu_backward(dh.ravel(), s.ravel(), ds.ravel())
+    if kind == "half_glu2":
+        ds += dvalue
     dkernel, H, names = matmul(h.T, dz), s.shape[1], GATES[kind]
     columns = [slice(i * H, (i + 1) * H) for i in range(len(names))]
     return ds.reshape(shape), {n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)}

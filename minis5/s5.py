@@ -14,6 +14,7 @@ cross over unchanged. Specification: reference.ssm. Tests: tests/test_s5.py, tes
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ from .discretize import (
 from .hippo import hippo_eigen
 from .layers import lecun_normal
 from .scan import from_planar, planar, scan_planar, scan_planar_vjp
+
+SPECTRUM = ("Lambda_re", "Lambda_im", "log_step")
 
 
 def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=True, dtype=np.float32):
@@ -107,16 +110,16 @@ class Weights(NamedTuple):
     D: np.ndarray  # (H,)
 
 
+@cache
+def _one(xp):
+    return xp.ones(1)
+
+
 def _step(xp, dtype, discretization, clip_eigs, step_rescale, dt):
     real = np.float64 if dt is None else dtype
-    dt = xp.ones(1, real) if dt is None else dt.reshape(-1)
+    dt = _one(xp) if dt is None else dt.reshape(-1)
     small = real(math.sqrt(np.finfo(real).eps))
     return Step(dt, real(1), real(CLIP if clip_eigs else np.inf), real(step_rescale), small, discretization == "bilinear")
-
-
-def _spectrum(layer, step):
-    """Λ and log Δ in the dtype to compute in."""
-    return [layer[name].astype(step.one.dtype, copy=False) for name in ("Lambda_re", "Lambda_im", "log_step")]
 
 
 def ssm_weights(layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None):
@@ -124,7 +127,7 @@ def ssm_weights(layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, 
     xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
     step = _step(xp, dtype, discretization, clip_eigs, step_rescale, dt)
     a, w = xp.empty((step.dt.size, 2 * P), dtype), xp.empty((step.dt.size, 2 * P), dtype)
-    _discretize(*_spectrum(layer, step), *step, a, w)
+    _discretize(*(layer[name] for name in SPECTRUM), *step, a, w)
     Wb, Wc = xp.empty((2 * P, H), dtype), xp.empty((H, 2 * P), dtype)
     if dt is None:
         gain, w = w[0], None
@@ -280,8 +283,8 @@ def ssm_backward(dy, dx_last, cache):
     _skip_backward(dy_flat, weights.D, u_flat, du, grads["D"])
     factor, dgain = dtype.type(2 if conj_sym else 1), xp.zeros(2 * P)
     _weights_backward(dWb, dWc, weights.gain, layer["B"], factor, grads["B"], grads["C"], dgain)
-    spectrum = {name: xp.zeros(layer[name].shape) for name in ("Lambda_re", "Lambda_im", "log_step")}
-    dw = dgain[None] if v is None else dw
-    _discretize_backward(*_spectrum(layer, step), *step, da.reshape(-1, 2 * P), dw, *spectrum.values())
-    grads |= {name: value.astype(dtype) for name, value in spectrum.items()}
+    dspectrum, dw = xp.zeros((3, P)), dgain[None] if v is None else dw
+    _discretize_backward(*(layer[name] for name in SPECTRUM), *step, da.reshape(-1, 2 * P), dw, dspectrum)
+    dspectrum = dspectrum.astype(dtype)
+    grads |= {name: dspectrum[i].reshape(layer[name].shape) for i, name in enumerate(SPECTRUM)}
     return du.reshape(T, B, H), from_planar(dx0) if complex_state else dx0, {name: grads[name] for name in layer}

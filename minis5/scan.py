@@ -1,4 +1,4 @@
-"""The resettable linear recurrence and its adjoint, on the CPU.
+"""The resettable linear recurrence and its adjoint: on the CPU here, on a GPU in cuda/minis5_cuda/scan.py.
 
     x[t] = a[t]·x[t-1] + b[t]        x[t] = b[t] where reset[t]        x[-1] = x0
 
@@ -218,7 +218,8 @@ def scan(a, b, reset=None, x0=None):
     Notes
     -----
     NumPy arrays are computed with on the CPU. Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are
-    taken without a copy, computed with there on CuPy's current stream, and the result is a CuPy array.
+    taken where they are, computed with there on CuPy's current stream, and the result is a CuPy array. (Complex arrays are split
+    into planes and joined again, on either device; `scan_planar` spares that.)
     """
     planes = _checked(a, b, reset, x0)
     is_complex = planes[1].shape[2] != b.shape[2]  # two planes

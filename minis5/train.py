@@ -266,7 +266,7 @@ def _finish(run, agent, seconds):
         "parameters": int(agent.flat.size),
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
-        **evaluate(agent.to("cpu"), config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
+        **evaluate(agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
         "folder": str(run.folder),
     }
     checkpoint.write_json(run.folder / "summary.json", summary)

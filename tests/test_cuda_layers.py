@@ -51,7 +51,7 @@ def gelu_forward(rng, dtype, N, H):
 
 
 def gelu_backward(rng, dtype, N, H):
-    return [scale * rng.standard_normal(N * H).astype(dtype) for scale in (1, 3, 1)]
+    return [*(scale * rng.standard_normal(N * H).astype(dtype) for scale in (1, 3)), blank(dtype, N * H)]
 
 
 def glu_forward(rng, dtype, N, H):
@@ -93,7 +93,7 @@ def discretize(rng, dtype, N, H, tustin, clip=np.inf, compute=None):
 def discretize_backward(rng, dtype, N, H, tustin, clip=np.inf, compute=None):
     *inputs, a, w = discretize(rng, dtype, N, H, tustin, clip, compute)
     gradients = [rng.standard_normal((N, 2 * H)).astype(a.dtype) for _ in range(2)]
-    return [*inputs, *gradients, np.zeros(H), np.zeros(H), np.zeros((H, 1))]
+    return [*inputs, *gradients, np.zeros((3, H))]
 
 
 def weights(rng, dtype, P, H):

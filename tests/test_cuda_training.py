@@ -234,6 +234,23 @@ def test_mistakes(tmp_path):
     simulated(__name__, f"mistakes({str(tmp_path / 'run')!r})")
 
 
+def random_numbers():
+    """Bit for bit the CPU's, from call to call and after a new beginning."""
+    import cupy
+
+    for draw in ("random", "standard_normal"):
+        cpu, gpu = Generator(7), Generator(7, cupy)
+        for shape in ((3,), (4, 5), (1,)):
+            assert np.array_equal(getattr(cpu, draw)(shape), to_host(getattr(gpu, draw)(shape)))
+        for generator in (cpu, gpu):
+            generator.restart(8, stream=2)
+        assert np.array_equal(getattr(cpu, draw)(9), to_host(getattr(gpu, draw)(9)))
+
+
+def test_random_numbers():
+    simulated(__name__, "random_numbers()")
+
+
 def public_scan():
     """minis5.scan and scan_vjp on arrays that live elsewhere: results there, and errors that name what is where."""
     import cupy

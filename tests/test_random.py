@@ -247,3 +247,15 @@ def test_seed_to_key():
 def test_bad_seeds(seed):
     with pytest.raises(ValueError, match="seed: expected an integer >= 0, got"):
         random.seed_to_key(seed)
+
+
+def test_arrays_are_the_draws_one_after_the_other():
+    """Generator's numbers are those that next_uniform and next_normal give from the same row; counters move on alike."""
+    for draw, scalar in (("random", random.next_uniform), ("standard_normal", random.next_normal)):
+        generator, row = random.Generator(5), np.array([5, 0, 0])
+        for shape in ((2, 3), (1,), (7,)):
+            expected = [scalar(row) for _ in range(int(np.prod(shape)))]
+            assert np.array_equal(getattr(generator, draw)(shape).ravel(), expected)
+        assert generator.row.tolist() == row.tolist()
+    generator.restart(2**40, stream=3)
+    assert generator.row.tolist() == [random.seed_to_key(2**40), 3, 0]

@@ -1,7 +1,7 @@
 """What a rollout keeps of each step, on a GPU: the kernels of minis5/device_rollout.py's loops.
 
 The number of the step is on the device too, so that one captured CUDA graph serves every step.
-Tested in tests/test_cuda_rollout.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Tested in tests/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
 """
 
 from numba import cuda

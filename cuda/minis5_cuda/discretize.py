@@ -35,14 +35,12 @@ def discretize_kernel(lam_re, lam_im, log_step, dt, one, clip, rescale, small, t
 
 
 @kernel
-def discretize_backward_kernel(
-    lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, partial_re, partial_im, partial_step
-):
-    """This block's sums over inputs of dΛ = dz·Δ (real part only where not clipped) and dlog_step = dΔ·Δ, in float64, with
-    dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))."""
+def discretize_backward_kernel(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, partial):
+    """This block's sums over inputs, [dRe Λ | dIm Λ | dlog_step], in float64: of dz·Δ (the real part only where it is not clipped)
+    and dΔ·Δ, with dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))."""
     p, first = cuda.grid(2)
     P = lam_re.size
-    total_re = total_im = total_step = partial_re.dtype.type(0)
+    total_re = total_im = total_step = partial.dtype.type(0)
     if p < P:
         re = clip if clip < lam_re[p] else lam_re[p]
         im = lam_im[p]
@@ -58,11 +56,10 @@ def discretize_backward_kernel(
                 total_re += dz_re * delta
             total_im += dz_im * delta
             total_step += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
-    total_re, total_im = over_rows(total_re, partial_re), over_rows(total_im, partial_im)
-    total_step = over_rows(total_step, partial_step)
+    total_re, total_im, total_step = over_rows(total_re, partial), over_rows(total_im, partial), over_rows(total_step, partial)
     if p < P and cuda.threadIdx.y == 0:
-        partial_re[cuda.blockIdx.y, p], partial_im[cuda.blockIdx.y, p] = total_re, total_im
-        partial_step[cuda.blockIdx.y, p] = total_step
+        k = cuda.blockIdx.y
+        partial[k, p], partial[k, P + p], partial[k, 2 * P + p] = total_re, total_im, total_step
 
 
 @kernel
@@ -129,14 +126,13 @@ def discretize(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, 
     launch(discretize_kernel, *tiles(a.shape[0], lam_re.size), lam_re, lam_im, log_step, dt, *scalars, a, w)
 
 
-def discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, dlam_re, dlam_im, dlog_step):
-    """dlam_re, dlam_im (P,), dlog_step (P, 1), all float64, += their gradients, given da, dw (N, 2P); the rest as above."""
+def discretize_backward(lam_re, lam_im, log_step, dt, one, clip, rescale, small, tustin, da, dw, dspectrum):
+    """dspectrum, float64 (3, P) = [Re Λ, Im Λ, log_step], += the gradients, given da, dw (N, 2P); the rest as above."""
     scalars = *map(dt.dtype.type, (one, clip, rescale, small)), bool(tustin)
     grid, block = tiles(da.shape[0], lam_re.size)
-    partials = [scratch(dlam_re, grid[1], lam_re.size) for _ in range(3)]
-    launch(discretize_backward_kernel, grid, block, lam_re, lam_im, log_step, dt, *scalars, da, dw, *partials)
-    for partial, out in zip(partials, (dlam_re, dlam_im, dlog_step.reshape(-1)), strict=True):
-        add_stripes(partial, out)
+    partial = scratch(dspectrum, grid[1], dspectrum.size)
+    launch(discretize_backward_kernel, grid, block, lam_re, lam_im, log_step, dt, *scalars, da, dw, partial)
+    add_stripes(partial, dspectrum.reshape(-1))
 
 
 def weights(w, B, C, factor, Wb, Wc):

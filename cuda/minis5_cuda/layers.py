@@ -154,13 +154,13 @@ def gelu_forward_kernel(s, h):
 
 @kernel
 def gelu_backward_kernel(dh, s, ds):
-    """ds += dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
+    """ds = dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
     half, one, k, c, c3 = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU), s.dtype.type(CUBIC), s.dtype.type(3 * CUBIC)
     first, step = walk()
     for i in range(first, s.size, step):
         x = s[i]
         t = s.dtype.type(math.tanh(k * (x + c * x * x * x)))
-        ds[i] += dh[i] * (half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x))
+        ds[i] = dh[i] * (half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x))
 
 
 @kernel
@@ -228,7 +228,7 @@ def gelu_forward(s, h):
 
 
 def gelu_backward(dh, s, ds):
-    """ds += dh·gelu'(s), all (n,)."""
+    """ds = dh·gelu'(s), all (n,)."""
     launch(gelu_backward_kernel, *flat(s.size), dh, s, ds)
 
 

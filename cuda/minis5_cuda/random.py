@@ -2,7 +2,7 @@
 
 A number depends only on the generator row and on its place in the array, so that threads need not know of each other, and the
 bits are the CPU's.
-Tested in tests/test_cuda_rollout.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Tested in tests/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
 """
 
 from numba import cuda

@@ -1,6 +1,6 @@
 """One-hot observations on a GPU: the kernel of minis5/spaces.py's loop.
 
-Tested in tests/test_cuda_rollout.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Tested in tests/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
 """
 
 from numba import cuda

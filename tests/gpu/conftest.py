@@ -1,4 +1,6 @@
-"""Skips this folder where there is no GPU."""
+"""Skips this folder where there is no GPU. Under compute-sanitizer (the script beside this file), no memory pool."""
+
+import os
 
 import pytest
 
@@ -19,3 +21,5 @@ def missing():
 def gpu():
     if reason := missing():
         pytest.skip(f"needs an NVIDIA GPU: {reason}")
+    if "MINIS5_SANITIZE" in os.environ:
+        pytest.importorskip("cupy").cuda.set_allocator(None)

@@ -1,0 +1,219 @@
+"""Every kernel of this package as code for three generations of GPUs, without a GPU, and what ptxas says of it.
+
+    python -m minis5_cuda.ptx                 all kernels, about a minute
+    python -m minis5_cuda.ptx scan layers     those that these modules launch
+
+No signature is listed. The examples in ptx_examples.py call the launchers on small NumPy arrays in the place of device arrays; a
+recorder takes the place of the last step of launch.launch, so that kernels, types and blocks are those of the launchers.
+Each kernel is then compiled to PTX for each target and assembled by ptxas (wheel nvidia-cuda-nvcc), which tells how many registers
+and how much shared memory it takes. These decide how many blocks a multiprocessor can hold.
+
+Leaves out: cuBLAS; the link-time code of a running program is made by nvJitLink, which has the same assembler inside.
+Tested in tests/test_cuda_ptx.py.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+from numba import cuda
+from numba.cuda import dispatcher
+from numba.cuda.cudadrv import nvvm
+
+from . import launch
+from .ptx_examples import EXAMPLES
+
+TARGETS = (8, 0), (9, 0), (10, 0)  # compute capabilities of Ampere (A100), Hopper (H100, H200), Blackwell (B200)
+FLOATS = np.float32, np.float64
+OPTIONS = "launch_bounds", "fastmath", "opt", "lineinfo"  # of cuda.jit, that compile_ptx takes too
+USES = re.compile(r"Used (\d+) registers")
+SHARED = re.compile(r"(\d+) bytes smem")
+STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+class Code(NamedTuple):
+    """A kernel and the types that it is compiled for."""
+
+    kernel: object
+    signature: tuple  # of Numba types
+    threads: int  # of a block
+    exact: bool  # compiled without contraction (envs.py)
+    case: str = ""
+
+    @property
+    def name(self):
+        function = self.kernel.py_func
+        return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+    @property
+    def floats(self):
+        """The float types of the arrays and scalars, those within tuples too."""
+        return sorted(set(re.findall(r"float\d+|complex\d+", " ".join(map(str, self.signature)))))
+
+
+class Usage(NamedTuple):
+    """What ptxas says of a kernel, its device functions included."""
+
+    registers: int  # of a thread
+    shared: int  # bytes of a block
+    stack: int  # bytes of a thread, as all that follow
+    spill_stores: int
+    spill_loads: int
+
+
+@contextmanager
+def recorder():
+    """Within, nothing is launched: yields a list that grows by a Code for each kernel that would have been."""
+    from . import envs
+
+    codes = []
+
+    def add(kernel, block, arguments, exact):
+        signature = tuple(kernel.typeof_pyval(a) for a in arguments)
+        codes.append(Code(kernel, signature, math.prod(block) if isinstance(block, tuple) else block, exact))
+
+    def queue(kernel, grid, block, arguments):
+        if kernel is not None:
+            add(kernel, block, arguments, exact=False)
+
+    def compiled(kernel, configuration, *arguments):  # launched later, as None
+        add(kernel, configuration[1], arguments, exact=True)
+
+    with (
+        mock.patch.object(launch, "_queue", queue),
+        mock.patch.multiple(envs, compiled=compiled, as_numba=lambda value: value),
+        mock.patch.dict(envs.EXACT, clear=True),
+    ):
+        yield codes
+
+
+def record(modules=EXAMPLES):
+    """All that the launchers of these modules launch: a list of Code, the same kernel with the same types but once."""
+    found = {}
+    for module in modules:
+        for real in FLOATS:
+            with recorder() as codes:
+                for case in EXAMPLES[module](real):
+                    for code in codes:
+                        found.setdefault((code.kernel, code.signature), code._replace(case=case))
+                    codes.clear()
+    return list(found.values())
+
+
+def compile_ptx(code, targets=TARGETS):
+    """{compute capability: PTX} of a Code. What LLVM gets is the same for all of them, and is made once."""
+    from .envs import no_contraction
+
+    first, found, compile_ir = targets[0], {}, nvvm.compile_ir
+
+    def compile_for_each(irs, **options):
+        for target in targets:
+            ptx = compile_ir(irs, **{**options, "arch": "compute_{}{}".format(*target)})
+            found[target] = ptx.decode().strip("\0")
+        return ptx
+
+    options = {name: code.kernel.targetoptions[name] for name in OPTIONS if code.kernel.targetoptions.get(name) is not None}
+    device = SimpleNamespace(compute_capability=first)  # for what compiles the functions that the kernel calls
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(dispatcher, "get_current_device", lambda: device))
+        stack.enter_context(mock.patch.object(nvvm, "compile_ir", compile_for_each))
+        if code.exact:
+            stack.enter_context(no_contraction())
+        cuda.compile_ptx(code.kernel.py_func, code.signature, cc=first, **options)
+    return found
+
+
+def find_ptxas():
+    """Path of the wheel's assembler; None without it. Another one may be too old for what Numba's compiler writes."""
+    try:
+        nvidia = import_module("nvidia")
+    except ImportError:
+        return None
+    paths = (path for root in nvidia.__path__ for path in Path(root).glob("*/bin/ptxas"))
+    return next(paths, None)
+
+
+def assemble(ptxas, ptx, target):
+    """Usage of a kernel's PTX.
+
+    Raises
+    ------
+    RuntimeError
+        ptxas does not take it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        command = [ptxas, "-v", f"-arch={name(target)}", path, "-o", path.with_suffix(".cubin")]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"ptxas, {name(target)}: {result.stderr.strip()}")
+    stack, stores, loads = (sum(map(int, column)) for column in zip(*STACK.findall(result.stderr), strict=True))
+    shared = SHARED.search(result.stderr)
+    return Usage(int(USES.search(result.stderr)[1]), int(shared[1]) if shared else 0, stack, stores, loads)
+
+
+def name(target):
+    return "sm_{}{}".format(*target)
+
+
+def usages(codes, ptxas, targets=TARGETS):
+    """(code, {target: (PTX, Usage)}) for each code in turn; Usage is None without ptxas. Uses all CPUs."""
+    _jobs[:] = ((code, ptxas, targets) for code in codes)  # kernels cannot be sent: forked processes have them
+    size = max(1, len(codes) // 8)  # neighbours call the same functions, which each process compiles anew
+    with multiprocessing.get_context("fork").Pool(min(len(codes), os.cpu_count() or 1)) as pool:
+        yield from zip(codes, pool.imap(_results, range(len(codes)), size), strict=True)
+
+
+_jobs = []
+
+
+def _results(i):
+    code, ptxas, targets = _jobs[i]
+    ptxs = compile_ptx(code, targets)
+    return {target: (ptx, assemble(ptxas, ptx, target) if ptxas else None) for target, ptx in ptxs.items()}
+
+
+COLUMNS = "registers", "shared", "stack", "spill stores", "spill loads"
+
+
+def table(rows, targets=TARGETS):
+    """Lines of Markdown, one for each of `rows` (as `usages` gives them); a number for each target where they differ."""
+    titles = "kernel", "case", "floats", "threads", *COLUMNS
+    lines = [f"| {' | '.join(titles)} |", "|---" * 4 + "|---:" * len(COLUMNS) + "|"]
+    for code, results in rows:
+        columns = zip(*(results[target][1] for target in targets), strict=True)
+        numbers = (str(column[0]) if len(set(column)) == 1 else " / ".join(map(str, column)) for column in columns)
+        cells = code.name, code.case, ", ".join(code.floats), str(code.threads), *numbers
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", f"Numbers for {', '.join(map(name, targets))}, one where all are equal; bytes but for registers."]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m minis5_cuda.ptx", description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"{', '.join(EXAMPLES)} (default: all)")
+    options = parser.parse_args(argv)
+    if unknown := set(options.modules) - set(EXAMPLES):
+        parser.error(f"MODULE: expected {', '.join(EXAMPLES)}, got {', '.join(sorted(unknown))}")
+    if (ptxas := find_ptxas()) is None:
+        print("ptxas was not found; pip install nvidia-cuda-nvcc", file=sys.stderr)
+        return 2
+    rows = list(usages(record(options.modules or EXAMPLES), ptxas))
+    print(*table(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
