@@ -78,7 +78,7 @@ def discretize(real):
     from . import discretize as gpu
 
     P, H, N = 3, 4, 6
-    lam, log_step, total, once = zeros(P, dtype=real), zeros(P, 1, dtype=real), zeros(3, P), zeros(1)
+    lam, log_step, total, once = zeros(P, dtype=real), zeros(P, 1, dtype=real), np.zeros((3, P)), np.zeros(1)
     settings = (1, -1e-4, 1, 1e-4, False)
     one, many = zeros(1, 2 * P, dtype=real), zeros(N, 2 * P, dtype=real)
     gpu.discretize(lam, lam, log_step, once, *settings, one, one)
