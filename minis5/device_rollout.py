@@ -67,18 +67,16 @@ class DeviceCollector:
         xp, B = agent.xp, envs.num_envs
         self.agent, self.envs, self.T = agent, envs, None
         envs.check_actions = False  # they are legal, and to look would mean to wait
-        self._take_observations(envs.reset(seed=seed)[0])
+        obs, _ = envs.reset(seed=seed)
+        self.obs = rebuild(obs, map(as_array, leaves(obs)))  # views of the environments' arrays, which every step overwrites
         self.reset = xp.ones(B, bool)
         self.memory = agent.initial_memory(B)
         self.previous_action = xp.zeros((B, agent.distribution.encoded_size), agent.dtype)
         self.returns, self.lengths = xp.zeros(B), xp.zeros(B, np.int64)
+        self.given = self.final_obs = None  # what the environments' step returns
         self.t, self.rng = xp.zeros(1, np.int64), Generator(0, xp)
         self._prepare = record(agent.stepper, result=True)
         self._step, self._last_values = record(self._one_step), record(self._value_all)
-
-    def _take_observations(self, obs):
-        """Views of the environments' arrays, which every step overwrites."""
-        self.obs = rebuild(obs, map(as_array, leaves(obs)))
 
     def _allocate(self, T):
         """Arrays for T steps, which stay where they are from now on."""
@@ -109,18 +107,23 @@ class DeviceCollector:
             _store(self.t, row.ravel(), rows.reshape(rows.shape[0], -1))
         self.memory[:] = memory
         self.previous_action[:] = dist.encode(action, agent.dtype)
-        _, reward, terminated, truncated, infos = self.envs.step(agent.actions.to_env(action))
-        reward, self.ended, self.cut = (as_array(z) for z in (reward, terminated, truncated))
-        self.final_obs = infos["final_obs"]
+        _, *given, infos = self.envs.step(agent.actions.to_env(action))
+        if self.given is None:  # always the same arrays, and CuPy may not look at them anew while a graph is recorded
+            self.given = [as_array(z) for z in given]  # reward, terminated, truncated
+            self.final_obs = rebuild(self.obs, map(as_array, leaves(infos["final_obs"])))
         kept = (self.resets, self.rewards, self.terminated, self.done, self.totals, self.counts)
-        _record(self.t, reward, self.ended, self.cut, self.reset, self.returns, self.lengths, *kept)
+        _record(self.t, *self.given, self.reset, self.returns, self.lengths, *kept)
         self.t += 1
 
     def _value_all(self):
         """The value of all last observations, seen with the memory of their episodes; kept where one was truncated."""
-        obs = rebuild(self.obs, map(as_array, leaves(self.final_obs)))
-        value = self.stepper.value(self._look(obs, self.agent.xp.zeros_like(self.reset)))
-        _bootstrap(self.t - 1, value, self.ended, self.cut, self.final_values, self.known)
+        value = self.stepper.value(self._look(self.final_obs, self.agent.xp.zeros_like(self.reset)))
+        _bootstrap(self.t - 1, value, *self.given[1:], self.final_values, self.known)
+
+    def _was_truncated(self):
+        """Whether the last step truncated an episode; waits for the GPU."""
+        _, terminated, truncated = self.given
+        return bool((truncated & ~terminated).any())
 
     def _look(self, obs, reset):
         """Features of an observation, without moving on."""
@@ -138,7 +141,7 @@ class DeviceCollector:
         self.stepper = self._prepare()
         for _ in range(T):
             self._step()
-            if self.envs.task.truncates and bool((self.cut & ~self.ended).any()):
+            if self.envs.task.truncates and self._was_truncated():
                 self._last_values()
         self.features[T] = self._look(self.obs, self.reset)
         values = self.stepper.value(self.features)

@@ -3,7 +3,7 @@
 What it is for: all of minis5 that runs on CuPy arrays runs here, kernels simulated. An array is wrapped, so that nothing works by
 accident which CuPy refuses: mixing with NumPy arrays, implicit conversion, functions that CuPy does not have. (A test looks for
 FUNCTIONS and METHODS in the real CuPy where it can be imported.) While `recording`, as in a CUDA graph, whatever waits for the GPU
-or copies from the host is an error. Left out: streams, memory pools, anything about speed.
+or copies from the host is an error. Left out: streams, but for which of them is the current one, memory pools, speed.
 """
 
 import sys
@@ -59,7 +59,7 @@ class ndarray:
 
     @property
     def __cuda_array_interface__(self):
-        return {**self._a.__array_interface__, "version": 3, "stream": 1}
+        return {**self._a.__array_interface__, "version": 3, "stream": Stream.entered[-1].ptr or 1}
 
     @property
     def data(self):
@@ -152,10 +152,10 @@ def asarray(x, dtype=None):
     """From the host: a copy. From the simulated device: the same memory where the dtype is right."""
     if isinstance(x, ndarray):
         return x if dtype is None or x.dtype == dtype else ndarray(x._a.astype(dtype))
+    if recording:
+        raise RuntimeError("a copy from the host, or a look at another library's array, within work that is recorded")
     if hasattr(type(x), "__cuda_array_interface__"):  # Numba's
         return asarray(ndarray(x._ary), dtype)
-    if recording:
-        raise RuntimeError("a copy from the host, within work that is recorded")
     return ndarray(np.array(x, dtype))
 
 
@@ -178,21 +178,27 @@ def __getattr__(name):
 
 
 class Stream:
-    ptr = 1
+    entered = []  # the last one is the current one
+
+    def __init__(self, null=False, non_blocking=False):
+        self.ptr = 0 if null else id(self)
 
     def __enter__(self):
+        self.entered.append(self)
         return self
 
     def __exit__(self, *error):
-        pass
+        self.entered.pop()
 
     def synchronize(self):
         _wait("synchronize")
 
 
+Stream.null = Stream(null=True)
+Stream.entered.append(Stream.null)
 cuda = types.SimpleNamespace(
     Stream=Stream,
-    get_current_stream=Stream,
+    get_current_stream=lambda: Stream.entered[-1],
     runtime=types.SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
@@ -215,6 +221,17 @@ def recorded():
         recording = False
 
 
+def _not_recorded(copy):
+    """Numba's copies between host and device."""
+
+    def checked(*args, **kwargs):
+        if recording:
+            raise RuntimeError(f"{copy.__name__}, within work that is recorded")
+        return copy(*args, **kwargs)
+
+    return checked
+
+
 def install():
     """Be CuPy for this process, and know Numba's simulated arrays."""
     from numba import cuda as numba_cuda
@@ -223,3 +240,5 @@ def install():
     sys.modules["cupy"] = sys.modules[__name__]
     FakeCUDAArray.__cuda_array_interface__ = property(lambda self: {**self._ary.__array_interface__, "stream": None})
     numba_cuda.as_cuda_array = lambda a, sync=True: FakeCUDAArray(a._a)
+    for name in ("copy_to_host", "copy_to_device"):
+        setattr(FakeCUDAArray, name, _not_recorded(getattr(FakeCUDAArray, name)))

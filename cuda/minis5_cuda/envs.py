@@ -31,9 +31,10 @@ from minis5.envs.loop import compile_loops
 from minis5.envs.vector import NativeVectorEnv
 from minis5.random import GENERATOR_SIZE, seed_to_key
 
-from .launch import as_numba, blocks, kernel, launch, stream
+from .launch import SIMULATED, as_numba, blocks, kernel, launch, stream
 
 BLOCK = 64  # threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches spread out
+LEGACY = 1  # CUDA's handle of the default stream
 
 
 @contextmanager
@@ -114,11 +115,31 @@ def device_view(array):
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is None:
         return None
-    return cuda.as_cuda_array(array, sync=interface.get("stream") not in (None, stream() or 1))
+    return cuda.as_cuda_array(array, sync=interface.get("stream") not in (None, stream() or LEGACY))
 
 
 def device_zeros(shape, dtype):
     return cuda.to_device(np.zeros(shape, dtype))
+
+
+@contextmanager
+def queue():
+    """The stream of the kernels, for copies in turn with them, whatever stream that is; waits for it in the end."""
+    if SIMULATED:
+        yield 0
+    else:
+        yield (numba_stream := cuda.external_stream(stream() or LEGACY))
+        numba_stream.synchronize()
+
+
+def copy_to_host(array):
+    with queue() as numba_stream:
+        return array.copy_to_host(stream=numba_stream)
+
+
+def copy_to_device(array, mine):
+    with queue() as numba_stream:
+        mine.copy_to_device(array, stream=numba_stream)
 
 
 class CudaVectorEnv(NativeVectorEnv):
@@ -182,7 +203,7 @@ class CudaVectorEnv(NativeVectorEnv):
         """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
         if seed is not None:
             self._key = seed_to_key(seed)
-            self._ints[:, :GENERATOR_SIZE].copy_to_device(self._generators())
+            copy_to_device(self._generators(), self._ints[:, :GENERATOR_SIZE])
         self._run(self._reset_rows, self._obs)
         self._started = True
         return self._observations(self._obs), {}
@@ -220,19 +241,19 @@ class CudaVectorEnv(NativeVectorEnv):
         """Actions, checked, as an array for the kernel: the caller's own, if that is possible."""
         mine, array = self._actions, device_view(actions)
         if array is None or array.shape != mine.shape or array.dtype != mine.dtype or not array.is_c_contiguous():
-            mine.copy_to_device(self._check_actions(actions if array is None else array.copy_to_host()))
+            copy_to_device(self._check_actions(actions if array is None else copy_to_host(array)), mine)
             return mine
         if self.check_actions:
             launch(self._find_illegal, *self._grid, self._action_rows(array), *self._bounds, self._illegal)
-            if self._illegal.copy_to_host()[0]:
-                self._illegal.copy_to_device(np.zeros(1, np.int64))
-                self._check_actions(array.copy_to_host())  # raises
+            if copy_to_host(self._illegal)[0]:
+                copy_to_device(np.zeros(1, np.int64), self._illegal)
+                self._check_actions(copy_to_host(array))  # raises
         return array
 
     def get_state(self):
         """Everything that the coming episodes depend on, as NativeVectorEnv.get_state: arrays on the host."""
-        return {name: np.array(a.copy_to_host(), order="C") for name, a in (("ints", self._ints), ("floats", self._floats))}
+        return {name: np.array(copy_to_host(a), order="C") for name, a in (("ints", self._ints), ("floats", self._floats))}
 
     @staticmethod
     def _fill(mine, array):
-        mine.copy_to_device(np.array(array, order="F"))
+        copy_to_device(np.array(array, order="F"), mine)

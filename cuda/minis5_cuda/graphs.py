@@ -34,8 +34,6 @@ class Graph:
         self.graph = self.pool = self.result = None
 
     def __call__(self):
-        if SIMULATED:
-            return self.function()
         if self.graph is not None:
             self.graph.launch()
             return self.result
@@ -44,6 +42,8 @@ class Graph:
         stream = cupy.cuda.get_current_stream()
         if stream.ptr in (0, 1, 2):  # the default streams cannot be recorded
             raise RuntimeError("stream: CUDA graphs need a stream of their own; work within `with cupy.cuda.Stream():`")
+        if SIMULATED:
+            return self.function()
         self.pool = cupy.cuda.MemoryPool()
         with cupy.cuda.using_allocator(self.pool.malloc):
             self.function()

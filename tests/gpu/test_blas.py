@@ -43,7 +43,8 @@ def test_every_layout_and_a_second_time(N, K, M, dtype, stream):
             rows = cupy.full((N + 2, M), cupy.nan, dtype)
             out = blas.matmul(a, b, rows[1:-1])
             assert error(out, x, y) < bound and bool(cupy.isnan(rows[[0, -1]]).all())
-            assert blas.matmul(a, b).get().tobytes() == out.get().tobytes()
+            again = blas.matmul(a, b, cupy.empty_like(rows)[1:-1])  # cuBLAS may choose by how the memory is aligned
+            assert again.get().tobytes() == out.get().tobytes()
 
 
 def test_recorded_in_a_graph(stream):

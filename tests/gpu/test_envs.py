@@ -33,6 +33,7 @@ def test_cupy_takes_and_gives_arrays_without_a_copy(own_stream):
         envs.check_actions = t % 2 == 0
         with stream:
             result = envs.step((obs + 1) % 4)
+        stream.synchronize()  # Numba's arrays do not tell CuPy of it
         expected, *others = cpu.step((expected + 1) % 4)
         assert cupy.asarray(result[0]).data.ptr == obs.data.ptr
         for ours, theirs in zip(others[:3], result[1:4], strict=True):

@@ -76,7 +76,8 @@ def test_recorded_work_is_the_work():
 def test_a_whole_update_at_the_size_of_the_paper():
     """One minibatch's gradient against the CPU's: 4 layers of 256, float32."""
     gpu = trainer()
-    rollout, _ = gpu.collector.collect(64, np.random.default_rng(0))
+    with gpu._stream:
+        rollout, _ = gpu.collector.collect(64, np.random.default_rng(0))
     agent = gpu.agent.to("cpu")
     envs = make_vec("RepeatPreviousHard", gpu.config.num_envs)
     cpu = PPO(agent, envs, gpu.config)
