@@ -12,6 +12,7 @@ Reads best in the order that the README gives. The interface:
 
 from . import reference, s5
 from .agent import ActorCritic, AgentConfig, Memory
+from .attention import AttentionConfig
 from .checkpoint import load_agent as load
 from .cores import NoConfig, S5Config
 from .envs import make_vec
@@ -23,6 +24,7 @@ __all__ = [
     "PPO",
     "ActorCritic",
     "AgentConfig",
+    "AttentionConfig",
     "Memory",
     "NoConfig",
     "PPOConfig",

@@ -28,7 +28,7 @@ class AgentConfig:
     encoder: tuple[int, ...] = (64, 64)  # widths of the dense layers before the core; the last is the core's width
     heads: tuple[int, ...] = (64, 64)  # widths of the hidden layers of actor and critic
     activation: str = "leaky_relu"  # of the encoder: leaky_relu or relu
-    core: str = "s5"  # s5 or none
+    core: str = "s5"  # s5, attention or none
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64
 
@@ -160,6 +160,8 @@ class ActorCritic:
 
     def __init__(self, observation_space, action_space, config=None, seed=0, device="cpu"):
         self.config = config = config or AgentConfig()
+        if device == "cuda" and device not in getattr(CORES[config.core][1], "devices", (device,)):
+            raise ValueError(f"device: the core {config.core!r} runs on 'cpu' only, got {device!r}; choose 'cpu' or another core")
         self.device, self.xp = device, device_module(device)
         self.observation_space, self.action_space = observation_space, action_space
         self.flattener, self.actions = Flattener(observation_space), Actions(action_space)

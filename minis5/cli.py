@@ -147,7 +147,7 @@ def _train_arguments(parser, argv):
     add = parser.add_argument
     add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
     add("--preset", metavar="NAME", help="laptop (the default) or paper")
-    add("--core", metavar="NAME", help="the memory: s5 (the default), or none, the ablation without")
+    add("--core", metavar="NAME", help="the memory: s5 (the default), attention, or none, the ablation without")
     add("--steps", type=_count, metavar="N", help="environment steps in all (default: the preset's)")
     add("--seed", type=_integer, metavar="N", help="default 0")
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")

@@ -7,7 +7,8 @@ A core is an object that holds only its configuration; parameters and states are
     backward(dy, cache) → du, dstate, gradients (nested as the parameters)
     stepper(params) → step(u, reset, state) → y, state         u, y: (B, H); parameters are prepared once, then used for many steps
 
-``reset[t]`` means that nothing before step t may reach it. A further core is a class with these methods and a row in CORES.
+``reset[t]`` means that nothing before step t may reach it. A further core is a class with these methods and a row in CORES; one
+that has no kernels for a GPU says so by ``devices = ("cpu",)``.
 
 S5Core is the paper's stack of blocks: s = u; [LayerNorm]; SSM; [LayerNorm: "gtrxl norm"]; gate; + u; [LayerNorm].
 NoCore passes features through: the ablation without memory.
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import array_module
+from .attention import AttentionConfig, AttentionCore
 from .layers import GATES, gate_backward, gate_forward, gate_init, gate_weights, layer_norm_backward, layer_norm_forward
 from .s5 import DISCRETIZATIONS, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
@@ -189,4 +191,8 @@ class NoCore:
         return lambda u, reset, state: (u, state)
 
 
-CORES = {"s5": (S5Config, S5Core), "none": (NoConfig, NoCore)}  # name: its configuration, its class
+CORES = {  # name: its configuration, its class
+    "s5": (S5Config, S5Core),
+    "attention": (AttentionConfig, AttentionCore),
+    "none": (NoConfig, NoCore),
+}

@@ -212,7 +212,7 @@ def _try_environment(config, agent_config):
     from .envs import make_vec
 
     envs = make_vec(config["env"], 1, config["seed"], device=config["device"], **config["env_options"])
-    ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, seed=config["seed"])
+    ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, config["seed"], config["device"])
     envs.close()
 
 
