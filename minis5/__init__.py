@@ -14,7 +14,7 @@ from . import reference, s5
 from .agent import ActorCritic, AgentConfig, Memory
 from .attention import AttentionConfig
 from .checkpoint import load_agent as load
-from .cores import NoConfig, S5Config
+from .cores import GRUConfig, LSTMConfig, MLPConfig, NoConfig, S5Config
 from .envs import make_vec
 from .ppo import PPO, PPOConfig
 from .scan import scan, scan_vjp
@@ -25,6 +25,9 @@ __all__ = [
     "ActorCritic",
     "AgentConfig",
     "AttentionConfig",
+    "GRUConfig",
+    "LSTMConfig",
+    "MLPConfig",
     "Memory",
     "NoConfig",
     "PPOConfig",

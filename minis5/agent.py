@@ -28,7 +28,7 @@ class AgentConfig:
     encoder: tuple[int, ...] = (64, 64)  # widths of the dense layers before the core; the last is the core's width
     heads: tuple[int, ...] = (64, 64)  # widths of the hidden layers of actor and critic
     activation: str = "leaky_relu"  # of the encoder: leaky_relu or relu
-    core: str = "s5"  # s5, attention or none
+    core: str = "s5"  # a name in cores.CORES: s5, gru, lstm, attention, mlp or none
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64
 

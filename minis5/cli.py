@@ -15,7 +15,7 @@ import sys
 from . import __version__
 
 COMMANDS = {}
-METAVARS = {int: "N", float: "X", str: "NAME", bool: "BOOL"}
+METAVARS = {int: "N", int | None: "N", float: "X", str: "NAME", bool: "BOOL"}
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
 
 
@@ -147,7 +147,7 @@ def _train_arguments(parser, argv):
     add = parser.add_argument
     add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
     add("--preset", metavar="NAME", help="laptop (the default) or paper")
-    add("--core", metavar="NAME", help="the memory: s5 (the default), attention, or none, the ablation without")
+    add("--core", metavar="NAME", help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none")
     add("--steps", type=_count, metavar="N", help="environment steps in all (default: the preset's)")
     add("--seed", type=_integer, metavar="N", help="default 0")
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
@@ -157,7 +157,7 @@ def _train_arguments(parser, argv):
     add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps and --device can be given with it")
     add("--target-return", type=_real, metavar="R", help="stop when a rollout's mean return is at least R")
     add("--eval-episodes", type=_count, metavar="N", help="episodes of the evaluation at the end (default 100)")
-    add("--quiet", action="store_true", help="no progress line")
+    add("--quiet", action="store_true", help="no progress line, no count of parameters")
     _add_env_option(parser)
     about = "by field name; in brackets the laptop preset's, which some environments change"
     group = parser.add_argument_group("hyper-parameters", about)

@@ -11,7 +11,7 @@ A core is an object that holds only its configuration; parameters and states are
 that has no kernels for a GPU says so by ``devices = ("cpu",)``.
 
 S5Core is the paper's stack of blocks: s = u; [LayerNorm]; SSM; [LayerNorm: "gtrxl norm"]; gate; + u; [LayerNorm].
-NoCore passes features through: the ablation without memory.
+NoCore passes features through: the ablation without memory. The other cores have files of their own.
 
 Source: 2303.03982, appendix B. Specification: reference.block, reference.stack. Tests: tests/test_cores.py.
 """
@@ -23,7 +23,10 @@ import numpy as np
 
 from .arrays import array_module
 from .attention import AttentionConfig, AttentionCore
+from .gru import GRUConfig, GRUCore
 from .layers import GATES, gate_backward, gate_forward, gate_init, gate_weights, layer_norm_backward, layer_norm_forward
+from .lstm import LSTMConfig, LSTMCore
+from .mlp import MLPConfig, MLPCore
 from .s5 import DISCRETIZATIONS, init_ssm, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
 
@@ -193,6 +196,9 @@ class NoCore:
 
 CORES = {  # name: its configuration, its class
     "s5": (S5Config, S5Core),
+    "gru": (GRUConfig, GRUCore),
+    "lstm": (LSTMConfig, LSTMCore),
+    "mlp": (MLPConfig, MLPCore),
     "attention": (AttentionConfig, AttentionCore),
     "none": (NoConfig, NoCore),
 }

@@ -4,19 +4,26 @@
 2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment or for all levels of
 one; what the user gives overrides all.
 
+A GRU, LSTM or MLP whose size is not given has as many parameters as the S5 core would have, as near as whole units come: what is
+compared is then the kind of memory, not the size. The paper's GRU and LSTM have 256 units in the paper's preset.
+
 Tests: tests/test_presets.py.
 """
 
 import dataclasses
 import difflib
 import inspect
+import math
 import re
 import types
 import typing
 
+import numpy as np
+
 from .agent import AgentConfig
-from .cores import CORES
+from .cores import CORES, S5Config, S5Core
 from .envs import family
+from .layers import flatten
 from .ppo import PPOConfig
 
 # preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of environment steps
@@ -44,6 +51,10 @@ PRESETS = {
         15_000_000,
     ),
 }
+
+# core: the field that is its size, and its value for n units
+SIZES = {"gru": ("hidden", int), "lstm": ("hidden", int), "mlp": ("widths", lambda n: (n, n))}
+PAPER_UNITS = {"gru": 256, "lstm": 256}  # 2303.03982, appendix B and section 5; of an MLP it says nothing
 
 # Where an action is paid at once and changes nothing that follows, a short horizon takes most of the noise from its advantage.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5, "lr": 2e-3, "entropy_coef": 0.01}
@@ -131,6 +142,7 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     if preset == "laptop" and (name in TASKS or family(name) in TASKS):
         task, steps = TASKS.get(name) or TASKS[family(name)]
         settings = settings | task
+    s5 = {f.name: settings[f.name] for f in dataclasses.fields(S5Config) if f.name in settings}
     settings = {name: value for name, value in settings.items() if name in known}  # another core has no use for S5's numbers
     for name, value in (overrides or {}).items():
         if name not in known:
@@ -139,10 +151,34 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
             raise ValueError(f"{name}: no such hyper-parameter for the core {core!r}; {hint}")
         settings[name] = parse(name, value, known[name][0])
 
+    if core in SIZES and SIZES[core][0] not in settings:
+        field, value = SIZES[core]
+        units = PAPER_UNITS.get(core) if preset == "paper" else None
+        settings[field] = value(units or equal_units(core, S5Config(**s5), settings.get("encoder", AgentConfig().encoder)[-1]))
+
     def build(config, **more):
         return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings}, **more)
 
     return build(AgentConfig, core=core, core_config=build(CORES[core][0])), build(PPOConfig), steps
+
+
+def equal_units(core, s5_config, d_model):
+    """How many units give a core the number of parameters nearest to that of the S5 core: the ``n`` of `SIZES`.
+
+    Parameters
+    ----------
+    core : {"gru", "lstm", "mlp"}
+    s5_config : S5Config
+    d_model : int
+        Width of what comes from the encoder and goes to the heads.
+    """
+    wanted = sum(z.size for z in flatten(S5Core(s5_config, d_model).init(np.random.default_rng(0))).values())
+    (config, kind), (field, value) = CORES[core], SIZES[core]
+
+    def count(n):
+        return sum(map(math.prod, flatten(kind(config(**{field: value(n)}), d_model).shapes()).values()))
+
+    return min(range(1, math.isqrt(wanted) + 2), key=lambda n: abs(count(n) - wanted))  # of n units there are n² weights or more
 
 
 def parse(name, value, kind):

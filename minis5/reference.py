@@ -264,10 +264,9 @@ def agent(params, config, x, reset, memory):
         return v
 
     features = each(lambda v: body("encoder", config.encoder, v, config.activation), x)
-    if config.core == "s5":
-        features, memory = stack(under(params, "core"), features, reset, memory, config.core_config)
-    elif config.core != "none":
-        raise ValueError(f"core: the specification has 's5' and 'none', got {config.core!r}")
+    from .reference_cores import CORES  # the rest of the specification, which begins with this file
+
+    features, memory = CORES[config.core](under(params, "core"), features, reset, memory, config.core_config)
     actor = each(lambda v: dense(under(params, "actor/out"), body("actor", config.heads, v)), features)
     critic = each(lambda v: dense(under(params, "critic/out"), body("critic", config.heads, v)), features)
     if "log_std" in params:

@@ -81,7 +81,7 @@ def train(
     eval_episodes : int
         Episodes of the evaluation at the end, which is deterministic.
     quiet : bool
-        No progress line.
+        No progress line, and nothing about parameters.
 
     Returns
     -------
@@ -264,6 +264,7 @@ def _finish(run, agent, seconds):
         "seconds": round(seconds, 3),
         "steps_per_second": round(rows[-1]["step"] / seconds, 1) if rows else 0.0,
         "parameters": int(agent.flat.size),
+        "core_parameters": core_parameters(agent),
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
         **evaluate(agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
@@ -278,6 +279,11 @@ def _finish(run, agent, seconds):
         except ModuleNotFoundError as error:
             print(f"no picture of the learning curve: {error}", file=sys.stderr)
     return summary
+
+
+def core_parameters(agent):
+    """How many of an agent's parameters are the core's."""
+    return sum(int(value.size) for name, value in agent.parameters().items() if name.startswith("core/"))
 
 
 def _rank(comm, run, began, quiet):
@@ -304,6 +310,9 @@ def _learn(comm, run, began, quiet):
     device = config["device"]
     envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, device=device, **config["env_options"])
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed, device=device)
+    if comm.rank == 0 and not quiet:
+        core = f"of which core {run.agent_config.core} {core_parameters(agent):,}"
+        print(f"parameters: {agent.flat.size:,}, {core}", file=sys.stderr, flush=True)
     ppo = PPO(agent, envs, run.ppo_config, seed=seed, comm=comm)
     facts = runstate.load(run.folder, comm, agent, ppo) or {"seconds": 0.0, "finished": None}
     began -= facts["seconds"]

@@ -16,7 +16,7 @@ from gradcheck import assert_close, check_gradients, directions, inner
 
 from minis5 import reference as ref
 from minis5.agent import ActorCritic, AgentConfig, Memory
-from minis5.cores import NoConfig, S5Config
+from minis5.cores import GRUConfig, LSTMConfig, MLPConfig, NoConfig, S5Config
 from minis5.layers import SLOPES
 from minis5.ppo import PPOConfig, ppo_loss
 
@@ -29,6 +29,7 @@ ACTIONS = {
     "gaussian": (gym.spaces.Box(-1, 1, (2,), np.float32), ref.diag_gaussian),
 }
 CORES = {"s5": S5Config(n_layers=4, ssm_size=4), "none": NoConfig()}
+CORES |= {"gru": GRUConfig(), "lstm": LSTMConfig(hidden=3), "mlp": MLPConfig((4,))}
 kinds = pytest.mark.parametrize("kind", ACTIONS)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 

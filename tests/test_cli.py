@@ -120,7 +120,7 @@ def test_envs(capsys):
         ("train MemoryChain extra", "unknown argument extra"),
         ("train MemoryChain --ssm-size many", "ssm_size: expected"),
         ("train MemoryChain --gamma 7", "gamma: expected"),
-        ("train MemoryChain --core gru", "core"),
+        ("train MemoryChain --core rnn", "core"),
         ("train MemoryChain --preset desktop", "preset"),
         ("train MemoryChain --steps few", "--steps: expected a count of at least 1, got 'few'"),
         ("train MemoryChain --steps 0", "--steps: expected a count of at least 1, got '0'"),

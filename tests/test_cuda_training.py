@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from simulator import simulated
 
-from minis5 import PPO, ActorCritic, AgentConfig, PPOConfig, S5Config, make_vec
+from minis5 import PPO, ActorCritic, AgentConfig, GRUConfig, LSTMConfig, MLPConfig, PPOConfig, S5Config, make_vec
 from minis5.arrays import to_host
 from minis5.cores import NoConfig
 from minis5.ppo import Batch, ppo_loss
@@ -22,6 +22,9 @@ CORES = {
     "bare": S5Config(n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True, resets=False),
     "norms": S5Config(1, 4, gate="half_glu1", prenorm=True, postnorm=True, gtrxl_norm=True, discretization="bilinear"),
     "gate": S5Config(n_layers=1, ssm_size=4, gate="half_glu2", step_rescale=1.7),
+    "gru": GRUConfig(),
+    "lstm": LSTMConfig(hidden=3),
+    "mlp": MLPConfig((4,)),
     "none": NoConfig(),
 }
 ENVS = ["RepeatPreviousEasy", "BattleshipEasy", "PositionOnlyPendulumEasy", "ConcentrationEasy"]
@@ -29,7 +32,7 @@ CONFIG = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, entro
 
 
 def agent_config(name="plain", **changes):
-    core = "none" if name == "none" else "s5"
+    core = name if name in ("gru", "lstm", "mlp", "none") else "s5"
     return AgentConfig(**{**TINY, "core": core, "core_config": CORES[name], **changes})
 
 
@@ -160,6 +163,8 @@ ITERATIONS = [
     "iterations('RepeatPreviousEasy', 'none', 'float32', {'normalize_advantages': False, 'unroll': 4})",
     "iterations('BattleshipEasy', 'none', 'float64', {'truncation_is_termination': True, 'unroll': 3})",
     "iterations('PositionOnlyPendulumEasy', 'gate', 'float64', {'unroll': 4})",
+    "iterations('RepeatPreviousEasy', 'gru', 'float64', {'unroll': 4})",
+    "iterations('RepeatPreviousEasy', 'lstm', 'float32', {'unroll': 4, 'epochs': 1})",
     "iterations('ConcentrationEasy', 'none', 'float64', {'unroll': 3})",
     "iterations('PositionOnlyCartPoleEasy', 'bare', 'float64', {'unroll': 8}, 3, {'max_steps': 6})",
 ]

@@ -1,15 +1,15 @@
-"""The S5 block against an independent implementation with automatic differentiation; skipped where JAX is missing.
+"""The cores against independent implementations with automatic differentiation; skipped where JAX is missing.
 
-The block is written below in jax.numpy from the equations of PAPER.md alone: the resettable operator in
+The S5 block is written below in jax.numpy from the equations of PAPER.md alone: the resettable operator in
 ``lax.associative_scan``, gradients by ``jax.vjp``, float64.  States go in and out as pairs of real arrays, so that no
-convention for complex gradients is involved.
+convention for complex gradients is involved.  GRU and LSTM are cells under ``lax.scan``, from the papers' equations.
 """
 
 import numpy as np
 import pytest
 from gradcheck import assert_close
 
-from minis5.cores import S5Config, S5Core
+from minis5.cores import CORES, GRUConfig, LSTMConfig, S5Config, S5Core
 from minis5.layers import flatten, unflatten
 
 jax = pytest.importorskip("jax", reason="needs JAX (pip install jax) to compare with automatic differentiation")
@@ -115,6 +115,56 @@ def test_values_and_gradients(config, with_dt):
     assert_close(last, np.concatenate(outputs[1:], axis=-1), T=T, c=32, name="last state")
     assert_close(du, expected[0], T=T, c=64, name="du")
     assert_close(dstate, np.concatenate(expected[1:], axis=-1), T=T, c=64, name="dstate")
+    grads = flatten(grads)
+    for name, wanted in flatten(expected_grads).items():
+        assert_close(grads.pop(name), wanted, T=T, c=128, name=name)
+    assert not grads
+
+
+def gru_cell(p, x, h):
+    K, sigmoid = h.shape[-1], jax.nn.sigmoid
+    wx, uh = x @ p["input"]["kernel"] + p["input"]["bias"], h @ p["recurrent"]["kernel"]
+    r, z = sigmoid(wx[:, :K] + uh[:, :K]), sigmoid(wx[:, K : 2 * K] + uh[:, K : 2 * K])
+    n = jnp.tanh(wx[:, 2 * K :] + r * (uh[:, 2 * K :] + p["recurrent"]["bias"]))
+    return ((1 - z) * n + z * h,)
+
+
+def lstm_cell(p, x, h, c):
+    i, f, g, o = jnp.split(x @ p["input"]["kernel"] + p["input"]["bias"] + h @ p["recurrent"]["kernel"], 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+@pytest.mark.parametrize("name, config, cell", [("gru", GRUConfig(6), gru_cell), ("lstm", LSTMConfig(6), lstm_cell)])
+def test_recurrent_cores(name, config, cell):
+    rng = np.random.default_rng(1)
+    T, B, H = 11, 3, 5
+    core = CORES[name][1](config, H)
+    params = unflatten({name: z + 0.3 * rng.standard_normal(z.shape) for name, z in flatten(core.init(rng)).items()})
+    u, reset = rng.standard_normal((T, B, H)), rng.random((T, B)) < 0.2
+    reset[0, 0] = True
+    state = rng.standard_normal(core.initial_state(B, np.float64).shape)
+    y, last, cache = core.forward(params, u, reset, state)
+    dy, dlast = rng.standard_normal(y.shape), rng.standard_normal(last.shape)
+    du, dstate, grads = core.backward(dy, cache, dlast)
+
+    def whole(p, u, state):
+        def step(state, inputs):
+            x, first = inputs
+            state = jnp.stack(cell(p, x, *jnp.where(first[:, None], 0, state)))
+            return state, state[0]
+
+        last, h = jax.lax.scan(step, state, (u, reset))
+        return h @ p["out"]["kernel"] + p["out"]["bias"], last
+
+    @jax.jit
+    def values_and_gradients(cotangents, *inputs):
+        outputs, pull = jax.vjp(whole, *inputs)
+        return outputs, pull(cotangents)
+
+    outputs, (expected_grads, *expected) = values_and_gradients((dy, dlast), params, u, state)
+    for got, wanted in zip((y, last, du, dstate), (*outputs, *expected), strict=True):
+        assert_close(got, wanted, T=T, c=64)
     grads = flatten(grads)
     for name, wanted in flatten(expected_grads).items():
         assert_close(grads.pop(name), wanted, T=T, c=128, name=name)

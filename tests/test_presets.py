@@ -3,13 +3,15 @@
 import dataclasses
 import typing
 
+import numpy as np
 import pytest
 
 from minis5.agent import AgentConfig
-from minis5.cores import CORES, NoConfig, S5Config
+from minis5.cores import CORES, NoConfig, S5Config, S5Core
 from minis5.envs import REGISTRY, family
+from minis5.layers import flatten
 from minis5.ppo import PPOConfig
-from minis5.presets import PRESETS, TASKS, fields, parse, resolve
+from minis5.presets import PRESETS, SIZES, TASKS, equal_units, fields, parse, resolve
 
 
 def test_paper_numbers():
@@ -99,7 +101,7 @@ def test_every_field_has_a_help_text(core):
     assert set(known) == names - {"core", "core_config"}
     for name, (kind, _, text) in known.items():
         assert len(text) > 5 and "\n" not in text, name
-        assert kind in (int, float, bool, str, float | None) or typing.get_origin(kind) is tuple, name
+        assert kind in (int, float, bool, str, int | None, float | None) or typing.get_origin(kind) is tuple, name
 
 
 def test_overrides_as_text_and_as_values():
@@ -159,6 +161,42 @@ def test_none_core_takes_no_s5_settings():
         resolve("RepeatPreviousEasy", core="none", overrides={"ssm_size": "8"})
 
 
+def size_of(core, config, d_model):
+    """The number of a core's parameters, counted."""
+    return sum(z.size for z in flatten(CORES[core][1](config, d_model).init(np.random.default_rng(0))).values())
+
+
+@pytest.mark.parametrize("core", SIZES)
+@pytest.mark.parametrize("env, overrides", [("MemoryChain-64", {}), ("RepeatPreviousHard", {}), ("any", {"encoder": "16,24"})])
+def test_equal_parameters(core, env, overrides):
+    """As near to S5's number as a unit more or less allows, with this environment's S5 and the user's encoder."""
+    agent, *_ = resolve(env, core=core, overrides=overrides)
+    s5, *_ = resolve(env, overrides=overrides)
+    d_model, wanted = s5.encoder[-1], size_of("s5", s5.core_config, s5.encoder[-1])
+    assert agent.encoder == s5.encoder
+    field, value = SIZES[core]
+    found = getattr(agent.core_config, field)
+    n = found if core != "mlp" else found[0]
+    assert value(n) == found == value(equal_units(core, s5.core_config, d_model))
+    distance = {m: abs(size_of(core, CORES[core][0](**{field: value(m)}), d_model) - wanted) for m in (n - 1, n, n + 1, d_model)}
+    assert distance[n] == min(distance.values()) and distance[n] < 0.03 * wanted
+
+
+def test_sizes_that_are_given():
+    """The user's come first, None and an empty tuple too; then the paper's."""
+    for core in ("gru", "lstm"):
+        assert resolve("RepeatPreviousEasy", "paper", core)[0].core_config.hidden == 256
+        for preset in PRESETS:
+            assert resolve("RepeatPreviousEasy", preset, core, {"hidden": "12"})[0].core_config.hidden == 12
+            assert resolve("RepeatPreviousEasy", preset, core, {"hidden": "none"})[0].core_config.hidden is None
+    assert resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": "8,4"})[0].core_config.widths == (8, 4)
+    assert resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": ()})[0].core_config.widths == ()
+    assert resolve("RepeatPreviousEasy", core="lstm", overrides={"forget_bias": "0"})[0].core_config.forget_bias == 0
+    paper = resolve("RepeatPreviousEasy", "paper", "mlp")[0].core_config
+    size, s5 = size_of("mlp", paper, 256), S5Core(S5Config(4, 256), 256)
+    assert abs(size / sum(z.size for z in flatten(s5.init(np.random.default_rng(0))).values()) - 1) < 0.002
+
+
 @pytest.mark.parametrize(
     "message, arguments",
     [
@@ -176,7 +214,11 @@ def test_none_core_takes_no_s5_settings():
         ("encoder: expected whole numbers with commas between, got '64;64'", {"overrides": {"encoder": "64;64"}}),
         ("encoder: expected whole numbers with commas between, got 64", {"overrides": {"encoder": 64}}),
         ("encoder: expected whole numbers with commas between, got ''", {"overrides": {"encoder": ""}}),
+        ("hidden: expected a whole number, got 'many'", {"core": "gru", "overrides": {"hidden": "many"}}),
+        ("forget_bias: no such hyper-parameter for the core 'gru'", {"core": "gru", "overrides": {"forget_bias": "1"}}),
         # values of the right type that cannot be
+        ("hidden: expected at least 1.*got 0", {"core": "lstm", "overrides": {"hidden": "0"}}),
+        ("widths: expected positive widths, got .8, 0.", {"core": "mlp", "overrides": {"widths": "8,0"}}),
         ("epochs: expected at least 1, got 0", {"overrides": {"epochs": "0"}}),
         ("gamma: expected a number from 0 to 1, got 1.1", {"overrides": {"gamma": "1.1"}}),
         ("lr: expected a positive number, got nan", {"overrides": {"lr": "nan"}}),

@@ -60,7 +60,9 @@ def test_the_folder_of_a_run(finished):
     summary = json.loads((finished / "summary.json").read_text())
     wanted = {"env": "MemoryChain", "seed": 4, "steps": WHOLE * UPDATE, "updates": WHOLE, "episodes": 20}
     assert {name: summary[name] for name in wanted} == wanted
-    assert summary["parameters"] == minis5.load(finished / "agent.npz").flat.size
+    parameters = minis5.load(finished / "agent.npz").parameters()
+    assert summary["parameters"] == sum(z.size for z in parameters.values())
+    assert summary["core_parameters"] == sum(z.size for name, z in parameters.items() if name.startswith("core/")) > 0
     assert -1 <= summary["min_return"] <= summary["mean_return"] <= summary["max_return"] <= 1
     assert summary["seconds"] > 0 and summary["steps_per_second"] > 0
     config = json.loads((finished / "config.json").read_text())
@@ -90,6 +92,20 @@ def test_target_return_stops_early(tmp_path):
     assert summary["updates"] <= 3
     again = resume(tmp_path / "run", quiet=True)  # a finished run stays as it is
     assert again["steps"] == summary["steps"] and again["mean_return"] == summary["mean_return"]
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm", "mlp"])
+def test_other_cores(tmp_path, core, capfd):
+    """The number of parameters is said at the start; a run goes on where it ended, in its own size."""
+    overrides = {name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")}
+    options = {**CHAIN, "overrides": overrides, "workers": 1, "core": core, "seed": 1}
+    whole = train("MemoryChain", steps=4 * UPDATE, out=tmp_path / "whole", **options)
+    assert "parameters" not in capfd.readouterr().err
+    summary = train("MemoryChain", steps=2 * UPDATE, out=tmp_path / "half", **{**options, "quiet": False})
+    line = f"parameters: {summary['parameters']:,}, of which core {core} {summary['core_parameters']:,}\n"
+    assert capfd.readouterr().err.count(line) == 1
+    assert resume(tmp_path / "half", steps=4 * UPDATE, quiet=True)["parameters"] == whole["parameters"]
+    assert_same_run(tmp_path / "whole", tmp_path / "half")
 
 
 def test_default_folder(tmp_path, monkeypatch):

@@ -74,6 +74,24 @@ def s5(real):
     yield ""
 
 
+def gru(real):
+    from . import gru as gpu
+
+    wide, v, narrow, reset = zeros(2, 12, dtype=real), zeros(4, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
+    gpu.gru_forward(wide, wide, wide[0], v, narrow, reset, narrow, narrow, narrow)
+    gpu.gru_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide, wide)
+    yield ""
+
+
+def lstm(real):
+    from . import lstm as gpu
+
+    wide, narrow, reset = zeros(2, 16, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
+    gpu.lstm_forward(wide, wide, wide[0], narrow, reset, narrow, narrow, narrow, narrow)
+    gpu.lstm_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide)
+    yield ""
+
+
 def discretize(real):
     from . import discretize as gpu
 
@@ -175,5 +193,5 @@ def envs(real):
             yield level
 
 
-MODULES = scan, textbook, layers, s5, discretize, distributions, ppo, adam, random, spaces, device_rollout, gather, envs
+MODULES = scan, textbook, layers, s5, gru, lstm, discretize, distributions, ppo, adam, random, spaces, device_rollout, gather, envs
 EXAMPLES = {function.__name__: function for function in MODULES}

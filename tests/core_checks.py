@@ -1,0 +1,205 @@
+"""What every memory core has to stand, shared by the tests of the cores: test_gru.py, test_lstm.py, test_mlp.py.
+
+A case is (core's name, configuration, d_model). Parameters are moved away from their initial values, biases too; resets are at the
+first step, twice in a row, in the middle and at the last step, and the state is not zero.
+"""
+
+import numpy as np
+from gradcheck import assert_close, check_gradients, random_like
+
+from minis5 import reference_cores
+from minis5.cores import CORES
+from minis5.layers import flatten, unflatten
+
+T, B = 7, 4
+
+
+def problem(case, seed=0, dtype=np.float64, T=T, B=B):
+    """A core, nested parameters and inputs: core, params, u, reset, state, rng."""
+    name, config, d_model = case
+    rng, core = np.random.default_rng(seed), CORES[name][1](config, d_model)
+    params = {key: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for key, z in flatten(core.init(rng)).items()}
+    u = rng.standard_normal((T, B, d_model)).astype(dtype)
+    reset = np.zeros((T, B), bool)
+    if B > 2:
+        reset[0, 0] = reset[T // 2, 1] = reset[T // 2 + 1, 1] = reset[T // 2, 2] = reset[T - 1, 2] = True
+    return core, unflatten(params), u, reset, random_like(rng, core.initial_state(B, dtype)), rng
+
+
+def equals_reference(case):
+    core, params, u, reset, state, _ = problem(case)
+    expected, after = reference_cores.CORES[case[0]](params, u, reset, state, core.config)
+    y, last, _ = core.forward(params, u, reset, state)
+    assert_close(y, expected, T=T, c=32)
+    assert_close(last, after, T=T, c=32)
+
+
+def gradients(case):
+    """Every parameter, the input and the state, from cotangents on the output and the last state."""
+    core, params, u, reset, state, _ = problem(case, 1)
+    inputs = {"u": u} | ({"state": state} if state.size else {}) | flatten(params)
+
+    def run(z):
+        params = unflatten({name: value for name, value in z.items() if name not in ("u", "state")})
+        return core.forward(params, z["u"], reset, z.get("state", state))
+
+    def backward(z, cotangents):
+        du, dstate, grads = core.backward(cotangents[0], run(z)[2], cotangents[1])
+        assert dstate.shape == state.shape
+        found = {"u": du, "state": dstate} | flatten(grads)
+        return {name: found[name] for name in inputs}
+
+    check_gradients(lambda z: run(z)[:2], backward, inputs)
+
+
+def step_by_step(case, dtype):
+    core, params, u, reset, state, _ = problem(case, 2, dtype)
+    y, last, _ = core.forward(params, u, reset, state)
+    step, outputs = core.stepper(params), []
+    for t in range(T):
+        out, state = step(u[t], reset[t], state)
+        outputs.append(out)
+    assert y.dtype == last.dtype == outputs[0].dtype == state.dtype == dtype
+    assert_close(np.stack(outputs), y, T=T, c=32)
+    assert_close(state, last, T=T, c=32)
+
+
+def packed_is_separate(case):
+    """Episodes one behind the other in a row, and each alone from a state of zeros: outputs, states, all gradients."""
+    core, params, u, reset, state, rng = problem(case, 3, T=9, B=1)
+    edges = (0, 2, 3, 9)
+    reset[list(edges[:-1])] = True
+    dy = rng.standard_normal(u.shape)
+    y, last, cache = core.forward(params, u, reset, state)
+    du, dstate, grads = core.backward(dy, cache)
+    assert not dstate.any()
+    total = {name: 0 for name in flatten(grads)}
+    for begin, end in zip(edges, edges[1:], strict=False):
+        rows = slice(begin, end)
+        y1, last1, cache1 = core.forward(params, u[rows], np.zeros_like(reset[rows]), core.initial_state(1, np.float64))
+        du1, _, grads1 = core.backward(dy[rows], cache1)
+        assert_close(y1, y[rows], T=9, c=32)
+        assert_close(du1, du[rows], T=9, c=64)
+        total = {name: total[name] + g for name, g in flatten(grads1).items()}
+    assert_close(last1, last, T=9, c=32)
+    for name, g in flatten(grads).items():
+        assert_close(total[name], g, T=9, c=128, name=name)
+
+
+def two_parts_are_the_whole(case):
+    core, params, u, reset, state, rng = problem(case, 4)
+    dy = rng.standard_normal(u.shape)
+    y, last, cache = core.forward(params, u, reset, state)
+    dlast = random_like(rng, last)
+    du, dstate, grads = core.backward(dy, cache, dlast)
+    for cut in (1, T // 2, T // 2 + 1):
+        y1, middle, cache1 = core.forward(params, u[:cut], reset[:cut], state)
+        y2, last2, cache2 = core.forward(params, u[cut:], reset[cut:], middle)
+        assert_close(np.concatenate([y1, y2]), y, T=T, c=32)
+        assert_close(last2, last, T=T, c=32)
+        du2, dmiddle, grads2 = core.backward(dy[cut:], cache2, dlast)
+        du1, dstate1, grads1 = core.backward(dy[:cut], cache1, dmiddle)
+        assert_close(np.concatenate([du1, du2]), du, T=T, c=64)
+        assert_close(dstate1, dstate, T=T, c=64)
+        grads1, grads2 = flatten(grads1), flatten(grads2)
+        for name, expected in flatten(grads).items():
+            assert_close(grads1[name] + grads2[name], expected, T=T, c=128, name=name)
+
+
+def nothing_passes_a_reset(case, bad=np.nan):
+    """Neither NaN nor Inf: behind a reset everything is as with other inputs and states before it, and the other way round."""
+    core, params, u, reset, state, rng = problem(case, 5)
+    reset[:] = False
+    reset[3, 1] = True
+    dy = rng.standard_normal(u.shape)
+    y, last, cache = core.forward(params, u, reset, state)
+    du, dstate, _ = core.backward(dy, cache)
+    u2, state2, dy2 = u.copy(), state.copy(), dy.copy()
+    u2[:3, 1] = state2[:, 1] = dy2[3:, 1] = bad
+    with np.errstate(invalid="ignore"):
+        y2, last2, cache2 = core.forward(params, u2, reset, state2)
+        du2, dstate2, _ = core.backward(dy2, cache)
+        du3, _, _ = core.backward(dy, cache2)
+    others = [0, 2, 3]
+    assert not np.isnan(bad) or (np.isnan(y2[:3, 1]).all() and np.isnan(du2[3:, 1]).all())
+    for got, expected in ((y2, y), (du3, du)):
+        assert_close(got[3:], expected[3:], T=T)
+        assert_close(got[:, others], expected[:, others], T=T)
+    assert_close(last2, last, T=T)
+    assert_close(du2[:3], du[:3], T=T)
+    assert_close(du2[:, others], du[:, others], T=T)
+    assert_close(dstate2, dstate, T=T)
+
+
+def single_precision(case):
+    """float32 is float64 but for rounding, and stays float32."""
+    both = []
+    for dtype in (np.float32, np.float64):
+        core, params, u, reset, state, rng = problem(case, 6, np.float32)
+        params = unflatten({name: z.astype(dtype) for name, z in flatten(params).items()})
+        dy = rng.standard_normal(u.shape).astype(dtype)
+        y, last, cache = core.forward(params, u.astype(dtype), reset, state.astype(dtype))
+        du, dstate, grads = core.backward(dy, cache, last)
+        both.append({"y": y, "last": last, "du": du, "dstate": dstate} | flatten(grads))
+    for name, expected in both[1].items():
+        assert both[0][name].dtype == np.float32, name
+        assert_close(both[0][name], expected, T=T, c=64, name=name)
+
+
+def caches_do_not_share_memory(case):
+    """A second forward does not disturb the first one's gradients, and neither changes its inputs."""
+    core, params, u, reset, state, rng = problem(case, 7)
+    dy = rng.standard_normal(u.shape)
+    dlast = random_like(rng, state)
+    inputs = [u, reset, state, dy, dlast, *flatten(params).values()]
+    copies = [z.copy() for z in inputs]
+    y, last, cache = core.forward(params, u, reset, state)
+    y_copy, last_copy, first = y.copy(), last.copy(), core.backward(dy, cache, dlast)
+    core.forward(params, 2 * u, ~reset, -state)
+    second = core.backward(dy, cache, dlast)
+    np.testing.assert_array_equal(y, y_copy)
+    np.testing.assert_array_equal(last, last_copy)
+    for one, two in zip(first[:2], second[:2], strict=True):
+        np.testing.assert_array_equal(one, two)
+    for name, z in flatten(first[2]).items():
+        np.testing.assert_array_equal(z, flatten(second[2])[name])
+    for z, copy in zip(inputs, copies, strict=True):
+        np.testing.assert_array_equal(z, copy)
+
+
+def columns_are_independent(case):
+    """Some environments alone, as slices and in another order, give what they give among all."""
+    core, params, u, reset, state, rng = problem(case, 8)
+    y, last, cache = core.forward(params, u, reset, state)
+    dy = rng.standard_normal(u.shape)
+    du, dstate, _ = core.backward(dy, cache)
+    for rows in ([3, 0], slice(1, 4, 2)):
+        y2, last2, cache2 = core.forward(params, u[:, rows], reset[:, rows], state[:, rows])
+        du2, dstate2, _ = core.backward(dy[:, rows], cache2)
+        for got, expected in ((y2, y), (last2, last), (du2, du), (dstate2, dstate)):
+            assert_close(got, expected[:, rows], T=T, c=32)
+
+
+def device(case, dtype):
+    """Simulated kernels on simulated arrays against the CPU: forward, backward, one-step mode. To be called in the simulator."""
+    import cupy
+
+    from minis5.arrays import to_host
+
+    core, params, u, reset, state, rng = problem(case, 9, dtype, T=4, B=3)
+    reset[:] = rng.random(reset.shape) < 0.3
+    dy, dlast = rng.standard_normal(u.shape).astype(dtype), random_like(rng, state)
+    results = []
+    for move in (np.asarray, cupy.asarray):
+        moved = unflatten({name: move(z) for name, z in flatten(params).items()})
+        y, last, cache = core.forward(moved, move(u), move(reset), move(state))
+        du, dstate, grads = core.backward(move(dy), cache, move(dlast))
+        _, dstate_alone, _ = core.backward(move(dy), cache)
+        step, memory, outputs = core.stepper(moved), move(state), {}
+        for t in range(2):
+            outputs[f"step {t}"], memory = step(move(u[t]), move(reset[t]), memory)
+        named = {"y": y, "last": last, "du": du, "dstate": dstate, "dstate alone": dstate_alone, "memory": memory}
+        results.append(named | outputs | flatten(grads))
+    for name, expected in results[0].items():
+        assert isinstance(results[1][name], cupy.ndarray), name
+        assert_close(to_host(results[1][name]), np.asarray(expected), T=4, c=64, name=name)
