@@ -106,27 +106,27 @@ def two_parts_are_the_whole(case):
             assert_close(grads1[name] + grads2[name], expected, T=T, c=128, name=name)
 
 
-def nothing_passes_a_reset(case, bad=np.nan):
+def nothing_passes_a_reset(case, bad=np.nan, at=3):
     """Neither NaN nor Inf: behind a reset everything is as with other inputs and states before it, and the other way round."""
     core, params, u, reset, state, rng = problem(case, 5)
     reset[:] = False
-    reset[3, 1] = True
+    reset[at, 1] = True
     dy = rng.standard_normal(u.shape)
     y, last, cache = core.forward(params, u, reset, state)
     du, dstate, _ = core.backward(dy, cache)
     u2, state2, dy2 = u.copy(), state.copy(), dy.copy()
-    u2[:3, 1] = state2[:, 1] = dy2[3:, 1] = bad
+    u2[:at, 1] = state2[:, 1] = dy2[at:, 1] = bad
     with np.errstate(invalid="ignore"):
         y2, last2, cache2 = core.forward(params, u2, reset, state2)
         du2, dstate2, _ = core.backward(dy2, cache)
         du3, _, _ = core.backward(dy, cache2)
     others = [0, 2, 3]
-    assert not np.isnan(bad) or (np.isnan(y2[:3, 1]).all() and np.isnan(du2[3:, 1]).all())
+    assert not np.isnan(bad) or (np.isnan(y2[:at, 1]).all() and np.isnan(du2[at:, 1]).all())
     for got, expected in ((y2, y), (du3, du)):
-        assert_close(got[3:], expected[3:], T=T)
+        assert_close(got[at:], expected[at:], T=T)
         assert_close(got[:, others], expected[:, others], T=T)
     assert_close(last2, last, T=T)
-    assert_close(du2[:3], du[:3], T=T)
+    assert_close(du2[:at], du[:at], T=T)
     assert_close(du2[:, others], du[:, others], T=T)
     assert_close(dstate2, dstate, T=T)
 

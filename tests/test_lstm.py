@@ -52,8 +52,10 @@ def test_step_by_step(case, dtype):
     core_checks.step_by_step(case, dtype)
 
 
-def test_infinity_does_not_pass_a_reset():
-    core_checks.nothing_passes_a_reset(CASES[0], np.inf)
+@pytest.mark.parametrize("at", [0, 1, core_checks.T - 1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nothing_passes_a_reset_at_an_edge(bad, at):
+    core_checks.nothing_passes_a_reset(CASES[0], bad, at)
 
 
 @pytest.mark.parametrize("forget_bias", [1.0, 0.0, 2.5])
