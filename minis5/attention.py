@@ -28,11 +28,13 @@ from .attend import attend_backward, attend_forward
 from .layers import (
     dense_backward,
     dense_forward,
+    flatten,
     gate_backward,
     gate_forward,
     layer_norm_backward,
     layer_norm_forward,
     lecun_normal,
+    unflatten,
 )
 
 
@@ -62,28 +64,23 @@ class AttentionCore:
             raise ValueError(f"n_heads: expected a divisor of the core's width {d_model}, got {config.n_heads}")
         self.config, self.d_model = config, d_model
 
-    def init(self, rng):
-        """Nested parameters "layers/0/norm1/...", ".../qkv/kernel", "out", "norm2", "up", "down"; "norm" where switched on."""
+    def shapes(self):
+        """Nested shapes: "layers/0/norm1/...", ".../qkv/kernel", "out", "norm2", "up", "down"; "norm" after the last."""
         H, M = self.d_model, self.config.mlp_width
-
-        def norm():
-            return {"scale": np.ones(H), "bias": np.zeros(H)}
+        norm = {"scale": (H,), "bias": (H,)}
 
         def dense(rows, columns):
-            return {"kernel": lecun_normal(rng, (rows, columns), rows), "bias": np.zeros(columns)}
+            return {"kernel": (rows, columns), "bias": (columns,)}
 
-        layers = {
-            str(i): {
-                "norm1": norm(),
-                "qkv": {"kernel": lecun_normal(rng, (H, 3 * H), H)},
-                "out": dense(H, H),
-                "norm2": norm(),
-                "up": dense(H, M),
-                "down": dense(M, H),
-            }
-            for i in range(self.config.n_layers)
-        }
-        return {"layers": layers} | ({"norm": norm()} if self.config.final_norm else {})
+        attention = {"norm1": norm, "qkv": {"kernel": (H, 3 * H)}, "out": dense(H, H)}
+        layer = attention | {"norm2": norm, "up": dense(H, M), "down": dense(M, H)}
+        layers = {str(i): layer for i in range(self.config.n_layers)}
+        return {"layers": layers} | ({"norm": norm} if self.config.final_norm else {})
+
+    def init(self, rng):
+        """Nested parameters: kernels lecun-normal, scales 1, biases 0."""
+        fill = {"kernel": lambda shape: lecun_normal(rng, shape, shape[0]), "scale": np.ones, "bias": np.zeros}
+        return unflatten({name: fill[name.rpartition("/")[2]](shape) for name, shape in flatten(self.shapes()).items()})
 
     def initial_state(self, batch, dtype=np.float32):
         """Zeros: nothing seen, step 0."""

@@ -4,7 +4,7 @@
 2303.03982 exactly (its table for POPGym). A row of TASKS changes the laptop preset for one environment or for all levels of
 one; what the user gives overrides all.
 
-A GRU, LSTM or MLP whose size is not given has as many parameters as the S5 core would have, as near as whole units come: what is
+Another core whose size is not given has as many parameters as the S5 core would have, as near as whole units come: what is
 compared is then the kind of memory, not the size. The paper's GRU and LSTM have 256 units in the paper's preset.
 
 Tests: tests/test_presets.py.
@@ -53,7 +53,7 @@ PRESETS = {
 }
 
 # core: the field that is its size, and its value for n units
-SIZES = {"gru": ("hidden", int), "lstm": ("hidden", int), "mlp": ("widths", lambda n: (n, n))}
+SIZES = {"gru": ("hidden", int), "lstm": ("hidden", int), "attention": ("mlp_width", int), "mlp": ("widths", lambda n: (n, n))}
 PAPER_UNITS = {"gru": 256, "lstm": 256}  # 2303.03982, appendix B and section 5; of an MLP it says nothing
 
 # Where an action is paid at once and changes nothing that follows, a short horizon takes most of the noise from its advantage.
@@ -143,7 +143,7 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
         task, steps = TASKS.get(name) or TASKS[family(name)]
         settings = settings | task
     s5 = {f.name: settings[f.name] for f in dataclasses.fields(S5Config) if f.name in settings}
-    settings = {name: value for name, value in settings.items() if name in known}  # another core has no use for S5's numbers
+    settings = {name: value for name, value in settings.items() if core == "s5" or name not in s5}
     for name, value in (overrides or {}).items():
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
@@ -167,7 +167,7 @@ def equal_units(core, s5_config, d_model):
 
     Parameters
     ----------
-    core : {"gru", "lstm", "mlp"}
+    core : a name in `SIZES`
     s5_config : S5Config
     d_model : int
         Width of what comes from the encoder and goes to the heads.
@@ -178,7 +178,10 @@ def equal_units(core, s5_config, d_model):
     def count(n):
         return sum(map(math.prod, flatten(kind(config(**{field: value(n)}), d_model).shapes()).values()))
 
-    return min(range(1, math.isqrt(wanted) + 2), key=lambda n: abs(count(n) - wanted))  # of n units there are n² weights or more
+    most = 1
+    while count(most) < wanted:
+        most *= 2
+    return min(range(1, 2 * most), key=lambda n: abs(count(n) - wanted))
 
 
 def parse(name, value, kind):
