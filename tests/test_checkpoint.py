@@ -172,7 +172,7 @@ CHANGES = {
         {"critic/out/bias": np.zeros(1)}
     ),
     "its content does not fit together": lambda a: a.update(config="{"),
-    "core: expected one of s5, none, got 'mamba'": lambda a: a.update(
+    "core: expected one of s5, gru, lstm, mlp, attention, none, got 'mamba'": lambda a: a.update(
         config=str(a["config"]).replace('"core": "s5"', '"core": "mamba"')
     ),
     "AgentConfig: unknown or missing fields colour": lambda a: a.update(
