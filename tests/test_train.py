@@ -1,5 +1,6 @@
 """A run from its start to its folder: repeatable, resumable bit for bit after any end, and evaluated without bias."""
 
+import contextlib
 import json
 import os
 import signal
@@ -129,13 +130,27 @@ def start(folder, updates, *more, env=("MemoryChain", "--env-option", "memory_le
     overrides = [text for name, value in TINY.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     arguments = ["train", *env, "--seed", "4", "--out", str(folder), "--steps", str(updates * UPDATE), "--workers", "1"]
     arguments += ["--eval-episodes", "20", *overrides, *more]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
+
+
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """A test that fails leaves no training behind it."""
+    yield
+    while STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
 def wait_for(condition, process=None, seconds=90):
