@@ -5,7 +5,7 @@ features, policy, sampled action, environments, record) reads and writes arrays 
 among them; it is recorded once as a CUDA graph and then queued T times. Values and log-probabilities come at the end, all at once.
 
 Where an episode was truncated, the value of its last observation is needed while its memory is at hand. Levels that are truncated
-at all (Task.truncates) therefore ask the GPU after each step whether one was; that waits, about 20 µs a step.
+at all (Task.truncates) therefore ask the GPU after each step whether one was, and wait for its answer.
 
 Leaves out: environments that are not minis5's own. Tested in tests/test_cuda_training.py against rollout.py (simulator), tests/gpu.
 """

@@ -8,7 +8,7 @@ With a constant step there is one row of P numbers, computed in double precision
 step that differs in time there are T·B rows, and w multiplies B̃u, so that no (T, B, P, H) array is made. Complex numbers are planar
 (scan.py).
 
-Source: S5, 2208.04933, section 3.2 and appendix D; irregular steps its section 6.3. Specification: reference.discretise. Tests:
+Source: S5, 2208.04933, irregular steps too. Specification: reference.discretise. Tests:
 tests/test_s5.py.
 """
 

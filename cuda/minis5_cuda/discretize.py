@@ -5,7 +5,7 @@ and `bilinear`: no formula is written twice. Complex numbers are planar; arrays 
 step (N = 1, float64) these kernels are small; with a step for each input they are bound by memory.
 
 Leaves out: matrix products (blas.py), the scan (scan.py).
-Source: 2208.04933, section 3.2. Tests: tests/test_cuda_layers.py, tests/gpu/test_kernels.py.
+Source: 2208.04933. Tests: tests/test_cuda_layers.py, tests/gpu/test_kernels.py.
 """
 
 import math

@@ -16,7 +16,7 @@ from .launch import blocks, kernel, launch
 
 BLOCK = 256
 MOST_BLOCKS = 64  # along an array
-GROUP = 32  # arrays a launch: 28 machine words each for the kernel's arguments are 7 KB at most
+GROUP = 32  # arrays a launch: each takes 8 words of the kernel's arguments, 2 KB together, of 4 KB that every GPU allows
 
 
 @kernel
