@@ -2,7 +2,7 @@
 
 A forward takes its parameters (a dict) and an input of shape (..., features), and returns the output and a cache; the backward
 takes the output's gradient and the cache, and returns the input's gradient and a dict of gradients with the parameters' keys.
-Matrix products are BLAS's; what lies between them is fused into one loop each, bound by memory (arrays.py; on a GPU layers.py there).
+Matrix products are BLAS's; what lies between them is fused into one loop each, bound by memory (arrays.py says where loops run).
 
 Left out: dropout and batch normalisation, which the paper's agents do not use.
 Source: 2303.03982, appendix B. Specification: reference.py (dense, layer_norm, gate). Tests: tests/test_layers.py.
