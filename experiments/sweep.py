@@ -26,7 +26,8 @@ from minis5 import checkpoint, runlog
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16 --eval-episodes 4 --workers 1".split()
 KEY = ("task", "variant", "seed")
-COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "steps_per_second", "mean_return", "std_return", "min_return")
+COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib", "steps_per_second")
+COLUMNS += ("mean_return", "std_return", "min_return")
 COLUMNS += ("max_return", "episodes", "training_return_last", "parameters", "workers", "machine", "versions", "command")
 POINTS = 60  # of a curve in curves.csv
 
@@ -42,6 +43,9 @@ class Sweep(NamedTuple):
     lines: dict  # task: ((height, label, line style), ...), drawn into its panel
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
+    one_core: bool = False  # each run on one CPU core, so that its CPU time and memory can be compared
+    default: tuple = ()  # variants that run where none is named; () for all
+    figure: object = None  # function: path, rows of results.csv by (task, variant, seed); draws a picture of its own
 
 
 def run(sweep, runs, task, variant, seed, quick):
@@ -50,21 +54,28 @@ def run(sweep, runs, task, variant, seed, quick):
     if (folder / "summary.json").exists():
         return
     arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
+    arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
-    facts = {"task": task, "variant": variant, "seed": seed, "command": " ".join(["minis5", *arguments]), "wall": []}
+    facts = {"task": task, "variant": variant, "seed": seed, "command": " ".join(["minis5", *arguments]), "spent": []}
     if (folder / "config.json").exists():
         arguments = ["train", "--resume", str(folder)]
-        facts = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {**facts, "wall": [None]}
+        facts = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {**facts, "spent": [None]}
     else:
         arguments += ["--out", str(folder)]
     print(f"== {folder.name}", flush=True)
     runs.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(log, {**facts, "wall": [*facts["wall"], None]})  # None stays after a kill: time not known
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    checkpoint.write_json(log, {**facts, "spent": [*facts["spent"], None]})  # None stays after a kill: not known
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    if sweep.one_core:
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     handler = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the run, which saves itself
     start = time.perf_counter()
-    status = subprocess.run([sys.executable, "-m", "minis5", *arguments], env={**os.environ, "PYTHONPATH": path}).returncode
-    checkpoint.write_json(log, {**facts, "wall": [*facts["wall"], round(time.perf_counter() - start, 2)]})
+    process = subprocess.Popen([sys.executable, "-m", "minis5", *arguments], env=environment)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = status = os.waitstatus_to_exitcode(status)
+    spent = {"wall": time.perf_counter() - start, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
+    spent = {name: round(value, 2) for name, value in spent.items()}
+    checkpoint.write_json(log, {**facts, "spent": [*facts["spent"], spent]})
     signal.signal(signal.SIGINT, handler)
     if status:
         sys.exit(f"{folder.name}: exit code {status}; the same command goes on from here")
@@ -73,11 +84,14 @@ def run(sweep, runs, task, variant, seed, quick):
 def result(folder, facts):
     """A row of results.csv from a finished run."""
     summary, config = (json.loads((folder / name).read_text()) for name in ("summary.json", "config.json"))
+    known = None not in facts["spent"]
     return {
         **summary,
         **facts,
         "train_seconds": summary["seconds"],
-        "wall_seconds": "" if None in facts["wall"] else round(sum(facts["wall"]), 2),
+        "wall_seconds": round(sum(part["wall"] for part in facts["spent"]), 2) if known else "",
+        "cpu_seconds": round(sum(part["cpu"] for part in facts["spent"]), 2) if known else "",
+        "peak_mib": max((part["peak"] for part in facts["spent"] if part), default=""),
         "machine": f"{config['machine']['processor']}, {config['machine']['cpus']} CPUs",
         "versions": ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     }
@@ -103,7 +117,7 @@ def write(sweep, path, columns, groups):
     """Write groups of rows in the order of the sweep's tasks and variants."""
     keys = sorted(groups, key=lambda key: (sweep.tasks.index(key[0]), list(sweep.variants).index(key[1]), int(key[2])))
     with open(path, "w", encoding="utf-8", newline="") as file:
-        lines = [columns, *([row[column] for column in columns] for key in keys for row in groups[key])]
+        lines = [columns, *([row.get(column, "") for column in columns] for key in keys for row in groups[key])]
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
@@ -121,6 +135,8 @@ def report(sweep, out, readmes):
     write(sweep, out / "results.csv", COLUMNS, groups["results.csv"])
     write(sweep, out / "curves.csv", (*KEY, "step", "return"), groups["curves.csv"])
     draw(sweep, out / "curves.png", read(out / "curves.csv"))
+    if sweep.figure:
+        sweep.figure(out / f"{sweep.name}.png", read(out / "results.csv"))
     lines = sweep.table(read(out / "results.csv"))
     for readme in readmes:
         replace_block(readme, sweep.name, lines)
@@ -171,8 +187,10 @@ def main(sweep, argv=None):
     """The command line of an experiment script."""
     parser = argparse.ArgumentParser(description=sweep.title)
     tasks, variants, out = sweep.tasks, tuple(sweep.variants), ROOT / "experiments" / sweep.name
+    default, names = sweep.default or variants, ", ".join(variants)
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="TASK", help=", ".join(tasks))
-    parser.add_argument("--variants", nargs="+", choices=variants, default=variants, metavar="V", help=", ".join(variants))
+    names += f"; default: {', '.join(default)}" if sweep.default else ""
+    parser.add_argument("--variants", nargs="+", choices=variants, default=default, metavar="V", help=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2")
     parser.add_argument("--quick", action="store_true", help="tiny runs, to see that it works; needs --out")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default experiments/{sweep.name}; READMEs change only there")

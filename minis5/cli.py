@@ -146,7 +146,7 @@ def _train_arguments(parser, argv):
 
     add = parser.add_argument
     add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
-    add("--preset", metavar="NAME", help="laptop (the default) or paper")
+    add("--preset", metavar="NAME", help="laptop (the default), paper or a2c")
     add("--core", metavar="NAME", help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none")
     add("--steps", type=_count, metavar="N", help="environment steps in all (default: the preset's)")
     add("--seed", type=_integer, metavar="N", help="default 0")

@@ -6,7 +6,9 @@ and take an Adam step on
 
     L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)A) + c_v·½·max((V-R)², (V_clipped-R)²) - c_H·H,     ρ = π(a)/π_old(a)
 
-With several ranks (comm.py) each has its share of the environments in every minibatch; gradients are summed.
+With one pass and one minibatch ρ is 1 when the gradient is taken and nothing is clipped: this is then the advantage actor-critic
+(A2C, 1602.01783), the preset ``a2c``. With several ranks (comm.py) each has its share of the environments in every minibatch;
+gradients are summed.
 
 Left out: recurrent burn-in, shared-memory environments, reward normalisation.
 Source: 1707.06347; the loop and the clipped value loss as in the authors' code of 2303.03982. Specification: reference.ppo_loss.
@@ -47,7 +49,7 @@ class PPOConfig:
     clip_value: bool = True  # clip the value loss
     entropy_coef: float = 0.0  # weight of the entropy bonus
     value_coef: float = 1.0  # weight of the value loss
-    max_grad_norm: float = 0.5  # bound on the gradient's global norm
+    max_grad_norm: float | None = 0.5  # bound on the gradient's global norm; none: no bound
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     target_kl: float | None = None  # end an iteration's passes once the KL divergence is above this
     truncation_is_termination: bool = False  # treat a truncated episode as ended, as the paper's code does
@@ -59,14 +61,15 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
-        for name in ("lr", "adam_eps", "clip", "max_grad_norm"):
+        for name in ("lr", "adam_eps", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         for name in ("entropy_coef", "value_coef"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)}")
-        if self.target_kl is not None and not self.target_kl > 0:
-            raise ValueError(f"target_kl: expected a positive number or none, got {self.target_kl}")
+        for name in ("max_grad_norm", "target_kl"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a positive number or none, got {getattr(self, name)}")
         if self.num_envs % self.minibatches:
             raise ValueError(f"minibatches: expected a divisor of num_envs = {self.num_envs}, got {self.minibatches}")
 

@@ -57,15 +57,18 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     assert f"== {RUN}\n" in capfd.readouterr().out and other.stat().st_mtime_ns == untouched
     again = {name: value for name, value in json.loads(summary.read_text()).items() if "second" not in name}
     assert again == {name: value for name, value in json.loads(finished).items() if "second" not in name}
-    first, second = json.loads(log.read_text())["wall"]
-    assert float(rows(tmp_path / "results.csv")[0]["wall_seconds"]) == pytest.approx(first + second, abs=0.01)
+    first, second = json.loads(log.read_text())["spent"]
+    s5 = rows(tmp_path / "results.csv")[0]
+    assert float(s5["wall_seconds"]) == pytest.approx(first["wall"] + second["wall"], abs=0.01)
+    assert float(s5["cpu_seconds"]) == pytest.approx(first["cpu"] + second["cpu"], abs=0.01)
+    assert float(s5["peak_mib"]) == max(first["peak"], second["peak"]) > 50
 
     # rows stay when their runs are gone; an attempt without an end makes the wall time unknown
-    log.write_text(json.dumps({**json.loads(log.read_text()), "wall": [first, None]}))
+    log.write_text(json.dumps({**json.loads(log.read_text()), "spent": [first, None]}))
     other.unlink()
     main(MEMORY_TASKS, ["--out", str(tmp_path), "--report"])
     s5, kept = rows(tmp_path / "results.csv")
-    assert s5["wall_seconds"] == "" and kept == none and "not known" in readme.read_text()
+    assert s5["wall_seconds"] == s5["cpu_seconds"] == "" and kept == none and "not known" in readme.read_text()
 
 
 def test_failures_are_told(tmp_path, capfd):

@@ -408,7 +408,7 @@ def test_counts_are_positive(name):
         ("gae_lambda: expected a number from 0 to 1, got nan", {"gae_lambda": float("nan")}),
         ("lr: expected a positive number, got 0", {"lr": 0}),
         ("clip: expected a positive number, got -1", {"clip": -1}),
-        ("max_grad_norm: expected a positive number, got 0", {"max_grad_norm": 0}),
+        ("max_grad_norm: expected a positive number or none, got 0", {"max_grad_norm": 0}),
         ("minibatches: expected a divisor of num_envs = 64, got 5", {"minibatches": 5}),
     ],
 )

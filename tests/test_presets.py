@@ -200,7 +200,7 @@ def test_sizes_that_are_given():
 @pytest.mark.parametrize(
     "message, arguments",
     [
-        ("preset: expected one of laptop, paper, got 'papr'", {"preset": "papr"}),
+        ("preset: expected one of laptop, paper, a2c, got 'papr'", {"preset": "papr"}),
         ("core: expected one of s5, .*none, got 's4'", {"core": "s4"}),
         ("gama: no such hyper-parameter for the core 's5'; did you mean gamma", {"overrides": {"gama": "0.9"}}),
         ("layers: no such hyper-parameter .*; did you mean n_layers", {"overrides": {"layers": 2}}),

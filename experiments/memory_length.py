@@ -1,0 +1,124 @@
+"""How far back can an agent remember? MemoryChain from 4 to 2048 steps with S5, LSTM, GRU and self-attention.
+
+    python experiments/memory_length.py               all runs, then the report; stop it and start it as you like
+    python experiments/memory_length.py --report      the report alone
+    python experiments/memory_length.py --variants s5-a2c lstm-a2c --tasks MemoryChain-16        in the paper's own setting
+
+Each run is `minis5 train MemoryChain-N --core CORE` on one CPU core: 10,000 episodes as in the paper, or 500,000 steps where those
+are more, or until the return of a rollout is 0.99. What differs between the agents is the core alone; all have about the same
+number of parameters. Source: 2303.03982, section 5, "Memory length". How it runs and reports: experiments/sweep.py.
+Tests: tests/test_experiments.py.
+"""
+
+import numpy as np
+from sweep import Sweep, main
+
+LENGTHS = tuple(2**k for k in range(2, 12))
+TASKS = tuple(f"MemoryChain-{n}" for n in LENGTHS)
+SOLVED, A2C = ("--target-return", "0.99"), ("--preset", "a2c")
+VARIANTS = {  # name: options, label, colour
+    "s5": (SOLVED, "S5", "#0072b2"),
+    "lstm": (("--core", "lstm", *SOLVED), "LSTM", "#d55e00"),
+    "gru": (("--core", "gru", *SOLVED), "GRU", "#e69f00"),
+    "attention": (("--core", "attention", *SOLVED), "self-attention", "#009e73"),
+    "s5-a2c": (A2C, "S5, A2C", "#56b4e9"),
+    "lstm-a2c": (("--core", "lstm", *A2C), "LSTM, A2C", "#cc79a7"),
+    "gru-a2c": (("--core", "gru", *A2C), "GRU, A2C", "#b8860b"),
+    "attention-a2c": (("--core", "attention", *A2C), "self-attention, A2C", "#66c2a5"),
+}
+PAPER = {  # mean return, read off its figure, ± .05
+    "S5": (1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0),
+    "LSTM": (1, 1, 0.85, 0.5, 0.1, 0.2, 0.35, 0.25, -0.05, 0.1),
+    "self-attention": (1, 1, 1, 0.75, 1, 1, 1, 0.7, -0.25, 0.05),
+}
+COLOURS = {label: colour for _, label, colour in VARIANTS.values()}
+
+
+def collect(groups):
+    """Rows of results.csv → {variant: {length: {figure's name: array over seeds}}}, in the order of VARIANTS and LENGTHS."""
+    found = {}
+    for variant in VARIANTS:
+        for length, task in zip(LENGTHS, TASKS, strict=True):
+            rows = [group[0] for key, group in groups.items() if key[:2] == (task, variant)]
+            if rows:
+                wanted = ("mean_return", "steps", "cpu_seconds", "peak_mib")
+                values = np.array([[row[name] or "nan" for name in wanted] for row in rows], float).T
+                found.setdefault(variant, {})[length] = dict(zip(wanted, values, strict=True))
+    return found
+
+
+def thousand(cell, length):
+    """CPU seconds for a thousand episodes of this length, by the runs of one cell."""
+    return 1000 * np.nanmean(cell["cpu_seconds"] / cell["steps"]) * length
+
+
+def table(groups):
+    """Two Markdown tables: return; then steps, time and memory."""
+    found = collect(groups)
+    rule = "|---" * (len(LENGTHS) + 1) + "|"
+
+    def lines(title, text, more=()):
+        rows = [(VARIANTS[v][1], [text(cells[n], n) if n in cells else "" for n in LENGTHS]) for v, cells in found.items()]
+        rows += [(f"*{label}, paper*", [f"{x:.2g}" for x in numbers]) for label, numbers in more]
+        body = [f"| {label} | {' | '.join(cells)} |".replace("-0", "−0") for label, cells in rows]
+        return [f"| {title} | {' | '.join(map(str, LENGTHS))} |", rule, *body, ""]
+
+    def score(cell, _):
+        mean, worst = cell["mean_return"].mean(), cell["mean_return"].min()
+        return f"{mean:.2f}" + (f" ({worst:.2f})" if f"{worst:.2f}" != f"{mean:.2f}" else "") + f" ×{len(cell['mean_return'])}"
+
+    result = lines("mean return (worst) × seeds", score, PAPER.items())
+    result += lines("episodes until solved, or all", lambda cell, n: f"{cell['steps'].mean() / n:,.0f}")
+    result += lines("CPU seconds for 1,000 episodes", lambda cell, n: f"{thousand(cell, n):.3g}")
+    result += lines("peak memory, MiB", lambda cell, n: f"{cell['peak_mib'].mean():.0f}")
+    row = next(iter(groups.values()))[0]
+    note = f"Mean return: over {row['episodes']} fresh episodes, deterministic policy, at the end, and over the seeds. "
+    note += "CPU seconds: user and system time of the whole command on one core, start and compilation included. "
+    return [*result, note + "; ".join(sorted({group[0]["machine"] for group in groups.values()})) + "."]
+
+
+def figure(path, groups):
+    """Three panels against the memory length, as in the paper: return, time, memory."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = collect(groups)
+    FigureCanvasAgg(drawing := Figure(figsize=(15, 4.2), dpi=150, layout="constrained"))
+    score, seconds, memory = drawing.subplots(1, 3)
+    for variant, cells in found.items():
+        _, label, colour = VARIANTS[variant]
+        look = {"color": colour, "label": label, "marker": "s" if variant.endswith("a2c") else "o", "markersize": 4}
+        returns = [cells[n]["mean_return"] for n in cells]
+        score.plot(list(cells), [x.mean() for x in returns], **look)
+        score.fill_between(list(cells), [x.min() for x in returns], [x.max() for x in returns], color=colour, alpha=0.15)
+        seconds.plot(list(cells), [thousand(cells[n], n) for n in cells], **look)
+        memory.plot(list(cells), [cells[n]["peak_mib"].mean() for n in cells], **look)
+    for label, numbers in PAPER.items():
+        score.plot(LENGTHS, numbers, color=COLOURS[label], linestyle=":", linewidth=1, label=f"{label}, paper (5 seeds)")
+    score.set(ylabel="mean return (band: worst to best seed)", ylim=(-0.6, 1.05))
+    seconds.set(ylabel="CPU seconds for 1,000 episodes", yscale="log")
+    memory.set(ylabel="peak memory of the process, MiB", yscale="log")
+    for axes in (score, seconds, memory):
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="memory length N")
+        axes.set_xticks(LENGTHS, map(str, LENGTHS), fontsize="small")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
+    drawing.savefig(path)
+
+
+MEMORY_LENGTH = Sweep(
+    "memory_length",
+    __doc__.splitlines()[0],
+    TASKS,
+    VARIANTS,
+    table,
+    {},
+    columns=5,
+    one_core=True,
+    default=("s5", "lstm", "gru", "attention"),
+    figure=figure,
+)
+
+if __name__ == "__main__":
+    main(MEMORY_LENGTH)
