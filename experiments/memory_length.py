@@ -3,6 +3,7 @@
     python experiments/memory_length.py               all runs, then the report; stop it and start it as you like
     python experiments/memory_length.py --report      the report alone
     python experiments/memory_length.py --variants s5-a2c lstm-a2c --tasks MemoryChain-16        in the paper's own setting
+    python experiments/memory_length.py --variants s5-epsilon s5-horizon                         what made the difference
 
 Each run is `minis5 train MemoryChain-N --core CORE` on one CPU core: 10,000 episodes as in the paper, or 500,000 steps where those
 are more, or until the return of a rollout is 0.99. What differs between the agents is the core alone; all have about the same
@@ -21,6 +22,8 @@ VARIANTS = {  # name: options, label, colour
     "lstm": (("--core", "lstm", *SOLVED), "LSTM", "#d55e00"),
     "gru": (("--core", "gru", *SOLVED), "GRU", "#e69f00"),
     "attention": (("--core", "attention", *SOLVED), "self-attention", "#009e73"),
+    "s5-epsilon": (("--adam-eps", "1e-5", *SOLVED), "S5, Adam's ε 1e-5", "#000000"),
+    "s5-horizon": (("--gamma", "0.99", "--gae-lambda", "0.95", *SOLVED), "S5, γ .99, λ .95", "#999999"),
     "s5-a2c": (A2C, "S5, A2C", "#56b4e9"),
     "lstm-a2c": (("--core", "lstm", *A2C), "LSTM, A2C", "#cc79a7"),
     "gru-a2c": (("--core", "gru", *A2C), "GRU, A2C", "#b8860b"),

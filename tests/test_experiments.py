@@ -11,6 +11,7 @@ from minis5.envs import REGISTRY, family
 
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+import memory_length  # noqa: E402
 import popgym_throughput  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
 from popgym_training import POPGYM, PUBLISHED  # noqa: E402
@@ -97,6 +98,25 @@ def test_popgym_training(tmp_path, monkeypatch):
     assert head.count("|") == rule.count("|") == auto.count("|") == ships.count("|")
     assert auto.startswith("| AutoencodeEasy | −0.499 | ") and "| −1 … 1 | −.28 (GRU) | 1,024 |" in auto
     assert ships.startswith("| BattleshipEasy | −0.449 | ") and note.startswith("Seeds with S5: 2. ")
+
+
+def test_memory_length(tmp_path):
+    """One core, CPU time and memory of each run; the figure; the tables by memory length."""
+    sweep = memory_length.MEMORY_LENGTH
+    assert sweep.tasks[0] == "MemoryChain-4" and sweep.tasks[-1] == "MemoryChain-2048"
+    assert all(len(numbers) == len(sweep.tasks) for numbers in memory_length.PAPER.values())
+    (tmp_path / "README.md").write_text("<!-- memory_length:begin -->\n<!-- memory_length:end -->\n")
+    options = ["--quick", "--out", str(tmp_path), "--tasks", "MemoryChain-8", "--seeds", "0"]
+    main(sweep, [*options, "--variants", "attention", "s5-a2c"])
+    attention, a2c = found = rows(tmp_path / "results.csv")
+    assert attention["workers"] == "1" and attention["command"].startswith("minis5 train MemoryChain-8 --seed 0 --core attention ")
+    assert "--preset a2c" in a2c["command"] and (tmp_path / "memory_length.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "README.md").read_text()
+    score = f"{float(attention['mean_return']):.2f} ×1".replace("-0", "−0")
+    assert f"| self-attention |  | {score} |" in text and f"| S5, A2C |  | {int(a2c['steps']) / 8:,.0f} |" in text
+    cell = memory_length.collect({(r["task"], r["variant"], r["seed"]): [r] for r in found})["attention"][8]
+    by_hand = 1000 * float(attention["cpu_seconds"]) / (int(attention["steps"]) / 8)
+    assert memory_length.thousand(cell, 8) == pytest.approx(by_hand) and f"| self-attention |  | {by_hand:.3g} |" in text
 
 
 def test_popgym_throughput(tmp_path, capsys):
