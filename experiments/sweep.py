@@ -2,8 +2,9 @@
 
 A script names its tasks, its variants and its table, and calls `main`. Each run is the plain command `minis5 train TASK --seed S`
 with the variant's options, in a process of its own; its wall time includes imports and compilation. Stop it and start it as you
-like: finished runs are skipped, an unfinished one goes on. The report writes results.csv and curves.csv (rows of runs that are
-no longer in runs/ stay), curves.png, and the table in the READMEs, between <!-- NAME:begin --> and <!-- NAME:end -->.
+like: finished runs are skipped, an unfinished one goes on. The report writes results.csv and curves.csv, details.csv where the
+experiment looks closer at its agents (rows of runs that are no longer in runs/ stay), curves.png, a figure of its own where there
+is one, and the table in the READMEs, between <!-- NAME:begin --> and <!-- NAME:end -->.
 
 Tests: tests/test_experiments.py.
 """
@@ -29,6 +30,7 @@ KEY = ("task", "variant", "seed")
 COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib", "steps_per_second")
 COLUMNS += ("mean_return", "std_return", "min_return")
 COLUMNS += ("max_return", "episodes", "training_return_last", "parameters", "workers", "machine", "versions", "command")
+QUICK_STAGES = (512, 1024)
 POINTS = 60  # of a curve in curves.csv
 
 
@@ -39,31 +41,51 @@ class Sweep(NamedTuple):
     title: str
     tasks: tuple
     variants: dict  # name: (options of the command, label, colour)
-    table: object  # function: rows of results.csv by (task, variant, seed) -> lines of Markdown
+    table: object  # function: rows of results.csv (and of details.csv) by (task, variant, seed) -> lines of Markdown
     lines: dict  # task: ((height, label, line style), ...), drawn into its panel
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
     one_core: bool = False  # each run on one CPU core, so that its CPU time and memory can be compared
+    stages: tuple = ()  # totals of steps at which a run pauses for `details`; (): trained in one go, by the preset's number
+    details: tuple = ()  # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for each row
     default: tuple = ()  # variants that run where none is named; () for all
-    figure: object = None  # function: path, rows of results.csv by (task, variant, seed); draws a picture of its own
+    figure: object = None  # function: path, then as for table; draws a picture of its own
 
 
 def run(sweep, runs, task, variant, seed, quick):
     """Train, or go on where it was stopped; nothing where it is done. RUN.json beside the run keeps what the report needs."""
     folder, log = runs / f"{task}-{variant}-seed{seed}", runs / f"{task}-{variant}-seed{seed}.json"
-    if (folder / "summary.json").exists():
-        return
     arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
-    facts = {"task": task, "variant": variant, "seed": seed, "command": " ".join(["minis5", *arguments]), "spent": []}
-    if (folder / "config.json").exists():
-        arguments = ["train", "--resume", str(folder)]
-        facts = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {**facts, "spent": [None]}
-    else:
-        arguments += ["--out", str(folder)]
-    print(f"== {folder.name}", flush=True)
+    stages = (QUICK_STAGES if quick else sweep.stages) if sweep.stages else (None,)
+    command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if sweep.stages else [])])
+    facts = {"task": task, "variant": variant, "seed": seed, "command": command, "spent": [], "details": {}}
+    if log.exists():
+        facts |= json.loads(log.read_text(encoding="utf-8"))
+    elif (folder / "config.json").exists():
+        facts["spent"] = [None]
     runs.mkdir(parents=True, exist_ok=True)
+    for steps in stages:
+        if not finished(folder, steps):
+            train(sweep, folder, log, facts, arguments, steps)
+        if sweep.details and str(steps) not in facts["details"]:
+            facts["details"][str(steps)] = sweep.details[1](folder)
+            checkpoint.write_json(log, facts)
+
+
+def finished(folder, steps):
+    """Whether the run in this folder has come to its end, and so far if a number of steps is given."""
+    summary = folder / "summary.json"
+    return summary.exists() and (steps is None or json.loads(summary.read_text(encoding="utf-8"))["steps"] >= steps)
+
+
+def train(sweep, folder, log, facts, arguments, steps):
+    """`minis5 train` in a process of its own, anew or resumed; what it took goes to ``facts`` and into ``log``."""
+    resumed = (folder / "config.json").exists()
+    arguments = ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
+    arguments += ["--steps", str(steps)] if steps else []
+    print(f"== {folder.name}", flush=True)
     checkpoint.write_json(log, {**facts, "spent": [*facts["spent"], None]})  # None stays after a kill: not known
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     if sweep.one_core:
@@ -74,8 +96,8 @@ def run(sweep, runs, task, variant, seed, quick):
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = status = os.waitstatus_to_exitcode(status)
     spent = {"wall": time.perf_counter() - start, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
-    spent = {name: round(value, 2) for name, value in spent.items()}
-    checkpoint.write_json(log, {**facts, "spent": [*facts["spent"], spent]})
+    facts["spent"].append({name: round(value, 2) for name, value in spent.items()})
+    checkpoint.write_json(log, facts)
     signal.signal(signal.SIGINT, handler)
     if status:
         sys.exit(f"{folder.name}: exit code {status}; the same command goes on from here")
@@ -123,21 +145,25 @@ def write(sweep, path, columns, groups):
 
 def report(sweep, out, readmes):
     """Bring the csv files up to date with runs/; then the picture and the tables, from the csv files."""
-    groups = {name: read(out / name) for name in ("results.csv", "curves.csv")}
+    groups = {name: read(out / name) for name in ("results.csv", "curves.csv", "details.csv")}
     for log in sorted((out / "runs").glob("*.json")):
         folder, facts = log.with_suffix(""), json.loads(log.read_text(encoding="utf-8"))
         if (folder / "summary.json").exists():
             key = tuple(str(facts[name]) for name in KEY)
             groups["results.csv"][key] = [result(folder, facts)]
             groups["curves.csv"][key] = curve(folder, facts)
+            groups["details.csv"][key] = [{**facts, **row} for rows in facts.get("details", {}).values() for row in rows]
     if not groups["results.csv"]:
         sys.exit(f"no run in {out / 'runs'} has finished yet")
     write(sweep, out / "results.csv", COLUMNS, groups["results.csv"])
     write(sweep, out / "curves.csv", (*KEY, "step", "return"), groups["curves.csv"])
+    if sweep.details:
+        write(sweep, out / "details.csv", (*KEY, *sweep.details[0]), groups["details.csv"])
     draw(sweep, out / "curves.png", read(out / "curves.csv"))
+    found = [read(out / "results.csv"), *([read(out / "details.csv")] if sweep.details else [])]
     if sweep.figure:
-        sweep.figure(out / f"{sweep.name}.png", read(out / "results.csv"))
-    lines = sweep.table(read(out / "results.csv"))
+        sweep.figure(out / f"{sweep.name}.png", *found)
+    lines = sweep.table(*found)
     for readme in readmes:
         replace_block(readme, sweep.name, lines)
     print(*lines, sep="\n")

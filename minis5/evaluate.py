@@ -41,22 +41,10 @@ def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_opti
     ValueError
         episodes or seed out of range, or an environment whose spaces differ from the agent's.
     """
-    from .envs import make_vec
-
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    check_seed(seed)
-    agent = agent.to("cpu")
-    rng = np.random.default_rng([FIRST_SEED, seed])
-    returns = []
-    while len(returns) < episodes:
-        rows = min(episodes - len(returns), MAX_ROWS)
-        envs = make_vec(env_id, rows, FIRST_SEED + seed, first_index=len(returns), **env_options)
-        try:
-            returns.extend(_play(agent, envs, deterministic, rng))
-        finally:
-            envs.close()
-    returns = np.array(returns)
+    parts = []
+    for envs, rng in _batches(env_id, episodes, seed, env_options):
+        parts.append(sum(np.where(playing, reward, 0.0) for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng)))
+    returns = np.concatenate(parts)
     return {
         "mean_return": float(returns.mean()),
         "std_return": float(returns.std()),
@@ -72,8 +60,53 @@ def check_seed(seed):
         raise ValueError(f"seed: expected an integer in [0, {FIRST_SEED}), got {seed}")
 
 
-def _play(agent, envs, deterministic, rng):
-    """The return of the first episode of each row."""
+def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **env_options):
+    """Play whole episodes of an environment with trials (minis5/envs/meta.py): the return of every trial.
+
+    Parameters
+    ----------
+    agent, env_id, episodes, seed, deterministic, **env_options
+        As for `evaluate`; ``env_options`` have ``trials``. An episode may have other trials than the agent was trained with.
+
+    Returns
+    -------
+    (episodes, trials) float64
+
+    Raises
+    ------
+    ValueError
+        As `evaluate`, or an environment without trials.
+    """
+    if "trials" not in env_options:
+        raise ValueError("trials: expected how many an episode has, got none; pass for example trials=16")
+    parts = []
+    for envs, rng in _batches(env_id, episodes, seed, env_options):
+        table, trial = np.zeros((envs.num_envs, env_options["trials"])), envs.view("trial")
+        for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng):
+            np.add.at(table, (np.arange(envs.num_envs), trial), np.where(playing, reward, 0.0))
+            trial = envs.view("trial")
+        parts.append(table)
+    return np.concatenate(parts)
+
+
+def _batches(env_id, episodes, seed, env_options):
+    """Environments for `episodes` episodes, some at a time, one row each; and the generator that samples all their actions."""
+    from .envs import make_vec
+
+    if episodes < 1:
+        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    check_seed(seed)
+    rng = np.random.default_rng([FIRST_SEED, seed])
+    for first in range(0, episodes, MAX_ROWS):
+        envs = make_vec(env_id, min(episodes - first, MAX_ROWS), FIRST_SEED + seed, first_index=first, **env_options)
+        try:
+            yield envs, rng
+        finally:
+            envs.close()
+
+
+def _steps(agent, envs, deterministic, rng):
+    """Play the first episode of each row: after every step, its rewards, and the rows whose first episode it belonged to."""
     for name in ("observation_space", "action_space"):
         has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
         if has != wants:
@@ -84,7 +117,6 @@ def _play(agent, envs, deterministic, rng):
     previous_action = 0.0
     observation, _ = envs.reset()
     playing = np.ones(envs.num_envs, bool)
-    returns = np.zeros(envs.num_envs)
     reset = playing.copy()
     for _ in range(MAX_STEPS):
         x = agent.encode(observation, previous_action, reset)
@@ -92,11 +124,11 @@ def _play(agent, envs, deterministic, rng):
         action = choose(dist_params)
         previous_action = agent.distribution.encode(action, agent.dtype)
         observation, reward, terminated, truncated, _ = envs.step(agent.actions.to_env(action))
-        returns += np.where(playing, reward, 0.0)
+        yield reward, playing.copy()
         reset = terminated | truncated
         playing &= ~reset
         if not playing.any():
-            return returns
+            return
         if reset_by_hand and reset.any():
             observation, _ = envs.reset(options={"reset_mask": reset})
     raise ValueError(f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit")
