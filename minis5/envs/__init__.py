@@ -9,6 +9,7 @@ import difflib
 import inspect
 import math
 import re
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -29,6 +30,7 @@ from minis5.envs import (
     repeat_first,
     repeat_previous,
 )
+from minis5.envs.processes import ProcessVectorEnv
 from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.single import NativeEnv
 from minis5.envs.task import check_choice, check_integer
@@ -89,7 +91,7 @@ def find(env_id, options=None):
     return env, env.configure(**{**level, **options})
 
 
-def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="cpu", **options):
+def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options):
     """A vector environment, native or Gymnasium's.
 
     Parameters
@@ -106,6 +108,9 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
         Number of this batch's first environment.
     num_threads : int
         Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
+    processes : int
+        Processes that share a batch that is not native (minis5/envs/processes.py); native ones take no notice of it. The
+        episodes are the same for any number.
     device : "cpu" or "cuda"
         "cuda": a native batch lives on the GPU, and so do the arrays that it returns (cuda/minis5_cuda/envs.py).
     **options
@@ -114,7 +119,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
     Returns
     -------
     gymnasium.vector.VectorEnv
-        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise a SyncVectorEnv that has been seeded.
+        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise one that has been seeded: a SyncVectorEnv,
+        or with `processes` a ProcessVectorEnv.
 
     Raises
     ------
@@ -134,9 +140,11 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
         raise ValueError(f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only")
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
+    processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
+    make = partial(_make_foreign, env_id, options)
     try:
-        envs = gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
+        envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         if env_id.rpartition(":")[2] in gymnasium.registry:
             raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
@@ -148,6 +156,11 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
     seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
     envs.reset(seed=[int(seed) for seed in seeds])
     return envs
+
+
+def _make_foreign(env_id, options, num_envs):
+    """Gymnasium's make_vec, in whichever process."""
+    return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
 
 
 def _cuda_vector_env():
