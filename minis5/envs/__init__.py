@@ -1,7 +1,7 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
 Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same, and
-MemoryChain. Every other id is Gymnasium's.
+MemoryChain. Ids that begin with "dmc/" are of the DeepMind Control Suite (minis5/envs/dmc.py), every other is Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
@@ -21,6 +21,7 @@ from minis5.envs import (
     cartpole,
     concentration,
     count_recall,
+    dmc,
     higher_lower,
     labyrinth,
     memory_chain,
@@ -97,8 +98,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processe
     Parameters
     ----------
     env_id : str
-        A native id (see `find`; `table` lists them), or any id that gymnasium.make takes: "CartPole-v1",
-        "module:Env-v0".
+        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as "dmc/cartpole-swingup"
+        (extra `control`), or any id that gymnasium.make takes: "CartPole-v1", "module:Env-v0".
     num_envs : int
         Number of environments.
     seed : int
@@ -126,6 +127,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processe
     ------
     ValueError
         When an id or an option is unknown, or a value is wrong.
+    ModuleNotFoundError
+        When the extra that the environment needs is missing.
     DeviceError
         When device is "cuda" and numba-cuda, the driver or a GPU is missing.
     """
@@ -142,6 +145,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processe
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()  # not only where the environments are made: its error says more than those below
     make = partial(_make_foreign, env_id, options)
     try:
         envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
@@ -160,6 +165,8 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processe
 
 def _make_foreign(env_id, options, num_envs):
     """Gymnasium's make_vec, in whichever process."""
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()
     return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
 
 

@@ -8,7 +8,7 @@ Linux forks the processes, elsewhere they are spawned. Forking from a process wi
 the children do not compute with those threads, and an environment that steps on one thread does not.
 
 Leaves out: shared memory, since a share's observations fit into one message; autoreset mode DISABLED.
-Tested in tests/test_processes.py.
+Tested in tests/test_processes.py and tests/test_dmc.py.
 """
 
 import multiprocessing
