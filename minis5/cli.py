@@ -254,6 +254,7 @@ def _envs(options):
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
+    print("Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': dmc/cartpole-swingup, dmc/DOMAIN-TASK.")
 
 
 def _cell(value):

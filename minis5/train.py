@@ -73,7 +73,7 @@ def train(
         On the GPU: matrix products in TF32, on tensor cores, with 10 bits of mantissa instead of 23.
     workers : int
         Processes; None takes as many as the CPUs and the sizes of the minibatches allow, and one for environments that
-        are not minis5's own.
+        are neither minis5's own nor tasks of the DeepMind Control Suite.
     out : path
         The run's folder, new or empty; None makes runs/ENV-seedN-DATE-TIME.
     target_return : float
@@ -185,7 +185,7 @@ def read_config(folder):
 
 
 def _choose_workers(workers, ppo_config, env_id, env_options, device="cpu"):
-    from .envs import find
+    from .envs import dmc, find
 
     if device == "cuda":
         if workers not in (None, 1):
@@ -196,7 +196,8 @@ def _choose_workers(workers, ppo_config, env_id, env_options, device="cpu"):
         return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
 
     if workers is None:
-        limit = runlog.available_cpus() if find(env_id, env_options) else 1
+        known = env_id.startswith(dmc.NAMESPACE) or find(env_id, env_options)
+        limit = runlog.available_cpus() if known else 1
         return max((count for count in range(1, limit + 1) if fits(count)), default=1)
     if workers < 1 or not fits(workers):
         raise ValueError(

@@ -342,15 +342,17 @@ def test_foreign_environments_resume(tmp_path, mode):
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_gymnasium_cartpole_resumes(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"processes": 2}])
+def test_gymnasium_cartpole_resumes(tmp_path, options):
     train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **FOREIGN)
-    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", **FOREIGN)
+    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
     resume(tmp_path / "run", steps=8 * UPDATE, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_environments_that_cannot_be_saved(tmp_path):
-    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"locked": True}, **FOREIGN)
+@pytest.mark.parametrize("options", [{}, {"processes": 2}])
+def test_environments_that_cannot_be_saved(tmp_path, options):
+    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"locked": True, **options}, **FOREIGN)
     with pytest.warns(UserWarning, match="environments cannot be saved, so their episodes begin anew"):
         summary = resume(tmp_path, steps=12 * UPDATE, quiet=True)
     assert summary["updates"] == 12

@@ -1,7 +1,7 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
 Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same, and
-MemoryChain. Every other id is Gymnasium's.
+MemoryChain. Ids that begin with "dmc/" are of the DeepMind Control Suite (minis5/envs/dmc.py), every other is Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
@@ -9,6 +9,7 @@ import difflib
 import inspect
 import math
 import re
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -20,6 +21,7 @@ from minis5.envs import (
     cartpole,
     concentration,
     count_recall,
+    dmc,
     higher_lower,
     labyrinth,
     memory_chain,
@@ -29,6 +31,7 @@ from minis5.envs import (
     repeat_first,
     repeat_previous,
 )
+from minis5.envs.processes import ProcessVectorEnv
 from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.single import NativeEnv
 from minis5.envs.task import check_choice, check_integer
@@ -89,14 +92,14 @@ def find(env_id, options=None):
     return env, env.configure(**{**level, **options})
 
 
-def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="cpu", **options):
+def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options):
     """A vector environment, native or Gymnasium's.
 
     Parameters
     ----------
     env_id : str
-        A native id (see `find`; `table` lists them), or any id that gymnasium.make takes: "CartPole-v1",
-        "module:Env-v0".
+        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as "dmc/cartpole-swingup"
+        (extra `control`), or any id that gymnasium.make takes: "CartPole-v1", "module:Env-v0".
     num_envs : int
         Number of environments.
     seed : int
@@ -106,6 +109,9 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
         Number of this batch's first environment.
     num_threads : int
         Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
+    processes : int
+        Processes that share a batch that is not native (minis5/envs/processes.py); native ones take no notice of it. The
+        episodes are the same for any number.
     device : "cpu" or "cuda"
         "cuda": a native batch lives on the GPU, and so do the arrays that it returns (cuda/minis5_cuda/envs.py).
     **options
@@ -114,12 +120,15 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
     Returns
     -------
     gymnasium.vector.VectorEnv
-        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise a SyncVectorEnv that has been seeded.
+        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise one that has been seeded: a SyncVectorEnv,
+        or with `processes` a ProcessVectorEnv.
 
     Raises
     ------
     ValueError
         When an id or an option is unknown, or a value is wrong.
+    ModuleNotFoundError
+        When the extra that the environment needs is missing.
     DeviceError
         When device is "cuda" and numba-cuda, the driver or a GPU is missing.
     """
@@ -134,9 +143,13 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
         raise ValueError(f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only")
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
+    processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()  # not only where the environments are made: its error says more than those below
+    make = partial(_make_foreign, env_id, options)
     try:
-        envs = gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
+        envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         if env_id.rpartition(":")[2] in gymnasium.registry:
             raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
@@ -148,6 +161,13 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, device="
     seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
     envs.reset(seed=[int(seed) for seed in seeds])
     return envs
+
+
+def _make_foreign(env_id, options, num_envs):
+    """Gymnasium's make_vec, in whichever process."""
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()
+    return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
 
 
 def _cuda_vector_env():
