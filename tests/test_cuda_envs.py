@@ -10,6 +10,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from compositions import COMPOSED, vec
 from simulator import simulated
 
 from minis5.envs import REGISTRY, make_vec
@@ -18,6 +19,7 @@ SEEDING = {"seed": 4, "first_index": 1}
 NUM_ENVS = 3
 STEPS = 25
 MARGIN = 8  # steps before the first end of an episode
+LEVELS = [*REGISTRY, *COMPOSED]
 
 
 def arrays_of(result, name):
@@ -44,7 +46,7 @@ def play_on_device(name, num_envs, state, actions):
     """The same on the device, with actions from the host and from the device in turn, into arrays full of rubbish."""
     from numba import cuda
 
-    envs = make_vec(name, num_envs, **SEEDING, device="cuda")
+    envs = vec(name, num_envs, **SEEDING, device="cuda")
     run = envs._run
 
     def spoil_and_run(kernel, *arguments):
@@ -57,7 +59,7 @@ def play_on_device(name, num_envs, state, actions):
 
 
 def play_on_cpu(name, num_envs, state, actions):
-    return play(make_vec(name, num_envs, **SEEDING), state, actions)
+    return play(vec(name, num_envs, **SEEDING), state, actions)
 
 
 def assert_same_bits(cpu, device):
@@ -77,7 +79,7 @@ def simulate(inputs, outputs):
 
     minis5_cuda.envs.BLOCK = 2  # so that the last block is not full
     given, arrays = np.load(inputs), {}
-    for name in REGISTRY:
+    for name in LEVELS:
         state = {key: given[f"{name}/{key}"] for key in ("ints", "floats")}
         result = play_on_device(name, NUM_ENVS, state, given[f"{name}/actions"])
         arrays |= {f"{name}/{key}": array for key, array in result.items()}
@@ -86,7 +88,7 @@ def simulate(inputs, outputs):
 
 def shortly_before_an_end(name, num_envs, steps):
     """A state from which an episode ends in about MARGIN random steps, and actions for `steps` steps from there on."""
-    envs = make_vec(name, num_envs, seed=7)
+    envs = vec(name, num_envs, seed=7)
     envs.reset()
     envs.action_space.seed(1)
     states, ended = [], False
@@ -99,7 +101,7 @@ def shortly_before_an_end(name, num_envs, steps):
 
 
 def test_every_level_in_the_simulator_is_the_cpu_bit_for_bit(tmp_path):
-    runs = {name: shortly_before_an_end(name, NUM_ENVS, STEPS) for name in REGISTRY}
+    runs = {name: shortly_before_an_end(name, NUM_ENVS, STEPS) for name in LEVELS}
     given = {f"{name}/{key}": a for name, (state, actions) in runs.items() for key, a in (*state.items(), ("actions", actions))}
     np.savez(tmp_path / "in.npz", **given)
     simulated(__name__, f"simulate({str(tmp_path / 'in.npz')!r}, {str(tmp_path / 'out.npz')!r})")

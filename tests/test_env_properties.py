@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from compositions import COMPOSED, environment_and_task, single
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,16 +98,27 @@ LEGAL = {
 def action_of(space):
     """Strategy for one action."""
     if hasattr(space, "low"):
-        return st.floats(float(space.low[0]), float(space.high[0]), width=32).map(lambda x: np.array([x], np.float32))
+        numbers = (st.floats(float(low), float(high), width=32) for low, high in zip(space.low, space.high, strict=True))
+        return st.tuples(*numbers).map(lambda x: np.array(x, np.float32))
     if hasattr(space, "n"):
         return st.integers(0, int(space.n) - 1)
     return st.tuples(*(st.integers(0, int(n) - 1) for n in space.nvec)).map(np.array)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+def legal_in(env):
+    """The check of an environment's state; of a composition's, where it tells which part plays."""
+    if env in LEGAL:
+        return LEGAL[env]
+    if env.__name__.startswith("meta"):
+        inner = legal_in(env.parts[0])
+        return lambda p, ints, floats: 0 <= ints[p.trial] < p.trials and inner(p.env, ints[: p.ints], floats[: p.floats])
+    return lambda p, ints, floats: 0 <= ints[p.task] < p.tasks and np.isfinite(floats).all()
+
+
+@pytest.mark.parametrize("name", [*REGISTRY, *COMPOSED])
 def test_any_actions_keep_the_state_legal_and_the_return_within_its_bounds(name):
-    env, (module, task) = make_single(name), find(name)
-    legal = LEGAL[module]
+    env, (module, task) = single(name), environment_and_task(name)
+    legal = legal_in(module)
 
     # The actions are repeated until the episode ends, so that a short list makes a whole episode.
     @settings(max_examples=12, deadline=None, derandomize=True)

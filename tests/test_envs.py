@@ -10,6 +10,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from compositions import COMPOSED, environment_and_task, id_and_options, single, vec
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
@@ -18,7 +19,7 @@ from minis5.envs import memory_chain as chain
 from minis5.envs import repeat_previous as repeat
 from minis5.rollout import leaves
 
-SMALL = [*REGISTRY, "MemoryChain-5"]
+SMALL = [*REGISTRY, "MemoryChain-5", *COMPOSED]
 
 
 def rows(observations):
@@ -130,8 +131,8 @@ import numpy as np
 from minis5.envs import make_vec
 from minis5.rollout import leaves
 out = {}
-for name, steps in json.loads(sys.argv[1]):
-    envs = make_vec(name, 5, seed=11, first_index=2)
+for name, env_id, options, steps in json.loads(sys.argv[1]):
+    envs = make_vec(env_id, 5, seed=11, first_index=2, **options)
     envs.action_space.seed(0)
     arrays = leaves(envs.reset()[0])
     for _ in range(steps):
@@ -144,7 +145,7 @@ print(json.dumps(out))
 
 
 def test_plain_python_and_numba_give_the_same_bits():
-    runs = [(name, min(330, 2 * find(name)[1].episode_length + 3)) for name in SMALL]
+    runs = [(name, *id_and_options(name), min(330, 2 * environment_and_task(name)[1].episode_length + 3)) for name in SMALL]
     digests = []
     for disabled in ("0", "1"):
         result = subprocess.run(
@@ -176,7 +177,7 @@ def test_step_functions_run_undecorated():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_row_0_is_the_single_environment(name):
-    envs, env = make_vec(name, 3, seed=5), make_single(name)
+    envs, env = vec(name, 3, seed=5), single(name)
     (obs, _), (alone, _) = envs.reset(), env.reset(seed=5)
     for actions in random_actions(envs, min(3 * envs.task.episode_length + 2, 1500)):
         assert np.array_equal(rows(obs)[0], np.ravel(alone)) and alone in env.observation_space
@@ -190,7 +191,7 @@ def test_row_0_is_the_single_environment(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_batch_split_over_first_index_gives_the_same_episodes(name):
-    parts = [make_vec(name, n, seed=9, first_index=first) for n, first in [(64, 0), (40, 0), (24, 40)]]
+    parts = [vec(name, n, seed=9, first_index=first) for n, first in [(64, 0), (40, 0), (24, 40)]]
     starts = [rows(envs.reset()[0]) for envs in parts]
     assert np.array_equal(starts[0], np.concatenate(starts[1:]))
     for whole, *pieces in zip(*(rollout(envs, 120) for envs in parts), strict=True):
@@ -199,7 +200,7 @@ def test_a_batch_split_over_first_index_gives_the_same_episodes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_final_obs_and_the_observation_after_it(name):
-    envs = make_vec(name, 64, seed=2)
+    envs = vec(name, 64, seed=2)
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     obs, infos = envs.reset()
     assert infos == {} and obs in envs.observation_space
@@ -225,7 +226,7 @@ def test_final_obs_and_the_observation_after_it(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_seeding(name):
-    envs, again, other = (make_vec(name, 16, seed=s) for s in (1, 1, 2))
+    envs, again, other = (vec(name, 16, seed=s) for s in (1, 1, 2))
     first, same_seed, _ = (rows(e.reset()[0]) for e in (envs, again, other))
     assert np.array_equal(first, same_seed)
     assert not same(envs.get_state().values(), other.get_state().values())
@@ -240,12 +241,12 @@ def test_seeding(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_state_round_trip(name):
-    envs = make_vec(name, 8, seed=3)
+    envs = vec(name, 8, seed=3)
     envs.reset()
     rollout(envs, 30)
     state = envs.get_state()
     ahead = rollout(envs, 100, seed=4)
-    fresh = make_vec(name, 8, seed=77)
+    fresh = vec(name, 8, seed=77)
     fresh.set_state(state)
     assert all(same(a[:4], b[:4]) for a, b in zip(ahead, rollout(fresh, 100, seed=4), strict=True))
     state["ints"][:] = -1  # a copy: the environments keep theirs
@@ -369,7 +370,5 @@ def test_bad_seed_of_reset():
 )
 def test_bad_state(state):
     envs = make_vec("MemoryChain-5", 2)
-    with pytest.raises(
-        ValueError, match=r"state\['ints'\]: expected int64 \(2, 6\), got .*; pass the state of the same"
-    ):
+    with pytest.raises(ValueError, match=r"state\['ints'\]: expected int64 \(2, 6\), got .*; pass the state of the same"):
         envs.set_state(state)

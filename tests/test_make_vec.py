@@ -5,18 +5,20 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+from compositions import COMPOSED, id_and_options
 from gymnasium.utils.env_checker import check_env
 
 from minis5.envs import REGISTRY, make_single, make_vec, table
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", [*REGISTRY, *COMPOSED])
 def test_gymnasium_checker_finds_nothing(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for remark in ("value is -?infinity", "recommend using a symmetric and normalized space"):
             warnings.filterwarnings("ignore", f"(?s).*{remark}")  # the spaces are POPGym's
-        env = gymnasium.make(f"minis5/{name}-v0")
+        env_id, options = id_and_options(name)
+        env = gymnasium.make(f"minis5/{env_id}-v0", **options)
         check_env(env.unwrapped)
         env.close()
 

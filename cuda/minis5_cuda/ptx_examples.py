@@ -187,9 +187,18 @@ def envs(real):
 
     from .envs import CudaVectorEnv
 
+    meta = {"trials": 2, "project_observation": 8}
+    compositions = {
+        "meta, permuted": ("PositionOnlyCartPoleEasy", {**meta, "permute_actions": True}),
+        "meta, largest": ("AutoencodeEasy", {**meta, "project_action": 2}),
+        "meta, mixture": (
+            "Mixture",
+            {**meta, "project_action": 2, "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy"},
+        ),
+    }
     with mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array):
-        for level in REGISTRY:
-            CudaVectorEnv(*find(level), 4)
+        for level, found in {**dict.fromkeys(REGISTRY), **compositions}.items():
+            CudaVectorEnv(*(find(*found) if found else find(level)), 4)
             yield level
 
 

@@ -1,7 +1,8 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
-Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same, and
-MemoryChain. Ids that begin with "dmc/" are of the DeepMind Control Suite (minis5/envs/dmc.py), every other is Gymnasium's.
+Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same,
+MemoryChain, mixtures of native ones, and meta-environments around them. Ids that begin with "dmc/" are of the DeepMind Control
+Suite (minis5/envs/dmc.py), every other is Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
@@ -25,7 +26,9 @@ from minis5.envs import (
     higher_lower,
     labyrinth,
     memory_chain,
+    meta,
     minesweeper,
+    mixture,
     multiarmed_bandit,
     pendulum,
     repeat_first,
@@ -57,6 +60,7 @@ REGISTRY = {  # name: (environment, options of the level)
     )
     for name, options in env.LEVELS.items()
 }
+MIXTURE = "Mixture"
 
 
 def find(env_id, options=None):
@@ -66,9 +70,10 @@ def find(env_id, options=None):
     ----------
     env_id : str
         "RepeatPreviousEasy", its Gymnasium id "minis5/RepeatPreviousEasy-v0", or "MemoryChain-64", short for
-        "MemoryChain" with memory_length=64.
+        "MemoryChain" with memory_length=64. "Mixture" draws one of several tasks for every episode (minis5/envs/mixture.py).
     options : dict, optional
-        Replace the level's own.
+        Replace the level's own; for "Mixture", tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
+        environment takes those of minis5/envs/meta.py besides: trials, project_observation, project_action, permute_actions.
 
     Raises
     ------
@@ -80,16 +85,34 @@ def find(env_id, options=None):
         name = match[1]
     if match := re.fullmatch(r"MemoryChain-(\d+)", name):
         name, options = "MemoryChain", {"memory_length": int(match[1]), **options}
-    if name not in REGISTRY:
+    if name == MIXTURE:
+        level, configure = {}, _mixture
+    elif name in REGISTRY:
+        env, level = REGISTRY[name]
+        configure = env.configure
+    else:
         return None
-    env, level = REGISTRY[name]
-    accepted = list(inspect.signature(env.configure).parameters)
+    accepted = list(inspect.signature(configure).parameters)
     for option in options:
-        if option not in accepted:
-            raise ValueError(
-                f"{option}: {name} has no such option{_close(option, accepted)}; its options are {', '.join(accepted)}"
-            )
-    return env, env.configure(**{**level, **options})
+        if option not in accepted and option not in meta.OPTIONS:
+            known = f"its options are {', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
+            raise ValueError(f"{option}: {name} has no such option{_close(option, [*accepted, *meta.OPTIONS])}; {known}")
+    around = {option: options.pop(option) for option in meta.OPTIONS if option in options and option not in accepted}
+    configured = configure(**{**level, **options})
+    native = configured if name == MIXTURE else (env, configured)
+    return meta.wrap(*native, **around) if around else native
+
+
+def _mixture(tasks=""):
+    """Environment and Task of a mixture of `tasks`, ids with commas between them."""
+    names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else []
+    natives = {name: find(name) for name in names}
+    wrong = [name for name in names if natives[name] is None or names.count(name) > 1]
+    if wrong or not names:
+        got = f"{wrong[0]!r}{_close(wrong[0], REGISTRY)}" if wrong else repr(tasks)
+        known = "different native ids with commas between them, such as PositionOnlyPendulumEasy,PositionOnlyPendulumHard"
+        raise ValueError(f"tasks: expected {known}; got {got}")
+    return mixture.mix(natives)
 
 
 def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options):
@@ -233,7 +256,7 @@ def _levels(env_id):
     for name, levels in families.items():
         if env_id.startswith(name):
             return f"the levels of {name} are {', '.join(levels)}"
-    return f"native ones are {', '.join(families)}, each but MemoryChain with Easy, Medium or Hard behind its name"
+    return f"native ones are {', '.join(families)}, each but MemoryChain with Easy, Medium or Hard behind its name, and {MIXTURE}"
 
 
 def make_single(env_id, render_mode=None, **options):
@@ -244,7 +267,7 @@ def make_single(env_id, render_mode=None, **options):
     return NativeEnv(*native, render_mode=render_mode)
 
 
-for _name in REGISTRY:
+for _name in (*REGISTRY, MIXTURE):
     gymnasium.register(
         f"minis5/{_name}-v0",
         entry_point="minis5.envs:make_single",

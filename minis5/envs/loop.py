@@ -9,12 +9,12 @@ Tested in tests/test_envs.py and tests/test_cuda_envs.py.
 import zlib
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 
 from numba import njit
 
 import minis5.elementary
 import minis5.random
+from minis5.envs.compose import bind, files
 
 reset = step = observe = None  # placeholders: compile_loops binds an environment's own
 
@@ -41,19 +41,17 @@ def step_rows(start, stop, params, ints, floats, actions, autoreset, obs, final_
 
 @cache
 def compile_loops(env):
-    """`reset_rows` and `step_rows` compiled for the environment module `env`.
+    """`reset_rows` and `step_rows` compiled for the environment `env`, a module or compose.Composed.
 
-    The functions are copied with other globals, rather than made by a closure, because Numba cannot cache closures over
-    compiled functions on disk. Numba's cache looks at one source file only, so the name under which a loop is cached
-    carries a digest of every source that may be compiled into it.
+    Numba's cache looks at one source file only, so the name under which a loop is cached carries a digest of every source that
+    may be compiled into it.
     """
-    names = {**globals(), "reset": env.reset, "step": env.step, "observe": env.observe}
     shared = sorted(Path(__file__).parent.glob("*.py"))
-    files = [minis5.elementary.__file__, minis5.random.__file__, env.__file__, *shared]
-    digest = zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
+    sources = [minis5.elementary.__file__, minis5.random.__file__, *files(env), *shared]
+    digest = zlib.crc32(b"".join(Path(file).read_bytes() for file in sources))
     compiled = []
     for loop in (reset_rows, step_rows):
-        copy = FunctionType(loop.__code__, names, loop.__name__)
+        copy = bind(loop, reset=env.reset, step=env.step, observe=env.observe)
         copy.__qualname__ = f"{loop.__name__}_{env.__name__.rpartition('.')[2]}_{digest:08x}"
         # Without Numba's runtime: rows are views, and counting references to them took up to half of the time of a step.
         compiled.append(njit(cache=True, nogil=True, _nrt=False)(copy))

@@ -81,7 +81,7 @@ def reset(params, ints, floats):
 
 @njit(nogil=True)
 def step(params, ints, floats, action):
-    theta, speed, torque = floats[THETA], floats[SPEED], action[0]
+    theta, speed, torque = floats[THETA], floats[SPEED], np.float32(action[0])
     angle = wrap(theta)
     cost = angle * angle + 0.1 * (speed * speed) + np.float64(TORQUE_COST * (torque * torque))
     speed += (PULL * sin(theta) + np.float64(LIFT * torque)) * TAU

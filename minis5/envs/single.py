@@ -18,7 +18,7 @@ class NativeEnv(gymnasium.Env):
 
     Parameters
     ----------
-    env : module
+    env : module or Composed
         An environment, as minis5/envs/task.py describes it.
     task : Task
         The level.

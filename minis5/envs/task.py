@@ -10,15 +10,17 @@ An environment is a module with
 `params` is the level's constants, a NamedTuple whose class no other environment equals in both name and fields
 (AutoencodeParams: where two are alike, Numba takes 0.3 ms longer for each call). `ints` (int64) and `floats` (float64) are
 one environment's state; `ints` begins with a generator row (minis5/random.py), which `reset` and `step` may draw from and
-must not touch otherwise. `action` is an integer for a Discrete space, otherwise a row: int64 for MultiDiscrete, the
-space's own floats for Box. It has been checked already. The row `out` has the space's dtype and holds Box and
-MultiDiscrete values in order, Discrete as one number, and a Tuple of Discrete as one number each.
+must not touch otherwise. `action` is an integer for a Discrete space, otherwise a row: int64 for MultiDiscrete, floats
+for Box. It has been checked already. The row `out` holds Box and MultiDiscrete values in order, Discrete as one number, and a
+Tuple of Discrete as one number each. Rows have the space's dtype or, within a composition (compose.py), are parts of `floats`:
+a Box's values are the same then, but to compute with them in float32 (or float64) an environment has to cast them.
 All but `configure` and `render` are scalar code: plain Python, and compiled by Numba for the CPU or a GPU.
 
 Tested in tests/test_envs.py.
 """
 
 import operator
+from types import MappingProxyType
 from typing import NamedTuple
 
 import gymnasium
@@ -43,6 +45,8 @@ class Task(NamedTuple):
         No return is below or above; in most tasks there are decks or boards for which they are reached.
     truncates : bool
         Whether an episode may be truncated.
+    views : dict
+        Names for parts of the state, {name: ("ints" or "floats", begin, shape)}, that NativeVectorEnv.view reads.
     """
 
     params: tuple
@@ -54,6 +58,7 @@ class Task(NamedTuple):
     worst_return: float
     best_return: float
     truncates: bool = True
+    views: dict = MappingProxyType({})
 
 
 def check_integer(name, value, low, high, remedy):

@@ -5,6 +5,7 @@ observation of the next episode and infos["final_obs"] the last one of the old.
 Tested in tests/test_envs.py.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
@@ -23,7 +24,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
 
     Parameters
     ----------
-    env : module
+    env : module or Composed
         An environment, as minis5/envs/task.py describes it.
     task : Task
         The level.
@@ -139,6 +140,32 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._fill(self._ints, state["ints"])
         self._fill(self._floats, state["floats"])
         self._started = True
+
+    def view(self, name):
+        """A part of the environments' state by name, as it is now.
+
+        Parameters
+        ----------
+        name : str
+            One of self.task.views; what there is depends on the environment: "M_o", "M_a", "permutation", "trial" and
+            "trial_return" of a meta-environment (minis5/envs/meta.py), "task" of a mixture (minis5/envs/mixture.py).
+
+        Returns
+        -------
+        int64 or float64 (num_envs, ...)
+            A new array, on the host.
+
+        Raises
+        ------
+        ValueError
+            When there is no such part.
+        """
+        views = self.task.views
+        if name not in views:
+            known = f"one of {', '.join(map(repr, views))}" if views else "no name at all, as this environment has no views"
+            raise ValueError(f"name: expected {known}, got {name!r}")
+        array, begin, shape = views[name]
+        return self.get_state()[array][:, begin : begin + math.prod(shape)].reshape(self.num_envs, *shape).copy()
 
     @staticmethod
     def _fill(mine, array):

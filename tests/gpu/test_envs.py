@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from test_cuda_envs import assert_same_bits, misuse, play_on_cpu, play_on_device, shortly_before_an_end
+from test_cuda_envs import LEVELS, assert_same_bits, misuse, play_on_cpu, play_on_device, shortly_before_an_end
 
-from minis5.envs import REGISTRY, make_vec
+from minis5.envs import make_vec
 
 NUM_ENVS = 257  # one more than four blocks
 STEPS = 300
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", LEVELS)
 def test_every_level_is_the_cpu_bit_for_bit_and_a_second_time(name):
     run = shortly_before_an_end(name, NUM_ENVS, STEPS)
     cpu = play_on_cpu(name, NUM_ENVS, *run)

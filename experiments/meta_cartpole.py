@@ -1,0 +1,117 @@
+"""Learning within an episode: a cart-pole in an encoding never seen before, 16 trials an episode.
+
+    python experiments/meta_cartpole.py               all runs, then the report; stop it and start it as you like
+    python experiments/meta_cartpole.py --report      the report alone
+
+Each episode draws how the two numbers of PositionOnlyCartPole are projected and how the agent's actions become left and right; the
+agent keeps its memory over the trials and has to find out. Evaluated on twice as many trials as it was trained with, on
+projections it has not met, with sampled actions. Source: 2303.03982, the experiment with randomly projected CartPole. How it runs
+and reports: experiments/sweep.py; the environment: minis5/envs/meta.py. Tests: tests/test_experiments.py.
+"""
+
+import json
+
+import numpy as np
+from sweep import Sweep, main
+
+TASK = "PositionOnlyCartPoleEasy"
+TRIALS, EVALUATED, EPISODES = 16, 32, 256
+META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "project_action=2")
+OURS = ("--unroll", "1024", "--minibatches", "16", "--eval-episodes", "32")
+STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 7, 10))
+VARIANTS = {  # name: options, label, colour
+    "s5": ((), "S5", "#0072b2"),
+    "s5-noreset": (("--resets", "false"), "S5, resets off", "#d55e00"),
+    "gru": (("--core", "gru"), "GRU", "#e69f00"),
+    "mlp": (("--core", "mlp"), "MLP", "#777777"),
+}
+PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
+    "s5": ("6.8", ".27 / .45 / .41"),
+    "s5-noreset": ("5.9", "–"),
+    "gru": ("5.9", ".13 / .43 / .32"),
+    "mlp": ("2.9", ".18 / .18 / .17"),
+}
+
+
+def by_trial(folder):
+    """Rows of details.csv: mean return of each trial, over EPISODES episodes of EVALUATED trials."""
+    from minis5 import load
+    from minis5.evaluate import trial_returns
+
+    config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
+    episodes = 4 if summary["steps"] < 100_000 else EPISODES  # --quick
+    returns = trial_returns(
+        load(folder / "agent.npz"), config["env"], episodes, config["seed"], **{**config["env_options"], "trials": EVALUATED}
+    )
+    means, deviations = returns.mean(axis=0).round(4).tolist(), returns.std(axis=0).round(4).tolist()
+    return [
+        {"step": summary["steps"], "trial": k, "return": mean, "std": deviation}
+        for k, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
+    ]
+
+
+def curves(details):
+    """Variant → (seeds, EVALUATED) returns by trial at the last stage that all its seeds have come to."""
+    found = {}
+    for variant in VARIANTS:
+        runs = [rows for key, rows in details.items() if key[1] == variant]
+        if runs:
+            step = min(max(int(row["step"]) for row in rows) for rows in runs)
+            found[variant] = np.array([[float(row["return"]) for row in rows if int(row["step"]) == step] for rows in runs]), step
+    return found
+
+
+def table(results, details):
+    """The results as a Markdown table, one line for each agent."""
+    names = ("agent", "seeds", "steps", "return over 16 trials, in training", "paper", "trial 0", "trial 15", "trial 31")
+    names += ("paper: 0 / 15 / 31", "time of a run")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for variant, (returns, step) in curves(details).items():
+        rows = [group[0] for key, group in results.items() if key[1] == variant]
+        training = np.mean([float(row["training_return_last"] or "nan") for row in rows])
+        trials = [f"{returns[:, k].mean():.3f} ({returns[:, k].min():.3f} … {returns[:, k].max():.3f})" for k in (0, 15, 31)]
+        seconds = [float(row["wall_seconds"]) for row in rows if row["wall_seconds"]]
+        time = f"{np.mean(seconds):,.0f} s" if seconds else "not known"
+        label, (total, paper) = VARIANTS[variant][1], PAPER[variant]
+        lines.append(f"| {' | '.join([label, str(len(returns)), f'{step:,}', f'{training:.2f}', total, *trials, paper, time])} |")
+    machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
+    note = f"Trials: mean over {EPISODES} episodes of {EVALUATED} trials with sampled actions, and over seeds (worst … best seed). "
+    return [*lines, "", f"{note}The best return of a trial is 1. {machines}."]
+
+
+def figure(path, results, details):
+    """Return by trial: each agent's mean over seeds, and a band from its worst to its best seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    del results
+    FigureCanvasAgg(drawing := Figure(figsize=(7, 4.2), dpi=150, layout="constrained"))
+    axes = drawing.add_subplot()
+    for variant, (returns, step) in curves(details).items():
+        _, label, colour = VARIANTS[variant]
+        trials = np.arange(EVALUATED)
+        axes.plot(trials, returns.mean(axis=0), color=colour, label=f"{label}, {step / 1e6:.3g}M steps, seeds: {len(returns)}")
+        axes.fill_between(trials, returns.min(axis=0), returns.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    axes.axvline(TRIALS - 0.5, color="black", linestyle=":", linewidth=1, label="trained with the trials on the left")
+    axes.set(xlabel="trial of the episode", ylabel="mean return of the trial", title="Randomly projected PositionOnlyCartPole")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    drawing.savefig(path)
+
+
+META_CARTPOLE = Sweep(
+    "meta_cartpole",
+    __doc__.splitlines()[0],
+    (TASK,),
+    VARIANTS,
+    table,
+    {},
+    columns=1,
+    options={TASK: (*META, *OURS)},
+    stages=STAGES,
+    details=(("step", "trial", "return", "std"), by_trial),
+    figure=figure,
+)
+
+if __name__ == "__main__":
+    main(META_CARTPOLE)

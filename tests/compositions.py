@@ -1,0 +1,46 @@
+"""Compositions of environments, by a name for each, for the tests that every environment has to pass."""
+
+from minis5.envs import find, make_single, make_vec
+
+COMPOSED = {  # name: (id, options)
+    "meta cartpole": (
+        "NoisyPositionOnlyCartPoleEasy",
+        {"max_steps": 20, "trials": 3, "project_observation": 5, "permute_actions": True},  # some trials fall, some are cut off
+    ),
+    "meta pendulum": (
+        "PositionOnlyPendulumEasy",
+        {"max_steps": 15, "trials": 2, "project_observation": 4, "project_action": 3},
+    ),
+    "meta autoencode": ("AutoencodeEasy", {"trials": 2, "project_action": 3}),
+    "meta battleship": ("BattleshipEasy", {"trials": 1}),
+    "meta mixture": (
+        "Mixture",
+        {
+            "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumHard,PositionOnlyPendulumHard",
+            "trials": 2,
+            "project_observation": 3,
+            "project_action": 2,
+        },
+    ),
+}
+
+
+def id_and_options(name):
+    return COMPOSED.get(name, (name, {}))
+
+
+def vec(name, num_envs, *arguments, **named):
+    """make_vec for a composition or an id."""
+    env_id, options = id_and_options(name)
+    return make_vec(env_id, num_envs, *arguments, **named, **options)
+
+
+def single(name):
+    """make_single for a composition or an id."""
+    env_id, options = id_and_options(name)
+    return make_single(env_id, **options)
+
+
+def environment_and_task(name):
+    """`find` for a composition or an id."""
+    return find(*id_and_options(name))
