@@ -250,6 +250,31 @@ def test_training_takes_all_cpus(suite, monkeypatch):
     assert minis5.train._choose_workers(None, config, "dmc/cartpole-swingup", {}) == 4
 
 
+def test_mixture(suite):
+    """Every episode is one of the tasks, seen through its own matrices; equal to the task itself driven with M_a a."""
+    env = make("dmc/mixture", tasks="cartpole-balance, dmc/reacher-hard").unwrapped
+    rng, drawn = np.random.default_rng(0), set()
+    for seed in range(6):
+        observation, info = env.reset(seed=seed)
+        drawn.add(info["task"])
+        projection, alone = env.env, make(("dmc/cartpole-balance", "dmc/reacher-hard")[info["task"]]).unwrapped
+        assert projection.observation_matrix.shape[0] == 12 and projection.action_matrix.shape[1] == 2
+        alone.environment = pickle.loads(pickle.dumps(projection.unwrapped.environment))
+        alone._running, first = True, projection.unwrapped.environment.task.get_observation(alone.environment.physics)
+        flat = np.concatenate([np.ravel(part) for part in first.values()], dtype=np.float32)
+        np.testing.assert_allclose(observation[:12], projection.observation_matrix @ flat, rtol=1e-6, atol=1e-6)
+        assert observation[12:].tolist() == [0, 0]
+        for _ in range(5):
+            action = rng.uniform(-1, 1, 2).astype(np.float32)
+            observation, reward, *_ = env.step(action)
+            inner = (projection.action_matrix @ action).clip(-1, 1).astype(np.float32)
+            plain, plain_reward, *_ = alone.step(inner)
+            assert reward == plain_reward and observation[12] == np.float32(reward) and observation[13] == 0
+            np.testing.assert_allclose(observation[:12], projection.observation_matrix @ plain, rtol=1e-6, atol=1e-6)
+    assert drawn == {0, 1}
+    assert make("dmc/mixture").observation_space == env.observation_space and len(dmc.mixture()._factories) == 6
+
+
 # Mistakes
 
 
@@ -258,6 +283,8 @@ def test_training_takes_all_cpus(suite, monkeypatch):
     [
         ("dmc/cartpole-swngup", {}, r"unknown environment 'dmc/cartpole-swngup' \(did you mean dmc/cartpole-swingup"),
         ("dmc/cartpole-swingup", {"time_limt": 3}, "gymnasium cannot make 'dmc/cartpole-swingup' with options .*time_limt"),
+        ("dmc/mixture", {"tasks": "reacher-easy,walker-walk"}, "dmc/walker-walk has 24 observed values and 6 actions, but"),
+        ("dmc/mixture", {"tasks": "cartpole-fly"}, "expected a task of the suite such as .*got 'dmc/cartpole-fly'"),
         ("dmc/cartpole-swingup", {"device": "cuda"}, "is not native .*runs with device='cpu' only"),
     ],
 )

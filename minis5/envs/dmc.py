@@ -1,7 +1,9 @@
 """Tasks of the DeepMind Control Suite behind gymnasium.Env, and those that the paper's experiment on many tasks takes.
 
 `minis5.make_vec("dmc/cartpole-swingup", 64)`: the id is "dmc/", the suite's domain, "-" and its task, for all of
-`suite.ALL_TASKS`. Neither dm_control nor mujoco is imported before such an id is asked for (extra `control`).
+`suite.ALL_TASKS`. `minis5.make_vec("dmc/mixture", 64, tasks="cartpole-swingup,reacher-easy")` draws one of the tasks for every
+episode, and projections of it, as the paper does; without `tasks` from the six that it trains on.
+Neither dm_control nor mujoco is imported before such an id is asked for (extra `control`).
 Leaves out: pictures. No OpenGL is needed, and MUJOCO_GL becomes "disabled" where it is not set. (One task, dmc/quadruped-escape,
 wants OpenGL even so: it draws its ground anew in every episode.)
 
@@ -12,14 +14,16 @@ Tested in tests/test_dmc.py, side by side with dm_control driven by hand.
 
 import os
 import re
-from functools import cache
+from functools import cache, partial
 
 import gymnasium
 import numpy as np
 
 from minis5.envs.task import check_integer
+from minis5.envs.wrappers import RandomProjection, TaskMixture
 
 NAMESPACE = "dmc/"
+MIXTURE = NAMESPACE + "mixture"
 MAX_OBSERVATION, MAX_ACTION = 12, 2
 TRAIN = (
     "dmc/ball_in_cup-catch",
@@ -81,6 +85,8 @@ def register():
         if (env_id := f"{NAMESPACE}{domain}-{task}") not in gymnasium.registry:
             names = {"domain": domain, "task": task}
             gymnasium.register(env_id, entry_point="minis5.envs.dmc:DMControl", kwargs=names, disable_env_checker=True)
+    if MIXTURE not in gymnasium.registry:
+        gymnasium.register(MIXTURE, entry_point="minis5.envs.dmc:mixture", disable_env_checker=True)
 
 
 class DMControl(gymnasium.Env):
@@ -220,3 +226,32 @@ def check_size(env_id, max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
             f"{max_observation} and {max_action}; choose one of minis5.envs.dmc.small_tasks({max_observation}, {max_action})"
         )
     return lengths
+
+
+def mixture(tasks=TRAIN):
+    """A task drawn for every episode, its observation projected to 12 numbers and its action from 2.  2303.03982, Algorithm 1.
+
+    Parameters
+    ----------
+    tasks : str or sequence of str
+        Ids, in a string with commas between them, with or without "dmc/". All must keep to the paper's rule.
+
+    Returns
+    -------
+    minis5.envs.wrappers.TaskMixture
+        Of RandomProjection of DMControl. The observation has 14 numbers: the last two are the last reward and 0.
+
+    Raises
+    ------
+    ValueError
+        When a task is unknown or too large; the message names it.
+    """
+    names = tasks.split(",") if isinstance(tasks, str) else tasks
+    ids = [NAMESPACE + name.strip().removeprefix(NAMESPACE) for name in names]
+    for env_id in ids:
+        check_size(env_id)
+    return TaskMixture([partial(_projected, env_id) for env_id in ids])
+
+
+def _projected(env_id):
+    return RandomProjection(gymnasium.make(env_id).unwrapped, MAX_OBSERVATION, MAX_ACTION)
