@@ -184,7 +184,7 @@ def draw(sweep, path, groups):
     from matplotlib.figure import Figure
 
     tasks = [task for task in sweep.tasks if any(key[0] == task for key in groups)]
-    down = -(-len(tasks) // sweep.columns)
+    down = max(1, -(-len(tasks) // sweep.columns))
     FigureCanvasAgg(figure := Figure(figsize=(4.5 * sweep.columns, 3.4 * down), dpi=150, layout="constrained"))
     panels = figure.subplots(down, sweep.columns, squeeze=False).ravel()
     for axes in panels[len(tasks) :]:

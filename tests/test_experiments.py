@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import memory_length  # noqa: E402
 import popgym_throughput  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
+from meta_cartpole import META_CARTPOLE  # noqa: E402
 from popgym_training import POPGYM, PUBLISHED  # noqa: E402
 from sweep import main  # noqa: E402
 
@@ -117,6 +118,26 @@ def test_memory_length(tmp_path):
     cell = memory_length.collect({(r["task"], r["variant"], r["seed"]): [r] for r in found})["attention"][8]
     by_hand = 1000 * float(attention["cpu_seconds"]) / (int(attention["steps"]) / 8)
     assert memory_length.thousand(cell, 8) == pytest.approx(by_hand) and f"| self-attention |  | {by_hand:.3g} |" in text
+
+
+def test_meta_cartpole(tmp_path, monkeypatch):
+    """Trained in stages, looked at after each; a stage that is done is not done again."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    (tmp_path / "README.md").write_text("<!-- meta_cartpole:begin -->\n<!-- meta_cartpole:end -->\n")
+    options = ["--quick", "--out", str(tmp_path), "--seeds", "1", "--variants", "mlp"]
+    main(META_CARTPOLE, options)
+    found, log = rows(tmp_path / "details.csv"), tmp_path / "runs" / "PositionOnlyCartPoleEasy-mlp-seed1.json"
+    assert [(row["step"], row["trial"]) for row in found] == [(step, str(k)) for step in ("512", "1024") for k in range(32)]
+    assert all(0 < float(row["return"]) <= 1 for row in found)
+    last = [float(row["return"]) for row in found[32:]]
+    (line,) = (line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| MLP |"))
+    assert line.startswith("| MLP | 1 | 1,024 | ") and f"| {last[15]:.3f} ({last[15]:.3f} … {last[15]:.3f}) |" in line
+    assert (tmp_path / "meta_cartpole.png").read_bytes().startswith(b"\x89PNG")
+    facts = json.loads(log.read_text())
+    assert "trials=16" in facts["command"] and facts["command"].endswith("--steps 1024") and len(facts["spent"]) == 2
+    log.write_text(json.dumps({**facts, "details": {"512": facts["details"]["512"]}}))
+    main(META_CARTPOLE, options)
+    assert json.loads(log.read_text()) == facts  # looked at again: the same; not trained again
 
 
 def test_popgym_throughput(tmp_path, capsys):
