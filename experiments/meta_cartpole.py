@@ -17,7 +17,7 @@ from sweep import Sweep, main
 TASK = "PositionOnlyCartPoleEasy"
 TRIALS, EVALUATED, EPISODES = 16, 32, 256
 META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "project_action=2")
-OURS = ("--unroll", "1024", "--minibatches", "16", "--eval-episodes", "32")
+OURS = ("--unroll", "1024", "--minibatches", "16", "--anneal-lr", "false", "--eval-episodes", "32")
 STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 7, 10))
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
