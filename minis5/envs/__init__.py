@@ -1,7 +1,8 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
-Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same, and
-MemoryChain. Every other id is Gymnasium's.
+Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same,
+MemoryChain, and nine tasks of the DeepMind Control Suite (Tassa et al., 1801.00690), the same to rounding. Every other id is
+Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
@@ -19,6 +20,12 @@ from minis5.envs import (
     battleship,
     cartpole,
     concentration,
+    control_acrobot,
+    control_ball_in_cup,
+    control_cartpole,
+    control_pendulum,
+    control_point_mass,
+    control_reacher,
     count_recall,
     higher_lower,
     labyrinth,
@@ -35,6 +42,8 @@ from minis5.envs.task import check_choice, check_integer
 from minis5.envs.vector import NativeVectorEnv
 from minis5.random import seed_to_key
 
+# After the DeepMind Control Suite.
+CONTROL_SUITE = (control_cartpole, control_pendulum, control_acrobot, control_point_mass, control_reacher, control_ball_in_cup)
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
     for env in (
@@ -51,6 +60,7 @@ REGISTRY = {  # name: (environment, options of the level)
         minesweeper,
         battleship,
         labyrinth,
+        *CONTROL_SUITE,
     )
     for name, options in env.LEVELS.items()
 }
@@ -213,7 +223,7 @@ def _levels(env_id):
     for name, levels in families.items():
         if env_id.startswith(name):
             return f"the levels of {name} are {', '.join(levels)}"
-    return f"native ones are {', '.join(families)}, each but MemoryChain with Easy, Medium or Hard behind its name"
+    return f"native ones are {', '.join(families)}, most with a level behind the name, such as RepeatPreviousEasy"
 
 
 def make_single(env_id, render_mode=None, **options):
