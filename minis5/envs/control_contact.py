@@ -12,8 +12,8 @@ Newton's method solves it for the rows that push at the last solution, until the
 took 7 turns or fewer.)
 
 Leaves out: everything out of the plane; rotation, as neither body can rotate.
-Source: MuJoCo's documentation, "Computation", sections "Constraint model", "Friction cones" (pyramidal) and "Solver
-parameters"; the stiffness of a pyramid's rows: MuJoCo, src/engine/engine_core_constraint.c.
+Source: MuJoCo's documentation, "Computation" (constraint model, pyramidal friction cones) and "Modeling" (solver
+parameters); the stiffness of a pyramid's rows: MuJoCo, src/engine/engine_core_constraint.c.
 Tested in tests/test_control_suite.py and, against MuJoCo's accelerations, tests/test_dm_control_physics.py.
 """
 

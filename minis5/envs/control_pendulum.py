@@ -8,7 +8,7 @@ As in dm_control: mass, damping, MuJoCo's Euler method (implicit in the damping)
 distribution of the starts. Different: the numbers that the starts are drawn from, and rounding.
 
 Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/pendulum.{py,xml}; MuJoCo's documentation,
-"Computation", section "Numerical integration".
+"Computation" (numerical integration).
 Tested in tests/test_control_suite.py and, side by side with dm_control, tests/test_dm_control_physics.py.
 """
 

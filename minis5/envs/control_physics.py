@@ -8,8 +8,8 @@ acceleration without the force and A that by a unit of it. (MuJoCo's R is 1 / D.
 Every joint, string and contact of the suite that is used here has MuJoCo's default impedance, which rises from 0.9 at the
 limit to 0.95 from 1 mm (or 0.001 rad) beyond it on, and a damping ratio of 1; only the time constant differs.
 
-Leaves out: other impedances; friction and several constraints at once, which are in control_ball_in_cup.py.
-Source: MuJoCo's documentation, "Computation", sections "Constraint model" and "Solver parameters"; Todorov, "Convex and
+Leaves out: other impedances; friction and several constraints at once, which are in control_contact.py.
+Source: MuJoCo's documentation, "Computation" (constraint model) and "Modeling" (solver parameters); Todorov, "Convex and
 analytically-invertible dynamics with contacts and constraints", ICRA 2014.
 Tested in tests/test_control_suite.py and, against MuJoCo, in tests/test_dm_control_physics.py.
 """

@@ -11,7 +11,7 @@ reward, observation, distributions of starts and directions. Different: the numb
 by their angles, not by rejection), and rounding.
 
 Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/point_mass.{py,xml}; MuJoCo's documentation,
-"Computation", section "Numerical integration".
+"Computation" (numerical integration).
 Tested in tests/test_control_suite.py and, side by side with dm_control, tests/test_dm_control_physics.py.
 """
 

@@ -10,7 +10,7 @@ As in dm_control: masses, damping, the wrist's soft limits, MuJoCo's Euler metho
 rounding.
 
 Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/reacher.{py,xml}; MuJoCo's documentation,
-"Computation", section "Numerical integration". Equations of motion: Spong, Hutchinson, Vidyasagar, "Robot modeling and
+"Computation" (numerical integration). Equations of motion: Spong, Hutchinson, Vidyasagar, "Robot modeling and
 control", 2006, section 7.4, planar elbow manipulator, without gravity.
 Tested in tests/test_control_suite.py and, side by side with dm_control, tests/test_dm_control_physics.py.
 """
