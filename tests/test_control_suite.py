@@ -123,7 +123,7 @@ def test_acrobot_by_lagrange():
 
 
 def test_reacher_by_lagrange():
-    """Without damping, Euler's method changes the velocities by just the accelerations."""
+    """Euler's method changes the velocities by the accelerations at the old angles and speeds, but with the damping of the new."""
     bodies = [
         (*physics.capsule(0.01, 0.12), on_first(0.06)),
         (*physics.capsule(0.01, 0.1), on_second(0.12, 0.05)),
@@ -131,10 +131,12 @@ def test_reacher_by_lagrange():
     ]
     for q, v, action in poses():
         action = action.astype(np.float32)
-        play = Play("ReacherEasy", [*q, *v], damping=0.0, timestep=1e-3)
+        play = Play("ReacherEasy", [*q, *v])
         play.step(*action)
-        np.testing.assert_allclose((play.floats[2:4] - v) / 1e-3, lagrange(bodies, q, v, 0.05 * action, 0), rtol=1e-5, atol=1e-4)
-        np.testing.assert_array_equal(play.floats[:2], q + 1e-3 * play.floats[2:4])
+        after = play.floats[2:4]
+        expected = lagrange(bodies, q, v, 0.05 * action - 0.01 * after, 0)
+        np.testing.assert_allclose((after - v) / 0.02, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(play.floats[:2], q + 0.02 * after)
 
 
 def test_simple_poses():
@@ -452,6 +454,56 @@ def test_the_ball_starts_anywhere_beside_the_cup():
     ours = np.array([control_contact.touched(x, z) > 0 for x, z in near])
     sure = abs(np.array([((way - [0, 0.4] - ball) ** 2).sum(1).min() for ball in near]) ** 0.5 - 0.033) > 1e-5
     np.testing.assert_array_equal(ours[sure], ~free(near + [0, 0.4])[sure])
+
+
+def rows_of(x, z, height, speeds):
+    """The rows of control_contact's header, made anew: directions (n, 4) for the cup's and the ball's accelerations, r, D."""
+    corners = np.array([(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)])
+    ball, cup_mobility, ball_mobility = np.array([x, z]), 1 / control_contact.CUP_MASS, 1 / control_contact.BALL_MASS
+    contacts = []  # gap, direction, whether the cup is pushed back, mobility
+    for start, end in itertools.pairwise(corners):
+        way = end - start
+        offset = ball - start - np.clip((ball - start) @ way / (way @ way), 0, 1) * way
+        distance = np.linalg.norm(offset)
+        n, t = offset / distance, offset[::-1] / distance * [-1, 1]
+        mobility = 4 * (2 / 3 * cup_mobility + ball_mobility)
+        contacts += [(distance - 0.033, j, 1, mobility) for j in (n, n, n + t, n - t)]
+    string = ball - [0, -0.108]
+    contacts.append((0.3 - np.linalg.norm(string), -string / np.linalg.norm(string), 1, cup_mobility + ball_mobility))
+    contacts += [(height - 0.025, np.array(j), 0, 4 * ball_mobility) for j in ((0, 1), (0, 1), (1, 1), (-1, 1))]
+    rows = [(np.array([*(-back * j), *j]), gap, mobility) for gap, j, back, mobility in contacts if gap < 0]
+    r = [physics.reference(gap, j @ speeds, 0.02) for j, gap, _ in rows]
+    return np.array([j for j, _, _ in rows]), np.array(r), np.array([physics.stiffness(gap, m) for _, gap, m in rows])
+
+
+def test_accelerations_minimise_what_the_header_says():
+    """Where the gradient of a convex function is 0: mass (a - a_free) is the sum of the rows' forces."""
+    rng = np.random.default_rng(3)
+    masses = np.repeat([control_contact.CUP_MASS, control_contact.BALL_MASS], 2)
+    kinds = set()
+    for k in range(1500):
+        x, z, height = rng.uniform(-0.1, 0.1), rng.uniform(-0.16, 0.05), rng.choice([0.024, 1.0])
+        if k % 3 == 0:  # on the string
+            angle, length = rng.uniform(-1, 1), rng.uniform(0.299, 0.31)
+            x, z = length * math.sin(angle), -0.108 - length * math.cos(angle)
+        speeds, free = rng.normal(size=4), rng.normal(size=4) * 10
+        a = np.array(control_contact.constrained(x, z, height, tuple(speeds), tuple(free)))
+        j, r, d = rows_of(x, z, height, speeds)
+        force = d * np.maximum(0, r - j @ a) @ j if len(j) else np.zeros(4)
+        np.testing.assert_allclose(masses * (a - free), force, rtol=0, atol=1e-9 * max(1, abs(force).max()))
+        kinds.add(len(j))
+    assert kinds >= {0, 1, 4, 5, 8, 12}  # none, string, contact, both, two and three contacts
+
+
+def test_the_cups_damping_is_implicit():
+    """The cup alone: mass (v' - v) / h = force - 20 x - 3 v' - weight, ten times."""
+    play, m, h = Play("BallInCupCatch", [0.1, -0.1, 0.3, 0.25, -1, 0.5]), control_contact.CUP_MASS, 0.002
+    place, speed = play.floats[:2].copy(), play.floats[4:6].copy()
+    play.step(1, -0.5)
+    for _ in range(10):
+        speed = (m * speed + h * (np.array([5, -2.5]) - 20 * place - [0, m * G])) / (m + 3 * h)
+        place = place + h * speed
+    np.testing.assert_allclose(play.floats[[0, 1, 4, 5]], [*place, *speed], rtol=1e-12)
 
 
 def test_contacts_are_mirrored_and_hold_the_momentum():
