@@ -1,16 +1,17 @@
-"""sin, cos, log and the wrapping of angles, the same bits in plain Python, under Numba on any CPU, and on a GPU.
+"""sin, cos, log, exp and the wrapping of angles, the same bits in plain Python, under Numba on any CPU, and on a GPU.
 
 libm, NumPy and NVIDIA's libdevice each round these functions in their own way, and % on floats is no exact remainder in
 numba-cuda; an environment that used them would give another episode on another machine. Here there is nothing but
-+ - * /, floor and frexp on float64, each of which IEEE 754 rounds in one way only. What could still change a bit is a
++ - * /, floor, frexp and ldexp on float64, each of which IEEE 754 rounds in one way only. What could still change a bit is a
 compiler that fuses a * b + c into one rounding: Numba does so on no CPU, a kernel has to be compiled without it.
 
 Method: an argument is reduced with constants cut into parts so short that the products with them are exact (Cody and
 Waite); then a Taylor series in Horner's form, long enough that the first term left out is below half a unit in the last
 place (ulp).
-Leaves out: signed zeros, infinities, NaN, and |x| > 1e5 in sin, cos and wrap; who calls them knows the argument's range.
-Source: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapters 5 and 8.
-Tested in tests/test_elementary.py: sin and cos err by less than 2 ulp, log by less than 1, wrap by none. As GPU code, in
+Leaves out: signed zeros, infinities, NaN, |x| > 1e5 in sin, cos and wrap, and x > 709 in exp; who calls them knows the
+argument's range.
+Source: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapters 5, 6 and 8.
+Tested in tests/test_elementary.py: sin and cos err by less than 2 ulp, log and exp by less than 1, wrap by none. As GPU code, in
 tests/test_cuda_ptx.py.
 """
 
@@ -26,6 +27,8 @@ TAU_2 = 2.430837753308879e-10  # + the other 20
 LN2_1 = 0.6931471803691238  # log 2 = the first 32 bits: times any exponent they are exact
 LN2_2 = 1.9082149292705877e-10  # + the next 53
 TWO_OVER_PI = 2 / math.pi
+LOG2_E = 1.4426950408889634
+LEAST_EXPONENT = -708.0  # exp of less has an exponent below that of normal numbers, and ldexp would round once more
 SQRT_HALF = 0.7071067811865476
 
 
@@ -71,6 +74,19 @@ def log(x):
     tail = z * (2 / 11 + z * (2 / 13 + z * (2 / 15 + z * (2 / 17 + z * (2 / 19 + z * (2 / 21))))))
     tail = z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + tail))))
     return e * LN2_1 - (s * (f - tail) - e * LN2_2 - f)
+
+
+@njit(nogil=True)
+def exp(x):
+    """e to the power of x <= 709; error below 1 ulp, but 0 where x < -708."""
+    if x < LEAST_EXPONENT:
+        return 0.0
+    k = math.floor(x * LOG2_E + 0.5)
+    r = x - k * LN2_1 - k * LN2_2  # |r| <= log(2) / 2; e**x = e**r 2**k
+    # e**r = 1 + r + r**2 / 2! + r**3 / 3! + ...
+    tail = 1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800))))
+    tail = 1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320 + r * tail)))))
+    return math.ldexp(1.0 + (r + r * r * (1 / 2 + r * tail)), int(k))
 
 
 @njit(nogil=True)

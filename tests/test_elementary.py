@@ -1,4 +1,4 @@
-"""sin, cos, log and wrap: the constants to the last bit, errors against exact sums and against libm, the range's edges, Python
+"""sin, cos, log, exp and wrap: the constants to the last bit, errors against exact sums and against libm, the range's edges, Python
 against Numba bit for bit, and no fused operations. As code for GPUs they are examined in test_cuda_ptx.py."""
 
 import math
@@ -17,8 +17,8 @@ from minis5 import elementary
 PI = Fraction("3.14159265358979323846264338327950288419716939937510582097494459")
 LOG_2 = Fraction("0.69314718055994530941723212145817656807550013436025525412068001")
 RANGE = 1e5
-FUNCTIONS = {"sin": (elementary.sin, math.sin), "cos": (elementary.cos, math.cos), "log": (elementary.log, math.log)}
-ULPS = {"sin": 2, "cos": 2, "log": 1}
+FUNCTIONS = {name: (getattr(elementary, name), getattr(math, name)) for name in ("sin", "cos", "log", "exp")}
+ULPS = {"sin": 2, "cos": 2, "log": 1, "exp": 1}
 
 
 @njit
@@ -32,6 +32,12 @@ def each(function, x):
 def points(name):
     """Dense and random grids over the whole range, with the places where digits cancel."""
     rng = np.random.default_rng(0)
+    if name == "exp":
+        halves = np.arange(-2041, 2045) * (math.log(2) / 2)  # where the exponent changes
+        around = [np.nextafter(halves, -np.inf), halves, np.nextafter(halves, np.inf)]
+        tiny = 10.0 ** rng.uniform(-300, 0, 20_000)
+        grids = [np.linspace(-708, 709, 100_001), rng.uniform(-708, 709, 50_000), np.linspace(-2, 2, 100_001)]
+        return np.concatenate([*grids, *around, tiny, -tiny, [0.0]])
     if name == "log":
         near_one = 1 + rng.uniform(-1, 1, 50_000) * 10.0 ** rng.uniform(-16, 0, 50_000)
         wide = 10.0 ** rng.uniform(-308, 308, 50_000)
@@ -47,10 +53,10 @@ def points(name):
 
 
 def exact(name, x):
-    """sin x, cos x or log x to 35 places and more."""
+    """sin x, cos x, log x or exp x to 35 places and more."""
     with localcontext(prec=60):
-        if name == "log":
-            return Fraction(Decimal(x).ln())
+        if name in ("log", "exp"):
+            return Fraction(Decimal(x).ln() if name == "log" else Decimal(x).exp())
         pi = Decimal(PI.numerator) / PI.denominator
         angle = Decimal(x) + (pi / 2 if name == "cos" else 0)
         angle -= round(angle / (2 * pi)) * 2 * pi
@@ -76,14 +82,14 @@ def test_constants():
     assert parts[0] == leading_bits(LOG_2, 32) and abs(sum(parts) - LOG_2) < Fraction(1, 2**85)
     parts = [Fraction(part) for part in (elementary.TAU_1, elementary.TAU_2)]
     assert parts[0] == leading_bits(Fraction(math.tau), 33) and sum(parts) == Fraction(math.tau)
-    assert elementary.SQRT_HALF == math.sqrt(0.5)
+    assert elementary.SQRT_HALF == math.sqrt(0.5) and elementary.LOG2_E == float(1 / LOG_2)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_error_against_exact_values(name):
     x = points(name)
     sample = np.concatenate([np.random.default_rng(1).choice(x, 500), x[:: len(x) // 500]])
-    if name != "log":  # the double nearest to a multiple of pi / 2 in all the range
+    if name in ("sin", "cos"):  # the double nearest to a multiple of pi / 2 in all the range
         sample = np.append(sample, 29 * math.pi / 2)
     y = each(FUNCTIONS[name][0], sample)
     for argument, value in zip(sample.tolist(), y.tolist(), strict=True):
@@ -106,6 +112,9 @@ def test_values_known_beforehand():
     assert (each(elementary.cos, tiny) == 1).all()
     for function in (elementary.sin, elementary.cos):
         assert abs(each(function, points("sin"))).max() == 1
+    assert elementary.exp(0.0) == 1 and (each(elementary.exp, tiny[tiny < 1e-16]) == 1).all()
+    assert each(elementary.exp, np.array([-708.0, np.nextafter(-708, -709), -1e300]))[1:].tolist() == [0, 0]
+    assert 0 < elementary.exp(-708.0) < 4e-308 and elementary.exp(709.0) > 8e307
     powers = np.arange(-1074, 1024)
     np.testing.assert_allclose(each(elementary.log, 2.0**powers), powers * math.log(2), rtol=3e-16)
 
@@ -138,11 +147,12 @@ def test_python_and_numba_give_the_same_bits():
     same_bits(elementary.cos, lambda v: elementary._sine.py_func(float(v), 1), angles)  # of Python's floats, too
     same_bits(elementary.wrap, elementary.wrap.py_func, angles)
     same_bits(elementary.log, elementary.log.py_func, rng.choice(points("log"), 20_000))
+    same_bits(elementary.exp, elementary.exp.py_func, rng.choice(points("exp"), 20_000))
 
 
 def test_numba_fuses_nothing():
     each(elementary.sin, np.ones(1))
-    for function in (elementary._sine, elementary.log, elementary.wrap):
+    for function in (elementary._sine, elementary.log, elementary.exp, elementary.wrap):
         function(1.0, 0) if function is elementary._sine else function(1.0)
         for assembly in function.inspect_asm().values():
             assert not re.findall(r"\b\w*f\w*n?m(?:add|sub|la|ls)\w*", assembly)

@@ -14,6 +14,13 @@ from minis5.envs import autoencode as auto
 from minis5.envs import battleship as ships
 from minis5.envs import cartpole as cart
 from minis5.envs import concentration as pairs
+from minis5.envs import control_acrobot as acrobot
+from minis5.envs import control_ball_in_cup as cup
+from minis5.envs import control_cartpole as rail
+from minis5.envs import control_contact as contact
+from minis5.envs import control_pendulum as swing
+from minis5.envs import control_point_mass as point
+from minis5.envs import control_reacher as arm
 from minis5.envs import count_recall as count
 from minis5.envs import higher_lower as higher
 from minis5.envs import labyrinth as maze
@@ -78,6 +85,24 @@ def pole(p, ints, floats):
     return np.isfinite(floats).all() and abs(floats[cart.X]) < 2.5 and abs(floats[cart.THETA]) < 0.35
 
 
+def in_square(p, ints, floats):
+    first, second = floats[point.FIRST : point.SECOND], floats[point.SECOND :]
+    units = abs(np.linalg.norm(first) - 1) < 1e-12 and abs(np.linalg.norm(second) - 1) < 1e-12
+    return np.isfinite(floats).all() and (abs(floats[:2]) < point.WALL + 0.01).all() and units and abs(first @ second) < 0.9 + 1e-12
+
+
+def reach(p, ints, floats):
+    distance = np.linalg.norm(floats[arm.TARGET_X :])
+    inside = abs(floats[arm.WRIST]) < arm.WRIST_LIMIT + 0.7  # it comes with up to 9 rad/s, and stops within 2 or 3 steps
+    return np.isfinite(floats).all() and inside and arm.NEAREST - 1e-12 <= distance <= arm.FARTHEST + 1e-12
+
+
+def ball(p, ints, floats):
+    x, z = cup.ball_from_cup(floats)
+    string = math.hypot(x, z + contact.STRING_DEPTH)
+    return np.isfinite(floats).all() and string < contact.STRING_LENGTH + 0.05 and floats[cup.BALL + 1] + cup.BALL_HEIGHT > 0
+
+
 LEGAL = {
     chain: lambda p, ints, floats: 0 <= ints[chain.QUERY] < p.num_bits and set(ints[chain.CONTEXT :]) <= {0, 1},
     previous: one_pack(previous, 4, lambda p: p.cards),
@@ -92,6 +117,12 @@ LEGAL = {
     maze: labyrinth,
     cart: pole,
     pend: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[pend.SPEED]) <= pend.MAX_SPEED,
+    rail: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[rail.X]) < rail.X_LIMIT + 0.5,
+    swing: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[swing.SPEED]) < (1 + swing.PULL) / p.damping,
+    acrobot: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[acrobot.SHOULDER_SPEED :]).max() < 100,
+    point: in_square,
+    arm: reach,
+    cup: ball,
 }
 
 

@@ -1,8 +1,8 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
 Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same,
-MemoryChain, mixtures of native ones, and meta-environments around them. Ids that begin with "dmc/" are of the DeepMind Control
-Suite (minis5/envs/dmc.py), every other is Gymnasium's.
+MemoryChain, nine tasks of the DeepMind Control Suite (Tassa et al., 1801.00690), the same to rounding, mixtures of native ones, and
+meta-environments around them. Ids that begin with "dmc/" are the suite's own (minis5/envs/dmc.py), every other is Gymnasium's.
 Tested in tests/test_make_vec.py and tests/test_envs.py.
 """
 
@@ -21,6 +21,12 @@ from minis5.envs import (
     battleship,
     cartpole,
     concentration,
+    control_acrobot,
+    control_ball_in_cup,
+    control_cartpole,
+    control_pendulum,
+    control_point_mass,
+    control_reacher,
     count_recall,
     dmc,
     higher_lower,
@@ -41,6 +47,8 @@ from minis5.envs.task import check_choice, check_integer
 from minis5.envs.vector import NativeVectorEnv
 from minis5.random import seed_to_key
 
+# After the DeepMind Control Suite.
+CONTROL_SUITE = (control_cartpole, control_pendulum, control_acrobot, control_point_mass, control_reacher, control_ball_in_cup)
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
     for env in (
@@ -57,6 +65,7 @@ REGISTRY = {  # name: (environment, options of the level)
         minesweeper,
         battleship,
         labyrinth,
+        *CONTROL_SUITE,
     )
     for name, options in env.LEVELS.items()
 }
@@ -256,7 +265,7 @@ def _levels(env_id):
     for name, levels in families.items():
         if env_id.startswith(name):
             return f"the levels of {name} are {', '.join(levels)}"
-    return f"native ones are {', '.join(families)}, each but MemoryChain with Easy, Medium or Hard behind its name, and {MIXTURE}"
+    return f"native ones are {', '.join(families)}, most with a level behind the name, such as RepeatPreviousEasy, and {MIXTURE}"
 
 
 def make_single(env_id, render_mode=None, **options):

@@ -55,6 +55,15 @@ RANDOM_RETURNS = {  # level: (mean, its standard error)
     "LabyrinthExploreEasy": (-0.35452, 0.00094),
     "LabyrinthExploreMedium": (-0.61240, 0.00065),
     "LabyrinthExploreHard": (-0.74122, 0.00046),
+    "CartPoleBalance": (356.52938, 0.29190),
+    "CartPoleSwingUp": (26.92421, 0.10152),
+    "PendulumSwingUp": (0.79283, 0.02251),
+    "AcrobotSwingUp": (2.97988, 0.04571),
+    "PointMassEasy": (5.43032, 0.23448),
+    "PointMassHard": (5.44141, 0.23787),
+    "ReacherEasy": (55.20625, 0.52544),
+    "ReacherHard": (9.66372, 0.13356),
+    "BallInCupCatch": (91.42220, 1.35746),
 }
 
 
