@@ -62,10 +62,10 @@ def test_hyper_parameters():
     def value(preset, name):
         agent, ppo, _ = presets.resolve("any", preset)
         found = next(getattr(c, name) for c in (agent, agent.core_config, ppo) if hasattr(c, name))
-        return ", ".join(map(str, found)) if isinstance(found, tuple) else str(found).lower()
+        return (", ".join(map(str, found)) or "none") if isinstance(found, tuple) else str(found).lower()
 
     section = TEXT.partition("\n## Hyper-parameters\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", section, re.MULTILINE)
-    assert {name for name, _, _ in rows} >= set(presets.PRESETS["paper"][0])
-    for name, laptop, paper in rows:
-        assert (laptop, paper) == (value("laptop", name), value("paper", name)), name
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \|$", section, re.MULTILINE)
+    assert {name for name, *_ in rows} >= {name for settings, _ in presets.PRESETS.values() for name in settings}
+    for name, *values in rows:
+        assert values == [value(preset, name) for preset in presets.PRESETS], name
