@@ -3,11 +3,12 @@
     python experiments/meta_cartpole.py               all runs, then the report; stop it and start it as you like
     python experiments/meta_cartpole.py --report      the report alone
 
-Each episode draws how the two numbers of PositionOnlyCartPole are projected, to four, and which of the two actions is left; the agent
-keeps its memory over the trials and has to find out. Evaluated on twice as many trials as it was trained with, on
-projections it has not met, with sampled actions. A fall costs nothing at once, since the next trial begins and pays as much for each
-step; only an episode that is over too soon shows it, thousands of steps later: hence a discount of 0.9995. Source: 2303.03982, the experiment with randomly projected CartPole. How it runs
-and reports: experiments/sweep.py; the environment: minis5/envs/meta.py. Tests: tests/test_experiments.py.
+Each episode draws how the two numbers of PositionOnlyCartPole are projected, to four, and which of the two actions is left; the
+agent keeps its memory over the trials and has to find out. It is evaluated on twice as many trials as it was trained with, on
+projections that it has not met, with sampled actions. A fall costs nothing at once, as the next trial begins and pays as much for
+a step; only an episode that is over too soon shows it, thousands of steps later: hence a discount of 0.9995.
+Source: 2303.03982, the experiment with randomly projected CartPole. How it runs and reports: experiments/sweep.py; the environment:
+minis5/envs/meta.py. Tests: tests/test_experiments.py.
 """
 
 import json

@@ -54,7 +54,8 @@ class Sweep(NamedTuple):
 
 def run(sweep, runs, task, variant, seed, quick):
     """Train, or go on where it was stopped; nothing where it is done. RUN.json beside the run keeps what the report needs."""
-    folder, log = runs / f"{task}-{variant}-seed{seed}", runs / f"{task}-{variant}-seed{seed}.json"
+    name = f"{task.replace('/', '_')}-{variant}-seed{seed}"
+    folder, log = runs / name, runs / f"{name}.json"
     arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []

@@ -1,0 +1,158 @@
+"""Many control tasks, one agent: each episode a task and an encoding that it is not told, and tasks that it has never met.
+
+    python experiments/meta_control.py                          the native tasks: all runs, then the report
+    python experiments/meta_control.py --tasks dmc/mixture      the suite itself (pip install -e '.[control]')
+    python experiments/meta_control.py --report                 the report alone
+
+Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of its action from 2; the agent
+sees these, the last reward, and no label. After each stage of training it is tested on all tasks, also on those held out, on
+projections that it has not met, with sampled actions. "Mixture" is of minis5's own tasks, "dmc/mixture" of the suite's, split as in the paper.
+Source: 2303.03982, the experiment on many tasks of DMControl; PPO in the place of Muesli. How it runs and reports:
+experiments/sweep.py. Tests: tests/test_experiments.py.
+"""
+
+import json
+
+import numpy as np
+from sweep import Sweep, main
+
+from minis5.envs import dmc
+
+NATIVE = {  # as in the paper, less finger, whose contacts are not written here
+    "train": ("BallInCupCatch", "CartPoleSwingUp", "PointMassEasy", "ReacherEasy"),
+    "held out": ("CartPoleBalance", "PendulumSwingUp", "PointMassHard", "ReacherHard"),
+}
+SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
+SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
+PROJECTED = ("--env-option", "project_observation=12", "--env-option", "project_action=2")
+SHARED = ("--unroll", "1000", "--gamma", "0.995", "--adam-eps", "1e-8", "--anneal-lr", "false", "--eval-episodes", "8")
+STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 6, 8, 10))
+VARIANTS = {  # name: options, label, colour
+    "s5": ((), "S5", "#0072b2"),
+    "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
+    "mlp": (("--core", "mlp"), "MLP", "#777777"),
+}
+PAPER = {  # mean return S5 / LSTM / MLP
+    "ball_in_cup-catch": "946 / 908 / 140",
+    "cartpole-swingup": "603 / 503 / 160",
+    "finger-spin": "799 / 432 / 31",
+    "finger-turn_hard": "741 / 406 / 314",
+    "point_mass-easy": "798 / 709 / 4",
+    "reacher-easy": "915 / 896 / 729",
+    "cartpole-balance": "460 / 275 / 232",
+    "finger-turn_easy": "804 / 521 / 468",
+    "pendulum-swingup": "4 / 4 / 2",
+    "point_mass-hard": "681 / 458 / 2",
+    "reacher-hard": "598 / 584 / 281",
+}
+NAMES = dict(  # native task: the suite's
+    zip(
+        (*NATIVE["train"], *NATIVE["held out"]),
+        ("ball_in_cup-catch", "cartpole-swingup", "point_mass-easy", "reacher-easy")
+        + ("cartpole-balance", "pendulum-swingup", "point_mass-hard", "reacher-hard"),
+        strict=True,
+    )
+)
+EPISODES = {"Mixture": 64, "dmc/mixture": 16}  # of each task in a test
+
+
+def by_task(folder):
+    """Rows of details.csv: the mean return on every task, trained on and held out."""
+    from minis5 import load
+    from minis5.evaluate import evaluate
+
+    config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
+    agent, rows = load(folder / "agent.npz"), []
+    episodes = 1 if summary["steps"] < 100_000 else EPISODES[config["env"]]  # --quick
+    for split, tasks in SPLITS[config["env"]].items():
+        for tested in tasks:
+            options = {**config["env_options"], "tasks": tested}
+            found = evaluate(agent, config["env"], episodes, config["seed"], deterministic=False, **options)
+            figures = {"return": round(found["mean_return"], 2), "std": round(found["std_return"], 2)}
+            rows.append({"step": summary["steps"], "split": split, "tested": tested, **figures})
+    return rows
+
+
+def collect(details):
+    """(env, variant) → {tested: {step: returns of the seeds}}, steps that all its seeds have come to."""
+    found = {}
+    for env in SPLITS:
+        for variant in VARIANTS:
+            runs = [rows for key, rows in details.items() if key[:2] == (env, variant)]
+            for rows in runs:
+                for row in rows:
+                    cell = found.setdefault((env, variant), {}).setdefault(row["tested"], {})
+                    cell.setdefault(int(row["step"]), []).append(float(row["return"]))
+            for cell in found.get((env, variant), {}).values():
+                for step in [step for step, returns in cell.items() if len(returns) < len(runs)]:
+                    del cell[step]
+    return found
+
+
+def table(results, details):
+    """A Markdown table for each environment: mean return by task, at the last stage."""
+    found, lines = collect(details), []
+    for env, splits in SPLITS.items():
+        agents = {variant: cells for (where, variant), cells in found.items() if where == env}
+        if not agents:
+            continue
+        steps = {v: max(next(iter(cells.values()))) for v, cells in agents.items()}
+        heads = [f"{VARIANTS[v][1]}, {steps[v] / 1e6:.3g}M steps" for v in agents]
+        lines += [f"| {env} | task | {' | '.join(heads)} | paper, 2e9 frames: S5 / LSTM / MLP |", "|---" * (len(agents) + 3) + "|"]
+        for split, tasks in splits.items():
+            for tested in tasks:
+                cells = [f"{np.mean(cells[tested][steps[v]]):.0f}" for v, cells in agents.items()]
+                name = NAMES.get(tested, tested).removeprefix(dmc.NAMESPACE)
+                lines.append(f"| {split} | {tested} | {' | '.join(cells)} | {PAPER[name]} |")
+            means = [f"**{np.mean([np.mean(cells[t][steps[v]]) for t in tasks]):.0f}**" for v, cells in agents.items()]
+            lines.append(f"| {split} | **mean** | {' | '.join(means)} | |")
+        seeds = {VARIANTS[v][1]: sum(key[:2] == (env, v) for key in details) for v in agents}
+        counts = ", ".join(f"{label} {count}" for label, count in seeds.items())
+        lines += ["", f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; returns are at most 1000.", ""]
+    machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
+    return [*lines, f"Trained and tested on {machines}."]
+
+
+def figure(path, results, details):
+    """For each environment: mean return over the tasks trained on, and over those held out, against steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    del results
+    found = collect(details)
+    envs = [env for env in SPLITS if any(where == env for where, _ in found)]
+    FigureCanvasAgg(drawing := Figure(figsize=(11, 4 * len(envs)), dpi=150, layout="constrained"))
+    for env, panels in zip(envs, drawing.subplots(len(envs), 2, squeeze=False), strict=True):
+        for axes, (split, tasks) in zip(panels, SPLITS[env].items(), strict=True):
+            for variant, (_, label, colour) in VARIANTS.items():
+                if (env, variant) in found:
+                    cells = found[env, variant]
+                    steps = sorted(cells[tasks[0]])
+                    means = [np.mean([cells[t][step] for t in tasks], axis=0) for step in steps]  # of each seed
+                    axes.plot(steps, [m.mean() for m in means], "o-", color=colour, markersize=3, label=label)
+                    axes.fill_between(steps, [m.min() for m in means], [m.max() for m in means], color=colour, alpha=0.2)
+            axes.set(title=f"{env}: tasks {'trained on' if split == 'train' else split}", xlabel="environment steps")
+            axes.set(ylabel="mean return over the tasks")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="small")
+    drawing.savefig(path)
+
+
+META_CONTROL = Sweep(
+    "meta_control",
+    __doc__.splitlines()[0],
+    tuple(SPLITS),
+    VARIANTS,
+    table,
+    {},
+    options={
+        "Mixture": ("--env-option", f"tasks={','.join(NATIVE['train'])}", *PROJECTED, *SHARED),
+        "dmc/mixture": SHARED,
+    },
+    stages=STAGES,
+    details=(("step", "split", "tested", "return", "std"), by_task),
+    figure=figure,
+)
+
+if __name__ == "__main__":
+    main(META_CONTROL)
