@@ -6,7 +6,8 @@
 
 Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of its action from 2; the agent
 sees these, the last reward, and no label. After each stage of training it is tested on all tasks, also on those held out, on
-projections that it has not met, with sampled actions. "Mixture" is of minis5's own tasks, "dmc/mixture" of the suite's, split as in the paper.
+projections that it has not met, with sampled actions. "Mixture" is of minis5's own tasks, "dmc/mixture" of the suite's, split as
+in the paper.
 Source: 2303.03982, the experiment on many tasks of DMControl; PPO in the place of Muesli. How it runs and reports:
 experiments/sweep.py. Tests: tests/test_experiments.py.
 """

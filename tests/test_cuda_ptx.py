@@ -66,7 +66,8 @@ def test_no_kernel_is_forgotten():
 
 
 def test_every_loop_has_a_launcher_with_the_same_arguments():
-    loops = [value for module in modules(minis5) for value in vars(module).values() if callable(value) and hasattr(value, "compiled")]
+    values = [value for module in modules(minis5) for value in vars(module).values()]
+    loops = [value for value in values if callable(value) and hasattr(value, "compiled")]
     assert len(loops) > 10
     for function in loops:
         module, name = function.__module__.rpartition(".")[2], function.__name__.lstrip("_")
