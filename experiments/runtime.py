@@ -5,7 +5,7 @@
     python experiments/runtime.py --device cuda --preset paper    on a GPU, the update replayed as one CUDA graph
     python experiments/runtime.py --report                        the table and the picture anew
 
-An update is what training does with a minibatch of 8 environments × T steps: forward, PPO's loss, backward, Adam. All cores have
+An update is what training does with a minibatch of 8 episodes of T steps: forward, PPO's loss, backward, Adam. All cores have
 about as many parameters as the preset's S5; attention sees the whole sequence (window = T), so that it can do what the others can.
 Every measurement is a process of its own: after a warm-up the update is repeated, and the median of its CPU time is kept (on a GPU:
 of the time until the GPU has finished). Memory is what the process, or the whole GPU, held at most, less what it held before. What
@@ -65,7 +65,8 @@ def update(core, length, preset, device, shape=None):
     ppo = PPO(agent, envs, ppo_config)
     rng, many = np.random.default_rng(0), (length, ENVS)
     values, rewards = rng.standard_normal((2, *many)).astype(np.float32)
-    reset = rng.random(many) < 0.001
+    reset = np.zeros(many, bool)
+    reset[0] = True  # one episode, all of which attention sees
     rollout = Rollout(
         x=rng.standard_normal((*many, agent.input_size)).astype(np.float32),
         reset=reset,
@@ -74,8 +75,8 @@ def update(core, length, preset, device, shape=None):
         values=values,
         next_values=np.roll(values, -1, 0),
         rewards=rewards,
-        terminated=np.roll(reset, -1, 0),
-        done=np.roll(reset, -1, 0),
+        terminated=np.zeros(many, bool),
+        done=np.zeros(many, bool),
         valid=np.ones(many, bool),
         memory0=agent.initial_memory(ENVS),
     )
