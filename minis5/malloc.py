@@ -1,8 +1,8 @@
 """Ask the C library to keep freed memory instead of handing it back to the system.
 
 Every update allocates the same large arrays again. glibc maps each of them anew and returns it to the system when it is freed, and
-the system must then clear it: measured once, a sixth of a minibatch's time with the paper's network, and a quarter with arrays
-above 32 MiB, up to which alone glibc lets a threshold be raised. So mapping is switched off. Elsewhere than on glibc this does nothing.
+the system must then clear it: measured once, a sixth of a minibatch's time with the paper's network, and a quarter where arrays
+are above 32 MiB; up to there alone lets glibc its threshold be raised. So mapping is switched off. Only glibc knows of this.
 
 Source: mallopt(3). Tests: tests/test_ppo.py.
 """
