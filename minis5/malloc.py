@@ -2,7 +2,7 @@
 
 Every update allocates the same large arrays again. glibc maps each of them anew and returns it to the system when it is freed, and
 the system must then clear it: measured once, a sixth of a minibatch's time with the paper's network, and a quarter where arrays
-are above 32 MiB. glibc's threshold for mapping cannot be raised beyond that, so mapping is switched off. Elsewhere this does nothing.
+are above 32 MiB. glibc's threshold for mapping cannot be raised beyond that, so mapping is switched off. Elsewhere nothing is done.
 
 Source: mallopt(3). Tests: tests/test_ppo.py.
 """
