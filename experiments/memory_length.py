@@ -100,7 +100,7 @@ def figure(path, groups):
         score.plot(LENGTHS, numbers, color=COLOURS[label], linestyle=":", linewidth=1, label=f"{label}, paper (5 seeds)")
     score.set(ylabel="mean return (band: worst to best seed)", ylim=(-0.6, 1.05))
     seconds.set(ylabel="CPU seconds for 1,000 episodes", yscale="log")
-    memory.set(ylabel="peak memory of the process, MiB", yscale="log")
+    memory.set(ylabel="peak memory of the process, MiB")
     for axes in (score, seconds, memory):
         axes.set_xscale("log", base=2)
         axes.set(xlabel="memory length N")

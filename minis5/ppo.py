@@ -203,12 +203,18 @@ class PPO:
 
         ``callback(row)`` is called after each iteration; training stops when it returns True.
         """
-        self.total_steps, rows = total_steps, []
-        while self.steps < total_steps:
-            rows.append(self.iteration())
-            if callback is not None and callback(rows[-1]):
+        rows = []
+        for row in self.iterations(total_steps):
+            rows.append(row)
+            if callback is not None and callback(row):
                 break
         return rows
+
+    def iterations(self, total_steps):
+        """As :meth:`learn`, but yields each row and keeps none, for runs of very many iterations."""
+        self.total_steps = total_steps
+        while self.steps < total_steps:
+            yield self.iteration()
 
     def iteration(self):
         """Collect and learn once; returns a row of figures (a dict)."""

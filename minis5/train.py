@@ -332,6 +332,8 @@ def _learn(comm, run, began, quiet):
         if ppo.updates == 0:
             runstate.save(run.folder, comm, agent, ppo, facts)
         if facts["finished"] != config["steps"]:
-            ppo.learn(config["steps"], after_update)
+            for row in ppo.iterations(config["steps"]):
+                if after_update(row):
+                    break
         envs.close()
         return agent, time.monotonic() - began, recorder is not None and recorder.interrupted
