@@ -48,6 +48,8 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
     zero, one, parts = number(0), number(1), np.uint64(2 if is_complex else 1)
     tile, threads = chunks * steps, chunks * lanes
     scan_kernel = bounded(threads, resident=2 if dtype == np.float32 else 1)
+    # CUDA 13.5 finds no room for this one within the registers of two blocks, on sm_100, and would spill some.
+    summary_kernel = bounded(threads, resident=1) if varying and backward and is_complex else scan_kernel
 
     @device
     def load(array, n, P):
@@ -217,7 +219,7 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
                     total += B[here + np.uint64(k * lanes)]
                 store(da, np.uint64(segment) * row + origin, P, total)
 
-    @scan_kernel
+    @summary_kernel
     def summary(T, batch, P, row, a, values, reset, length, A_out, B_out, C_out):
         """(A, B, C) of segment blockIdx.y, one that is whole: (segments - 1, B, W), C without W. Here a thread's chunk is all of
         length / chunks steps, and there is one up-sweep."""
