@@ -3,6 +3,7 @@
     python experiments/runtime.py                                 the laptop's network on one CPU core
     python experiments/runtime.py --preset paper --lengths 64 256 1024
     python experiments/runtime.py --device cuda --preset paper    on a GPU, the update replayed as one CUDA graph
+    python experiments/runtime.py --in-turn 1024                  the cores by turns in one process: ratios to S5, printed only
     python experiments/runtime.py --report                        the table and the picture anew
 
 An update is what training does with a minibatch of 8 episodes of T steps: forward, PPO's loss, backward, Adam. All cores have
@@ -26,11 +27,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import threadpoolctl
 from gpu_report import slope
 from sweep import ROOT, replace_block
 
 from minis5 import checkpoint, presets, runlog
 from minis5.bench import commit
+from minis5.scan import set_num_threads
 
 OUT = ROOT / "experiments" / "runtime"
 LENGTHS = tuple(2**k for k in range(6, 15))
@@ -135,6 +138,18 @@ def measure(core, length, preset, device, shape=None):
     }
 
 
+def in_turn(cores, length, preset, device, shape=None, repeats=40):
+    """core → ratios of its update's time to S5's, round by round, so that a busy neighbour slows both."""
+    runs = {core: update(core, length, preset, device, shape)[0] for core in dict.fromkeys(["s5", *cores])}
+    clock, times = time.process_time if device == "cpu" else time.perf_counter, {core: [] for core in runs}
+    for turn in range(repeats + 1):
+        for core, run in runs.items():
+            start = clock()
+            run()
+            times[core] += [clock() - start] if turn else []  # the first is the warm-up
+    return {core: np.divide(times[core], times["s5"]) for core in cores}
+
+
 def read(path):
     """results.csv: key → row."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -229,11 +244,19 @@ def main(argv=None):
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="T", help="default 64 128 … 16384")
     parser.add_argument("--limit", type=float, default=300, metavar="S", help="seconds that one measurement may take (default 300)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default experiments/runtime; READMEs change only there")
+    parser.add_argument("--in-turn", type=int, metavar="T", help="only print ratios of the cores' times to S5's at this length")
     parser.add_argument("--report", action="store_true", help="no measurements")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # the measuring process
     options = parser.parse_args(argv)
     if options.one:
         print(json.dumps(measure(options.cores[0], options.lengths[0], options.preset, options.device)))
+        return 0
+    if options.in_turn:
+        set_num_threads(1)
+        with threadpoolctl.threadpool_limits(1):
+            for core, ratios in in_turn(options.cores, options.in_turn, options.preset, options.device).items():
+                low, middle, high = np.percentile(ratios, [10, 50, 90])
+                print(f"{core} at T = {options.in_turn}: {middle:.2f} x the time of s5 (10 % .. 90 %: {low:.2f} .. {high:.2f})")
         return 0
     out = options.out or OUT
     rows = read(out / "results.csv")

@@ -49,6 +49,11 @@ def test_a_measurement(monkeypatch):
         assert row["peak_mib"] >= 0 and runtime.held("cpu", True) >= runtime.held("cpu", False) > 10
 
 
+def test_in_turn():
+    ratios = runtime.in_turn(["s5", "gru"], 8, "laptop", "cpu", TINY, repeats=3)
+    assert set(ratios) == {"s5", "gru"} and (ratios["s5"] == 1).all() and ratios["gru"].shape == (3,) and (ratios["gru"] > 0).all()
+
+
 def test_slopes_and_limit():
     lengths = np.array([64, 1024, 2048, 4096])
     assert runtime.exponent(lengths, 7.0 * lengths**2) == pytest.approx(2)
