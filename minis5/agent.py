@@ -1,6 +1,6 @@
 """The actor-critic agent: encoder → memory core → two heads.
 
-    x[t] = [flattened observation | previous action, zero at an episode's start | 1 at an episode's start]
+    x[t] = [scale · flattened observation | previous action, zero at an episode's start | 1 at an episode's start]
     encoder: dense + activation, for each width; core (cores.py); actor and critic: dense + leaky ReLU for each width, then dense
 
 # differs from popjaxrl: there the flag is 0 and the old episode's action remains after an automatic reset.
@@ -8,6 +8,7 @@
 Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/test_agent.py.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class AgentConfig:
     core: str = "s5"  # a name in cores.CORES: s5, gru, lstm, attention, mlp or none
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64
+    observation_scale: float = 1.0  # multiplies the flattened observation; more where what counts are small differences
 
     def __post_init__(self):
         for name, known in (("core", CORES), ("activation", SLOPES), ("dtype", ("float32", "float64"))):
@@ -39,6 +41,8 @@ class AgentConfig:
         if not isinstance(self.core_config, CORES[self.core][0]):
             wanted, got = CORES[self.core][0].__name__, type(self.core_config).__name__
             raise ValueError(f"core_config: expected {wanted} for the core {self.core!r}, got {got}")
+        if not 0 < self.observation_scale < math.inf:
+            raise ValueError(f"observation_scale: expected a positive number, got {self.observation_scale}")
         if not self.encoder or min((*self.encoder, *self.heads)) < 1:
             got = f"{self.encoder}, {self.heads}"
             raise ValueError(f"encoder, heads: expected positive widths, at least one for the encoder, got {got}")
@@ -222,7 +226,7 @@ class ActorCritic:
         flat = move(self.flattener.flatten(obs), self.device)
         xp, size = self.xp, flat.shape[-1]
         x = xp.empty((*flat.shape[:-1], self.input_size), self.dtype)
-        x[..., :size] = flat
+        x[..., :size] = flat * self.dtype(self.config.observation_scale)
         x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
         return x

@@ -10,7 +10,7 @@ With one pass and one minibatch ρ is 1 when the gradient is taken and nothing i
 (A2C, 1602.01783), the preset ``a2c``. With several ranks (comm.py) each has its share of the environments in every minibatch;
 gradients are summed.
 
-Left out: recurrent burn-in, shared-memory environments, reward normalisation.
+Left out: recurrent burn-in, shared-memory environments, a scale of the rewards that follows them (reward_scale is constant).
 Source: 1707.06347; the loop and the clipped value loss as in the authors' code of 2303.03982. Specification: reference.ppo_loss.
 Tests: tests/test_ppo.py, tests/test_agent.py (gradient of the whole loss).
 """
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from . import device_ppo
 from .adam import Adam
@@ -43,6 +44,7 @@ class PPOConfig:
     unroll: int = 128  # steps of each environment in an iteration
     epochs: int = 4  # passes over an iteration's data
     minibatches: int = 8  # groups of environments in a pass
+    reward_scale: float = 1.0  # multiplies the rewards that are learnt from, and so the values; not those that are reported
     gamma: float = 0.99  # discount
     gae_lambda: float = 0.95  # lambda of the advantages
     clip: float = 0.2  # of the probability ratio, and of the value's change
@@ -53,6 +55,7 @@ class PPOConfig:
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     target_kl: float | None = None  # end an iteration's passes once the KL divergence is above this
     truncation_is_termination: bool = False  # treat a truncated episode as ended, as the paper's code does
+    trial_horizon: bool = False  # advantages and values end where a trial ends (envs/meta.py); the memory does not
 
     def __post_init__(self):
         for name in ("num_envs", "unroll", "epochs", "minibatches"):
@@ -61,7 +64,7 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
-        for name in ("lr", "adam_eps", "clip"):
+        for name in ("lr", "adam_eps", "clip", "reward_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         for name in ("entropy_coef", "value_coef"):
@@ -186,6 +189,9 @@ class PPO:
                 f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
                 f"got {envs.single_observation_space}, {envs.single_action_space}"
             )
+        space = envs.single_observation_space
+        if c.trial_horizon and not (isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)):
+            raise ValueError(f"trial_horizon: expected observations whose last number is in [0, 1], got {space}; pass trials=K too")
         self.steps = self.updates = self.episodes = 0
         self.seconds, self.total_steps = 0.0, None
         self.adam = Adam(agent.flat.size, agent.dtype, c.adam_eps, agent.xp)
@@ -249,10 +255,19 @@ class PPO:
     def _update(self, rollout, lr):
         """All passes over one rollout; returns mean statistics and the mean gradient norm."""
         c = self.config
-        terminated = rollout.done if c.truncation_is_termination else rollout.terminated
-        advantages = gae(rollout.rewards, rollout.values, rollout.next_values, terminated, rollout.done, c.gamma, c.gae_lambda)
+        terminated, done = rollout.done if c.truncation_is_termination else rollout.terminated, rollout.done
+        if c.trial_horizon:
+            terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
+        rewards = rollout.rewards * rollout.rewards.dtype.type(c.reward_scale)
+        advantages = gae(rewards, rollout.values, rollout.next_values, terminated, done, c.gamma, c.gae_lambda)
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
         return self._passes(rollout, advantages, advantages + rollout.values, lr, rng)
+
+    def _trial_ends(self, rollout):
+        """(T, B) bool: steps that ended a trial; the last number of the observation after them says so."""
+        size = self.agent.flattener.size
+        last = move(self.agent.flattener.flatten(self.collector.obs), self.agent.device)
+        return self.agent.xp.concatenate([rollout.x[1:, :, size - 1], last[None, :, -1]]) != 0
 
     def _passes(self, rollout, advantages, returns, lr, rng):
         c, agent = self.config, self.agent

@@ -9,7 +9,7 @@ COMPOSED = {  # name: (id, options)
     ),
     "meta pendulum": (
         "PositionOnlyPendulumEasy",
-        {"max_steps": 15, "trials": 2, "project_observation": 4, "project_action": 3},
+        {"max_steps": 15, "trials": 2, "project_observation": 4, "project_action": 3, "action_repeat": 2},
     ),
     "meta autoencode": ("AutoencodeEasy", {"trials": 2, "project_action": 3}),
     "meta battleship": ("BattleshipEasy", {"trials": 1}),

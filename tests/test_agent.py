@@ -7,6 +7,7 @@ where all are clear of 0.  Every distance is above MARGIN, 100 times the step H 
 unit vectors.
 """
 
+import dataclasses
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -281,6 +282,9 @@ def test_encoding():
     x = agent.encode(obs, previous, np.array([False, True]))
     np.testing.assert_array_equal(x, [[1, 2, 3, 0, 0, 1, 0], [4, 5, 6, 0, 0, 0, 1]])  # the second begins an episode
     np.testing.assert_array_equal(previous, [[0, 0, 1], [0, 1, 0]])
+    scaled = ActorCritic(agent.observation_space, agent.action_space, dataclasses.replace(agent.config, observation_scale=0.5))
+    x = scaled.encode(obs, previous, np.array([False, True]))
+    np.testing.assert_array_equal(x, [[0.5, 1, 1.5, 0, 0, 1, 0], [2, 2.5, 3, 0, 0, 0, 1]])  # the observation alone
 
 
 @kinds

@@ -165,6 +165,7 @@ ITERATIONS = [
     "iterations('PositionOnlyPendulumEasy', 'gate', 'float64', {'unroll': 4})",
     "iterations('RepeatPreviousEasy', 'gru', 'float64', {'unroll': 4})",
     "iterations('RepeatPreviousEasy', 'lstm', 'float32', {'unroll': 4, 'epochs': 1})",
+    "iterations('RepeatPreviousEasy', 'none', 'float64', {'reward_scale': 3.0, 'trial_horizon': True}, 2, {'trials': 2})",
     "iterations('ConcentrationEasy', 'none', 'float64', {'unroll': 3})",
     "iterations('PositionOnlyCartPoleEasy', 'bare', 'float64', {'unroll': 8}, 3, {'max_steps': 6})",
 ]

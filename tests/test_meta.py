@@ -163,6 +163,32 @@ def test_trials_are_the_environment_put_back_by_hand(name):
             assert env._floats[0, env.task.views["trial_return"][1]] == total
 
 
+@pytest.mark.parametrize(("name", "trials"), [("NoisyPositionOnlyCartPoleEasy", 3), ("ReacherEasy", 1), ("HigherLowerEasy", 2)])
+def test_a_repeated_action_is_so_many_steps_with_it(name, trials):
+    """Rewards summed, up to the trial's end; then what is left of the repetition is left out."""
+    options = {"max_steps": 50} if name == "ReacherEasy" else {}
+    env, plain = (make_single(name, trials=trials, **options, **more) for more in ({"action_repeat": 4}, {}))
+    cut = 0
+    for seed in range(4):
+        assert np.array_equal(env.reset(seed=seed)[0], plain.reset(seed=seed)[0])
+        env.action_space.seed(seed)
+        over = False
+        while not over:
+            action, total = env.action_space.sample(), 0.0
+            obs, reward, *flags, _ = env.step(action)
+            for done in range(4):
+                expected, part, *plain_flags, _ = plain.step(action)
+                total += part
+                if expected[-1]:
+                    cut += done < 3
+                    break
+            assert reward == total and flags == plain_flags
+            assert np.array_equal(obs[:-2], expected[:-2]) and obs[-2:].tolist() == [np.float32(total), expected[-1]]
+            over = any(flags)
+    assert cut
+    assert env.task.episode_length == trials * math.ceil(find(name, options)[1].episode_length / 4)
+
+
 def act_and_compare(envs, env, task, actions, translated):
     """Step with `actions`; the same as stepping the environment within with `translated` ones: rewards, flags, states."""
     before = envs.get_state()
@@ -341,6 +367,7 @@ def test_render():
         ("BattleshipEasy", {"permute_actions": True}, "permute_actions: expected Discrete actions .* got MultiDiscrete"),
         ("PositionOnlyPendulumEasy", {"permute_actions": True}, "permute_actions: expected Discrete actions .* got Box"),
         ("MemoryChain", {"project_action": 2, "permute_actions": True}, "permute_actions: .* got project_action as well"),
+        ("MemoryChain", {"action_repeat": 0}, r"action_repeat: expected an integer in \[1, 10000\], got 0"),
         ("MemoryChain", {"trails": 2}, r"trails: MemoryChain has no such option \(did you mean trials\?\); its options are "),
     ],
 )

@@ -16,6 +16,7 @@ from minis5.agent import ActorCritic, AgentConfig
 from minis5.cores import GRUConfig, LSTMConfig, MLPConfig, NoConfig, S5Config
 from minis5.distributions import Categorical, DiagGaussian, MultiCategorical
 from minis5.envs import make_vec
+from minis5.gae import gae
 from minis5.malloc import keep_freed_memory
 from minis5.ppo import PPO, STATS, Batch, PPOConfig, ppo_loss
 from minis5.rollout import Rollout
@@ -30,8 +31,8 @@ SMALL = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, max_gr
 TIMES = ("seconds", "steps_per_second")
 
 
-def make_ppo(config=SMALL, *, dtype="float64", core="s5", env="MemoryChain", seed=0, **options):
-    shape = AgentConfig((6,), (5,), core=core, core_config=CORES[core], dtype=dtype)
+def make_ppo(config=SMALL, *, dtype="float64", core="s5", env="MemoryChain", seed=0, scale=1.0, **options):
+    shape = AgentConfig((6,), (5,), core=core, core_config=CORES[core], dtype=dtype, observation_scale=scale)
     envs = make_vec(env, config.num_envs, seed, **({"memory_length": 4} if env == "MemoryChain" else {}) | options)
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape, seed)
     return PPO(agent, envs, config, seed=seed)
@@ -250,6 +251,44 @@ def test_advantages_as_they_are():
         np.testing.assert_allclose(batch.advantages, batch.returns - batch.values, rtol=1e-12, atol=1e-12)
 
 
+def test_rewards_are_scaled_before_all_else():
+    """Scale s gives the update that rewards of s times the size give, and the figures that are reported stay as they are."""
+    updates = []
+    for scale, factor in ((0.25, 1.0), (1.0, 0.25)):
+        ppo = make_ppo(dataclasses.replace(SMALL, reward_scale=scale))
+        rollout = fixed_rollout(ppo, 4)
+        stats, _ = ppo._update(rollout._replace(rewards=rollout.rewards * factor), 1e-3)
+        updates.append((stats, ppo.agent.flat))
+    np.testing.assert_array_equal(updates[0][0], updates[1][0])
+    np.testing.assert_array_equal(updates[0][1], updates[1][1])
+    plain = make_ppo(SMALL)
+    plain._update(fixed_rollout(plain, 4), 1e-3)
+    assert not np.array_equal(plain.agent.flat, updates[0][1])
+    rows = [make_ppo(dataclasses.replace(SMALL, reward_scale=s)).iteration() for s in (0.25, 1.0)]
+    assert rows[0]["return"] == rows[1]["return"] != 0 and rows[0]["value_loss"] != rows[1]["value_loss"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 7.0])
+def test_trial_horizon(monkeypatch, scale):
+    """Advantages end where a trial ends: in MemoryChain the steps with a reward, also those that end a rollout or an episode."""
+    seen = []
+    monkeypatch.setattr("minis5.ppo.gae", lambda *inputs: seen.append(inputs) or gae(*inputs))
+    config = dataclasses.replace(SMALL, trial_horizon=True)
+    ppo = make_ppo(config, scale=scale, trials=3)
+    for _ in range(4):  # 24 steps: a rollout's last step ends a trial, an episode or nothing
+        rollout, _ = ppo.collector.collect(config.unroll, np.random.default_rng(9))
+        ppo._update(rollout, 1e-3)
+        rewards, values, next_values, terminated, done, *rest = seen[-1]
+        ended = rollout.rewards != 0
+        np.testing.assert_array_equal(done, ended)
+        np.testing.assert_array_equal(terminated, ended)
+        assert ended.any() and (ended & ~rollout.done).any()
+        expected = ref.gae(rollout.rewards, rollout.values, rollout.next_values, ended, ended, config.gamma, config.gae_lambda)
+        np.testing.assert_allclose(gae(rewards, values, next_values, terminated, done, *rest), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^trial_horizon: expected observations whose last number is in \[0, 1\], got Box"):
+        make_ppo(config)
+
+
 def test_truncation_is_termination():
     """The switch changes what a truncated step is worth, and nothing where all ends are terminations."""
     for both, differ in ((True, True), (False, False)):
@@ -408,6 +447,7 @@ def test_counts_are_positive(name):
         ("gae_lambda: expected a number from 0 to 1, got nan", {"gae_lambda": float("nan")}),
         ("lr: expected a positive number, got 0", {"lr": 0}),
         ("clip: expected a positive number, got -1", {"clip": -1}),
+        ("reward_scale: expected a positive number, got 0", {"reward_scale": 0}),
         ("max_grad_norm: expected a positive number or none, got 0", {"max_grad_norm": 0}),
         ("minibatches: expected a divisor of num_envs = 64, got 5", {"minibatches": 5}),
     ],

@@ -228,6 +228,7 @@ def test_sizes_that_are_given():
         ("n_layers: expected at least 1, got 0", {"overrides": {"n_layers": "0"}}),
         ("dtype: expected one of float32, float64, got 'float16'", {"overrides": {"dtype": "float16"}}),
         ("encoder, heads: expected positive widths.*0", {"overrides": {"encoder": "64,0"}}),
+        ("observation_scale: expected a positive number, got nan", {"overrides": {"observation_scale": "nan"}}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -82,7 +82,8 @@ def find(env_id, options=None):
         "MemoryChain" with memory_length=64. "Mixture" draws one of several tasks for every episode (minis5/envs/mixture.py).
     options : dict, optional
         Replace the level's own; for "Mixture", tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
-        environment takes those of minis5/envs/meta.py besides: trials, project_observation, project_action, permute_actions.
+        environment takes those of minis5/envs/meta.py besides: trials, project_observation, project_action, permute_actions,
+        action_repeat.
 
     Raises
     ------

@@ -7,6 +7,7 @@ Around any native environment, by options of `find`, `make_vec` and `minis5 trai
     project_action=N       the action is a in Box(-1, 1, (N,)); the environment gets M_a a, clipped to its Box, or, if its actions
                            are Discrete, the number of the largest component of M_a a
     permute_actions=true   Discrete actions stand in a random order
+    action_repeat=K        a step is K of the environment's with the same action, fewer where a trial ends; rewards are summed
 An episode draws M_o (N, |o|), M_a (actions, N) and the order, in this order and before the environment's own reset, from the
 environment's generator row. Entries are independent and normal with variance 1 / N: the mean of |M_o o|^2 is |o|^2, and a
 component of M_a a has on average the mean square of a's components.
@@ -45,6 +46,7 @@ class MetaParams(NamedTuple):
     ints: int  # its state: ints[:ints]
     floats: int  # and floats[:floats]; then come the trial's return, the last reward and whether the last step ended a trial
     trials: int
+    repeat: int  # the environment's steps in a step
     parts: tuple  # (count, size) of runs of equal numbers in its observation: size values each, or 0: as they are
     features: int  # |o|
     observed: int  # rows of M_o; 0: not projected
@@ -148,6 +150,10 @@ def reset(params, ints, floats):
 
 def step(params, ints, floats, action):
     reward, terminated, truncated = act(params, ints, floats, action)
+    for _ in range(params.repeat - 1):
+        if not (terminated or truncated):
+            more, terminated, truncated = act(params, ints, floats, action)
+            reward += more
     ended = terminated or truncated
     total = params.floats
     floats[total] += reward
@@ -218,7 +224,7 @@ class _Places:
         return self.size - count
 
 
-def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_actions=False):
+def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_actions=False, action_repeat=1):
     """The meta-environment around a native environment.
 
     Parameters
@@ -230,6 +236,8 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
     project_observation, project_action : int
         Numbers in an observation and in an action; 0 leaves them as they are.
     permute_actions : bool
+    action_repeat : int
+        The environment's steps in a step.
 
     Returns
     -------
@@ -246,6 +254,7 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
     observed = check_integer("project_observation", project_observation, 0, MOST, "0 does not project")
     acted = check_integer("project_action", project_action, 0, MOST, "0 does not project")
     check_choice("permute_actions", permute_actions, (False, True))
+    repeat = check_integer("action_repeat", action_repeat, 1, MOST, "action_repeat=1 does not repeat")
     space, discrete = task.action_space, isinstance(task.action_space, Discrete)
     if acted and not isinstance(space, Box | Discrete):
         raise ValueError(f"project_action: expected an environment with Box or Discrete actions, got {space}; leave it out")
@@ -263,6 +272,7 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
         ints=task.ints,
         floats=task.floats,
         trials=trials,
+        repeat=repeat,
         parts=parts,
         features=features,
         observed=observed,
@@ -300,7 +310,7 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
         floats=floats.size,
         observation_space=with_reward_and_end(*bounds),
         action_space=Box(-1, 1, (acted,)) if acted else space,
-        episode_length=trials * task.episode_length,
+        episode_length=trials * -(-task.episode_length // repeat),
         worst_return=trials * task.worst_return,
         best_return=trials * task.best_return,
         views=views,
