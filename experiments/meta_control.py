@@ -25,11 +25,14 @@ NATIVE = {  # as in the paper, less finger, whose contacts are not written here
 }
 SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
 SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
+REPEAT = 4  # frames of an action
 PROJECTED = ("--env-option", "project_observation=12", "--env-option", "project_action=2")
-SHARED = ("--unroll", "1000", "--gamma", "0.995", "--adam-eps", "1e-8", "--anneal-lr", "false", "--eval-episodes", "8")
-STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 6, 8, 10))
+SHARED = ("--env-option", f"action_repeat={REPEAT}", "--unroll", "250", "--gamma", "0.98", "--lr", "5e-4", "--anneal-lr", "false")
+SHARED += ("--adam-eps", "1e-8", "--reward-scale", "0.02", "--observation-scale", "5", "--entropy-coef", "0.002")
+SHARED += ("--target-kl", "0.03", "--eval-episodes", "8")
+STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 16, 20))
 VARIANTS = {  # name: options, label, colour
-    "s5": ((), "S5", "#0072b2"),
+    "s5": (("--postnorm", "true"), "S5", "#0072b2"),
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
 }
@@ -151,6 +154,7 @@ META_CONTROL = Sweep(
         "dmc/mixture": SHARED,
     },
     stages=STAGES,
+    one_core=True,
     details=(("step", "split", "tested", "return", "std"), by_task),
     figure=figure,
 )
