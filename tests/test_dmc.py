@@ -275,6 +275,18 @@ def test_mixture(suite):
     assert make("dmc/mixture").observation_space == env.observation_space and len(dmc.mixture()._factories) == 6
 
 
+def test_a_repeated_action_is_so_many_steps_with_it(suite):
+    env, plain = (make("dmc/mixture", tasks="reacher-easy", **more).unwrapped for more in ({"action_repeat": 3}, {}))
+    assert np.array_equal(env.reset(seed=4)[0], plain.reset(seed=4)[0])
+    rng = np.random.default_rng(0)
+    for step in range(334):  # the last is of one frame: 1000 in all
+        action = rng.uniform(-1, 1, 2).astype(np.float32)
+        observation, reward, *ends, _ = env.step(action)
+        parts = [plain.step(action) for _ in range(3 if step < 333 else 1)]
+        assert np.array_equal(observation[:12], parts[-1][0][:12]) and ends == list(parts[-1][2:4]) == [False, step == 333]
+        assert reward == sum(part[1] for part in parts) and observation[12] == np.float32(reward)
+
+
 # Mistakes
 
 
@@ -284,6 +296,7 @@ def test_mixture(suite):
         ("dmc/cartpole-swngup", {}, r"unknown environment 'dmc/cartpole-swngup' \(did you mean dmc/cartpole-swingup"),
         ("dmc/cartpole-swingup", {"time_limt": 3}, "gymnasium cannot make 'dmc/cartpole-swingup' with options .*time_limt"),
         ("dmc/mixture", {"tasks": "reacher-easy,walker-walk"}, "dmc/walker-walk has 24 observed values and 6 actions, but"),
+        ("dmc/mixture", {"action_repeat": 0}, r"action_repeat: expected an integer in \[1, 1000\], got 0"),
         ("dmc/mixture", {"tasks": "cartpole-fly"}, "expected a task of the suite such as .*got 'dmc/cartpole-fly'"),
         ("dmc/cartpole-swingup", {"device": "cuda"}, "is not native .*runs with device='cpu' only"),
     ],

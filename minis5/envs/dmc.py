@@ -18,6 +18,7 @@ from functools import cache, partial
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import RepeatAction
 
 from minis5.envs.task import check_integer
 from minis5.envs.wrappers import RandomProjection, TaskMixture
@@ -228,13 +229,15 @@ def check_size(env_id, max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
     return lengths
 
 
-def mixture(tasks=TRAIN):
+def mixture(tasks=TRAIN, action_repeat=1):
     """A task drawn for every episode, its observation projected to 12 numbers and its action from 2.  2303.03982, Algorithm 1.
 
     Parameters
     ----------
     tasks : str or sequence of str
         Ids, in a string with commas between them, with or without "dmc/". All must keep to the paper's rule.
+    action_repeat : int
+        The suite's steps in a step; rewards are summed.
 
     Returns
     -------
@@ -246,12 +249,13 @@ def mixture(tasks=TRAIN):
     ValueError
         When a task is unknown or too large; the message names it.
     """
+    repeat = check_integer("action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat")
     names = tasks.split(",") if isinstance(tasks, str) else tasks
     ids = [NAMESPACE + name.strip().removeprefix(NAMESPACE) for name in names]
     for env_id in ids:
         check_size(env_id)
-    return TaskMixture([partial(_projected, env_id) for env_id in ids])
+    return TaskMixture([partial(_projected, env_id, repeat) for env_id in ids])
 
 
-def _projected(env_id):
-    return RandomProjection(gymnasium.make(env_id).unwrapped, MAX_OBSERVATION, MAX_ACTION)
+def _projected(env_id, repeat):
+    return RandomProjection(RepeatAction(gymnasium.make(env_id).unwrapped, repeat), MAX_OBSERVATION, MAX_ACTION)
