@@ -25,12 +25,16 @@ META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation
 OURS = ("--unroll", "512", "--minibatches", "16", "--adam-eps", "1e-8", "--observation-scale", "10", "--trial-horizon", "true")
 OURS += ("--eval-episodes", "32")
 STEPS = 8_000_000
+EPISODE = ("--trial-horizon", "false", "--gamma", "0.9995", "--gae-lambda", "0.97")
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
     "s5-noreset": (("--resets", "false"), "S5, resets off", "#d55e00"),
     "gru": (("--core", "gru"), "GRU", "#e69f00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
+    "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
+    "s5-unscaled": (("--observation-scale", "1"), "S5, observations as they are", "#cc79a7"),
 }
+DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
 PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
     "s5": ("6.8", ".27 / .45 / .41"),
     "s5-noreset": ("5.9", "–"),
@@ -78,7 +82,7 @@ def table(results, details):
         trials = [f"{returns[:, k].mean():.3f} ({returns[:, k].min():.3f} … {returns[:, k].max():.3f})" for k in (0, 15, 31)]
         seconds = [float(row["wall_seconds"]) for row in rows if row["wall_seconds"]]
         time = f"{np.mean(seconds):,.0f} s" if seconds else "not known"
-        label, (total, paper) = VARIANTS[variant][1], PAPER[variant]
+        label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant, ("–", "–"))
         lines.append(f"| {' | '.join([label, str(len(returns)), f'{step:,}', f'{training:.2f}', total, *trials, paper, time])} |")
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     note = f"Trials: mean over {EPISODES} episodes of {EVALUATED} trials with sampled actions, and over seeds (worst … best seed). "
@@ -116,6 +120,7 @@ META_CARTPOLE = Sweep(
     options={TASK: (*META, *OURS)},
     stages=(STEPS,),
     one_core=True,
+    default=DEFAULT,
     details=(("step", "trial", "return", "std"), by_trial),
     figure=figure,
 )

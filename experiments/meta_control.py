@@ -7,7 +7,7 @@
 Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of its action from 2; the agent
 sees these, the last reward, and no label. After each stage of training it is tested on all tasks, also on those held out, on
 projections that it has not met, with sampled actions. "Mixture" is of minis5's own tasks, "dmc/mixture" of the suite's, split as
-in the paper.
+in the paper. An action lasts 4 frames: an episode of 1000 frames is 250 steps, and a rollout whole episodes.
 Source: 2303.03982, the experiment on many tasks of DMControl; PPO in the place of Muesli. How it runs and reports:
 experiments/sweep.py. Tests: tests/test_experiments.py.
 """
@@ -30,7 +30,7 @@ PROJECTED = ("--env-option", "project_observation=12", "--env-option", "project_
 SHARED = ("--env-option", f"action_repeat={REPEAT}", "--unroll", "250", "--gamma", "0.98", "--lr", "5e-4", "--anneal-lr", "false")
 SHARED += ("--adam-eps", "1e-8", "--reward-scale", "0.02", "--observation-scale", "5", "--entropy-coef", "0.002")
 SHARED += ("--target-kl", "0.03", "--eval-episodes", "8")
-STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12))
+STAGES = tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 20))
 VARIANTS = {  # name: options, label, colour
     "s5": (("--postnorm", "true"), "S5", "#0072b2"),
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
@@ -101,7 +101,7 @@ def table(results, details):
         if not agents:
             continue
         steps = {v: max(next(iter(cells.values()))) for v, cells in agents.items()}
-        heads = [f"{VARIANTS[v][1]}, {steps[v] / 1e6:.3g}M steps" for v in agents]
+        heads = [f"{VARIANTS[v][1]}, {steps[v] * REPEAT / 1e6:.3g}M frames" for v in agents]
         lines += [f"| {env} | task | {' | '.join(heads)} | paper, 2e9 frames: S5 / LSTM / MLP |", "|---" * (len(agents) + 3) + "|"]
         for split, tasks in splits.items():
             for tested in tasks:
@@ -133,9 +133,10 @@ def figure(path, results, details):
                     cells = found[env, variant]
                     steps = sorted(cells[tasks[0]])
                     means = [np.mean([cells[t][step] for t in tasks], axis=0) for step in steps]  # of each seed
-                    axes.plot(steps, [m.mean() for m in means], "o-", color=colour, markersize=3, label=label)
-                    axes.fill_between(steps, [m.min() for m in means], [m.max() for m in means], color=colour, alpha=0.2)
-            axes.set(title=f"{env}: tasks {'trained on' if split == 'train' else split}", xlabel="environment steps")
+                    frames = [step * REPEAT / 1e6 for step in steps]
+                    axes.plot(frames, [m.mean() for m in means], "o-", color=colour, markersize=3, label=label)
+                    axes.fill_between(frames, [m.min() for m in means], [m.max() for m in means], color=colour, alpha=0.2)
+            axes.set(title=f"{env}: tasks {'trained on' if split == 'train' else split}", xlabel="million frames")
             axes.set(ylabel="mean return over the tasks")
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")

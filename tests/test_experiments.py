@@ -12,9 +12,11 @@ from minis5.envs import CONTROL_SUITE, REGISTRY, family
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import memory_length  # noqa: E402
+import meta_control  # noqa: E402
 import popgym_throughput  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
 from meta_cartpole import META_CARTPOLE  # noqa: E402
+from meta_control import META_CONTROL  # noqa: E402
 from popgym_training import POPGYM, PUBLISHED  # noqa: E402
 from sweep import main  # noqa: E402
 
@@ -148,3 +150,25 @@ def test_popgym_throughput(tmp_path, capsys):
     assert (auto["level"], bandit["level"]) == ("AutoencodeEasy", "MultiarmedBanditEasy")
     assert all(int(row[name]) > 0 for row in (auto, bandit) for name in popgym_throughput.COLUMNS[1:])
     assert capsys.readouterr().out.count("\n| ") == 1
+
+
+def test_meta_control(tmp_path, monkeypatch):
+    """At every stage a row for each task, trained on and held out; frames are four times the steps."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    split = {"train": ("PointMassEasy",), "held out": ("PointMassHard",)}  # of eight: all take minutes to compile
+    monkeypatch.setitem(meta_control.SPLITS, "Mixture", split)
+    given = META_CONTROL.options["Mixture"]
+    options = ["tasks=PointMassEasy" if option.startswith("tasks=") else option for option in given]
+    (tmp_path / "README.md").write_text("<!-- meta_control:begin -->\n<!-- meta_control:end -->\n")
+    command = ["--quick", "--out", str(tmp_path), "--seeds", "1", "--variants", "mlp", "--tasks", "Mixture"]
+    main(META_CONTROL._replace(options={"Mixture": options}), command)
+    found = rows(tmp_path / "details.csv")
+    assert [row["step"] for row in found] == ["512", "512", "1024", "1024"]
+    assert [(row["split"], row["tested"]) for row in found[2:]] == [(name, tasks[0]) for name, tasks in split.items()]
+    easy, hard = (float(row["return"]) for row in found[2:])
+    assert 0 <= easy <= 1000 and 0 <= hard <= 1000
+    text = (tmp_path / "README.md").read_text()
+    assert "| Mixture | task | MLP, 0.0041M frames | " in text and f"| train | **mean** | **{easy:.0f}** | |" in text
+    assert f"| train | PointMassEasy | {easy:.0f} | 798 / 709 / 4 |" in text
+    assert f"| held out | PointMassHard | {hard:.0f} | 681 / 458 / 2 |" in text
+    assert (tmp_path / "meta_control.png").read_bytes().startswith(b"\x89PNG")
