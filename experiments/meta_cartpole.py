@@ -118,7 +118,7 @@ META_CARTPOLE = Sweep(
     {},
     columns=1,
     options={TASK: (*META, *OURS)},
-    stages=(STEPS,),
+    stages={TASK: (STEPS,)},
     one_core=True,
     default=DEFAULT,
     details=(("step", "trial", "return", "std"), by_trial),

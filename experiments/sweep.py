@@ -46,7 +46,7 @@ class Sweep(NamedTuple):
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
     one_core: bool = False  # each run on one CPU core, so that its CPU time and memory can be compared
-    stages: tuple = ()  # totals of steps at which a run pauses for `details`; (): trained in one go, by the preset's number
+    stages: dict = {}  # task: totals of steps at which a run pauses for `details`; none: trained in one go, by the preset's number
     details: tuple = ()  # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for each row
     default: tuple = ()  # variants that run where none is named; () for all
     figure: object = None  # function: path, then as for table; draws a picture of its own
@@ -59,8 +59,8 @@ def run(sweep, runs, task, variant, seed, quick):
     arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
-    stages = (QUICK_STAGES if quick else sweep.stages) if sweep.stages else (None,)
-    command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if sweep.stages else [])])
+    stages = QUICK_STAGES if quick and task in sweep.stages else sweep.stages.get(task, (None,))
+    command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])])
     facts = {"task": task, "variant": variant, "seed": seed, "command": command, "spent": [], "details": {}}
     if log.exists():
         facts |= json.loads(log.read_text(encoding="utf-8"))
