@@ -32,7 +32,7 @@ VARIANTS = {  # name: options, label, colour
     "gru": (("--core", "gru"), "GRU", "#e69f00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
-    "s5-unscaled": (("--observation-scale", "1"), "S5, observations as they are", "#cc79a7"),
+    "s5-neither": ((*EPISODE, "--observation-scale", "1"), "S5, and observations as they are", "#cc79a7"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
 PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
