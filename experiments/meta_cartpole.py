@@ -32,7 +32,7 @@ VARIANTS = {  # name: options, label, colour
     "gru": (("--core", "gru"), "GRU", "#e69f00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
-    "s5-neither": ((*EPISODE, "--observation-scale", "1"), "S5, and observations as they are", "#cc79a7"),
+    "s5-neither": ((*EPISODE, "--observation-scale", "1"), "S5, one return, unscaled", "#cc79a7"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
 PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
@@ -95,7 +95,7 @@ def figure(path, results, details):
     from matplotlib.figure import Figure
 
     del results
-    FigureCanvasAgg(drawing := Figure(figsize=(7, 4.2), dpi=150, layout="constrained"))
+    FigureCanvasAgg(drawing := Figure(figsize=(10, 4.2), dpi=150, layout="constrained"))
     axes = drawing.add_subplot()
     for variant, (returns, step) in curves(details).items():
         _, label, colour = VARIANTS[variant]
@@ -105,7 +105,7 @@ def figure(path, results, details):
     axes.axvline(TRIALS - 0.5, color="black", linestyle=":", linewidth=1, label="trained with the trials on the left")
     axes.set(xlabel="trial of the episode", ylabel="mean return of the trial", title="Randomly projected PositionOnlyCartPole")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    drawing.legend(fontsize="small", loc="outside right upper")
     drawing.savefig(path)
 
 
