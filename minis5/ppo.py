@@ -55,7 +55,7 @@ class PPOConfig:
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     target_kl: float | None = None  # end an iteration's passes once the KL divergence is above this
     truncation_is_termination: bool = False  # treat a truncated episode as ended, as the paper's code does
-    trial_horizon: bool = False  # advantages and values end where a trial ends (envs/meta.py); the memory does not
+    trial_horizon: bool = False  # advantages and values end with a trial (envs/meta.py), also at its time limit; memory stays
 
     def __post_init__(self):
         for name in ("num_envs", "unroll", "epochs", "minibatches"):
