@@ -24,7 +24,8 @@ TRIALS, EVALUATED, EPISODES = 16, 32, 256
 META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "permute_actions=true")
 OURS = ("--unroll", "512", "--minibatches", "16", "--adam-eps", "1e-8", "--observation-scale", "10", "--trial-horizon", "true")
 OURS += ("--eval-episodes", "32")
-STEPS = 8_000_000
+STEPS, LONG_STEPS = 8_000_000, 25_000_000
+LONG = ("--lr", "2e-3")
 EPISODE = ("--trial-horizon", "false", "--gamma", "0.9995", "--gae-lambda", "0.97")
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
@@ -33,6 +34,11 @@ VARIANTS = {  # name: options, label, colour
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
     "s5-neither": ((*EPISODE, "--observation-scale", "1"), "S5, one return, unscaled", "#cc79a7"),
+    "s5-long": (LONG, "S5, longer", "#56b4e9"),
+    "s5-long-unscaled": ((*LONG, "--observation-scale", "1"), "S5, longer, unscaled", "#f0e442"),
+    "s5-noreset-long": ((*LONG, "--resets", "false"), "S5, resets off, longer", "#a0522d"),
+    "gru-long": ((*LONG, "--core", "gru"), "GRU, longer", "#b8860b"),
+    "mlp-long": ((*LONG, "--core", "mlp"), "MLP, longer", "#bbbbbb"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
 PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
@@ -118,7 +124,7 @@ META_CARTPOLE = Sweep(
     {},
     columns=1,
     options={TASK: (*META, *OURS)},
-    stages={TASK: (STEPS,)},
+    stages={TASK: (STEPS,), **{name: (LONG_STEPS,) for name in VARIANTS if "long" in name}},
     one_core=True,
     default=DEFAULT,
     details=(("step", "trial", "return", "std"), by_trial),

@@ -2,6 +2,7 @@
 
     python experiments/meta_control.py                          the native tasks: all runs, then the report
     python experiments/meta_control.py --tasks dmc/mixture      the suite itself (pip install -e '.[control]')
+    python experiments/meta_control.py --tasks dmc/mixture --variants s5-native mlp-native     from the native tasks to the suite
     python experiments/meta_control.py --report                 the report alone
 
 Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of its action from 2; the agent
@@ -34,11 +35,19 @@ STAGES = {  # the suite's physics takes some hundred times as long
     "Mixture": tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 20)),
     "dmc/mixture": tuple(k * 100_000 for k in (1, 2, 4, 8, 16, 32)),
 }
+
+
+def begun_with(variant):
+    """Options for training in the suite that begins with the agent which the native tasks have trained."""
+    return "--init-from", f"{{runs}}/Mixture-{variant}-seed{{seed}}"
+
+
 VARIANTS = {  # name: options, label, colour
     "s5": (("--postnorm", "true"), "S5", "#0072b2"),
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
 }
+DEFAULT = ("s5", "lstm", "mlp")
 PAPER = {  # mean return S5 / LSTM / MLP
     "ball_in_cup-catch": "946 / 908 / 140",
     "cartpole-swingup": "603 / 503 / 160",
@@ -159,6 +168,7 @@ META_CONTROL = Sweep(
     },
     stages=STAGES,
     one_core=True,
+    default=DEFAULT,
     details=(("step", "split", "tested", "return", "std"), by_task),
     figure=figure,
 )

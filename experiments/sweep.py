@@ -46,7 +46,7 @@ class Sweep(NamedTuple):
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
     one_core: bool = False  # each run on one CPU core, so that its CPU time and memory can be compared
-    stages: dict = {}  # task: totals of steps at which a run pauses for `details`; none: trained in one go, by the preset's number
+    stages: dict = {}  # variant or task: totals of steps at which a run pauses for `details`; none: one go, the preset's number
     details: tuple = ()  # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for each row
     default: tuple = ()  # variants that run where none is named; () for all
     figure: object = None  # function: path, then as for table; draws a picture of its own
@@ -59,7 +59,8 @@ def run(sweep, runs, task, variant, seed, quick):
     arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
-    stages = QUICK_STAGES if quick and task in sweep.stages else sweep.stages.get(task, (None,))
+    stages = sweep.stages.get(variant, sweep.stages.get(task, (None,)))
+    stages = QUICK_STAGES if quick and stages[-1] else stages
     command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])])
     facts = {"task": task, "variant": variant, "seed": seed, "command": command, "spent": [], "details": {}}
     if log.exists():

@@ -228,3 +228,30 @@ def set_parameters(agent, arrays):
         if wanted != found:
             raise ValueError(f"parameter {name}: expected {wanted}, got {found}")
         parameter[...] = move(arrays[name], agent.device)
+
+
+def start_from(agent, path):
+    """Give a new agent the parameters of the one in the file `path`, or in the run's folder `path`.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError
+        As `load_agent`.
+    ValueError
+        The two differ in their spaces or in their configuration; the message says in what.
+    """
+    path = Path(path) / "agent.npz" if Path(path).is_dir() else Path(path)
+    other = load_agent(path)
+    theirs, ours = _makings(other), _makings(agent)
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    differing = [f"{name} {theirs.get(name)} there, {ours.get(name)} here" for name in names]
+    if differing:
+        raise ValueError(f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; give both the same settings")
+    set_parameters(agent, other.parameters())
+
+
+def _makings(agent):
+    """What an agent is made from, in one dict: its spaces and every field of its configurations."""
+    fields = dataclasses.asdict(agent.config)
+    fields |= fields.pop("core_config")
+    return {"observation_space": agent.observation_space, "action_space": agent.action_space, **fields}

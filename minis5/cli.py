@@ -155,6 +155,7 @@ def _train_arguments(parser, argv):
     add("--workers", type=_count, metavar="N", help="processes (default: one for each CPU that divides the work)")
     add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
     add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps and --device can be given with it")
+    add("--init-from", metavar="RUN", help="begin with this run's agent, or an agent.npz, of the same settings")
     add("--target-return", type=_real, metavar="R", help="stop when a rollout's mean return is at least R")
     add("--eval-episodes", type=_count, metavar="N", help="episodes of the evaluation at the end (default 100)")
     add("--quiet", action="store_true", help="no progress line, no count of parameters")

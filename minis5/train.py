@@ -51,6 +51,7 @@ def train(
     out=None,
     target_return=None,
     eval_episodes=100,
+    init_from=None,
     quiet=False,
 ):
     """Train an agent and evaluate it.
@@ -80,6 +81,9 @@ def train(
         Stop at the first rollout whose mean return reaches it.
     eval_episodes : int
         Episodes of the evaluation at the end, which is deterministic.
+    init_from : path
+        A run's folder, or an agent.npz: begin with that agent's weights instead of random ones (fine-tuning). It must
+        have been made with the same spaces and the same settings of agent and core.
     quiet : bool
         No progress line, and nothing about parameters.
 
@@ -118,6 +122,7 @@ def train(
         "workers": workers,
         "target_return": target_return,
         "eval_episodes": eval_episodes,
+        "init_from": None if init_from is None else str(Path(init_from).resolve()),
         "agent": asdict(agent_config),
         "ppo": asdict(ppo_config),
         "versions": runlog.versions(device),
@@ -154,7 +159,7 @@ def resume(folder, *, steps=None, device=None, quiet=False):
 
     began = time.monotonic()
     folder = Path(folder)
-    config = {"tf32": False, **read_config(folder)}
+    config = {"tf32": False, "init_from": None, **read_config(folder)}
     if steps is not None:
         if steps < config["steps"]:
             raise ValueError(f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more")
@@ -213,7 +218,9 @@ def _try_environment(config, agent_config):
     from .envs import make_vec
 
     envs = make_vec(config["env"], 1, config["seed"], device=config["device"], **config["env_options"])
-    ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, config["seed"], config["device"])
+    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, config["seed"], config["device"])
+    if config["init_from"] is not None:
+        checkpoint.start_from(agent, config["init_from"])
     envs.close()
 
 
@@ -315,7 +322,11 @@ def _learn(comm, run, began, quiet):
         core = f"of which core {run.agent_config.core} {core_parameters(agent):,}"
         print(f"parameters: {agent.flat.size:,}, {core}", file=sys.stderr, flush=True)
     ppo = PPO(agent, envs, run.ppo_config, seed=seed, comm=comm)
-    facts = runstate.load(run.folder, comm, agent, ppo) or {"seconds": 0.0, "finished": None}
+    facts = runstate.load(run.folder, comm, agent, ppo)
+    if facts is None:
+        facts = {"seconds": 0.0, "finished": None}
+        if config["init_from"] is not None:
+            checkpoint.start_from(agent, config["init_from"])
     began -= facts["seconds"]
     with runlog.Recorder(run.folder, config, ppo, quiet) if comm.rank == 0 else nullcontext() as recorder:
 

@@ -358,6 +358,38 @@ def test_environments_that_cannot_be_saved(tmp_path, options):
     assert summary["updates"] == 12
 
 
+# From another run's agent
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_init_from(finished, tmp_path, workers):
+    """A run with no learning rate to speak of ends with the weights that it began with; resumed, it needs their file no more."""
+    source = tmp_path / "source.npz"
+    source.write_bytes((finished / "agent.npz").read_bytes())
+    still = CHAIN | {"overrides": TINY | {"lr": 1e-30}}
+    run = tmp_path / "run"
+    train("MemoryChain", steps=UPDATE, seed=5, workers=workers, out=run, init_from=source, **still)
+    assert np.array_equal(minis5.load(run / "agent.npz").flat, minis5.load(source).flat)
+    source.unlink()
+    resume(run, steps=2 * UPDATE, quiet=True)
+    assert np.array_equal(minis5.load(run / "agent.npz").flat, minis5.load(finished / "agent.npz").flat)
+
+
+def test_init_from_other_settings(finished, tmp_path):
+    """A folder does too; what differs is named, and nothing is made."""
+    other = CHAIN | {"overrides": TINY | {"postnorm": True, "heads": "9"}}
+    with pytest.raises(ValueError, match=r"init_from: .* made otherwise: heads \(8,\) there, \(9,\) here; postnorm F"):
+        train("MemoryChain", steps=UPDATE, out=tmp_path / "run", init_from=finished, **other)
+    with pytest.raises(ValueError, match="init_from: .*observation_space"):
+        train("RepeatPreviousEasy", steps=UPDATE, out=tmp_path / "run", init_from=finished, overrides=TINY, quiet=True)
+    with pytest.raises(ValueError, match="core s5 there, gru here"):
+        core = {name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")}
+        train("MemoryChain", core="gru", steps=UPDATE, out=tmp_path / "run", init_from=finished, overrides=core, quiet=True)
+    with pytest.raises(FileNotFoundError, match="checkpoint: no file .*nowhere"):
+        train("MemoryChain", steps=UPDATE, out=tmp_path / "run", init_from="nowhere", **CHAIN)
+    assert not (tmp_path / "run").exists()
+
+
 # Mistakes
 
 
