@@ -170,11 +170,13 @@ def agent_config_from_json(value):
 
 
 def from_fields(kind, values):
-    """The dataclass `kind` with `values` read from JSON, whose lists become tuples."""
+    """The dataclass `kind` with `values` read from JSON, whose lists become tuples.
+
+    A field that a later minis5 has added takes its default, with which an agent is what it was before.
+    """
     names = {field.name for field in dataclasses.fields(kind)}
-    if set(values) != names:
-        odd = ", ".join(sorted(names.symmetric_difference(values)))
-        raise ValueError(f"{kind.__name__}: unknown or missing fields {odd}; written by another version of minis5?")
+    if odd := sorted(set(values) - names):
+        raise ValueError(f"{kind.__name__}: unknown fields {', '.join(odd)}; written by a newer minis5?")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 

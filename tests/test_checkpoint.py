@@ -161,6 +161,14 @@ def test_other_archives(tmp_path):
         minis5.load(path)
 
 
+def test_fields_added_later(saved):
+    """An agent from before a setting was there is loaded with its default."""
+    rewrite(saved, lambda a: a.update(config=str(a["config"]).replace(', "observation_scale": 1.0', "")))
+    with np.load(saved) as file:
+        assert "observation_scale" not in str(file["config"])
+    assert minis5.load(saved).config.observation_scale == 1.0
+
+
 CHANGES = {
     "format version 2, this minis5 reads 1; upgrade minis5": lambda a: a.update(version=2),
     "missing: ['actor/out/bias'], not known: none": lambda a: a.pop("actor/out/bias"),
@@ -175,7 +183,7 @@ CHANGES = {
     "core: expected one of s5, gru, lstm, mlp, attention, none, got 'mamba'": lambda a: a.update(
         config=str(a["config"]).replace('"core": "s5"', '"core": "mamba"')
     ),
-    "AgentConfig: unknown or missing fields colour": lambda a: a.update(
+    "AgentConfig: unknown fields colour; written by a newer minis5?": lambda a: a.update(
         config=json.dumps({**json.loads(str(a["config"])), "colour": 1})
     ),
     "'action_space'": lambda a: a.pop("action_space"),
