@@ -20,7 +20,7 @@ import numpy as np
 from sweep import Sweep, main
 
 TASK = "PositionOnlyCartPoleEasy"
-TRIALS, EVALUATED, EPISODES = 16, 32, 256
+TRIALS, EVALUATED, EPISODES = 16, 32, 1024
 META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "permute_actions=true")
 OURS = ("--unroll", "512", "--minibatches", "16", "--adam-eps", "1e-8", "--observation-scale", "10", "--trial-horizon", "true")
 OURS += ("--eval-episodes", "32")
@@ -49,50 +49,75 @@ PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
 }
 
 
+FIGURES = ("return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")
+
+
 def by_trial(folder):
-    """Rows of details.csv: mean return of each trial, over EPISODES episodes of EVALUATED trials."""
-    from minis5 import load
-    from minis5.evaluate import trial_returns
+    """Rows of details.csv for each trial, over EPISODES episodes of EVALUATED trials.
+
+    return, std: mean and deviation. gain, gain_error: how much more than in the same episode's first trial, and its standard error.
+    pole_weaker, pole_stronger: mean over encodings that show the pole's angle with a shorter vector than the cart's position, or a
+    longer one.
+    """
+    from minis5 import load, make_vec
+    from minis5.evaluate import FIRST_SEED, trial_returns
 
     config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
-    episodes = 4 if summary["steps"] < 100_000 else EPISODES  # --quick
-    returns = trial_returns(
-        load(folder / "agent.npz"), config["env"], episodes, config["seed"], **{**config["env_options"], "trials": EVALUATED}
-    )
-    means, deviations = returns.mean(axis=0).round(4).tolist(), returns.std(axis=0).round(4).tolist()
+    episodes = 16 if summary["steps"] < 100_000 else EPISODES  # --quick
+    env, seed, options = config["env"], config["seed"], {**config["env_options"], "trials": EVALUATED}
+    returns = trial_returns(load(folder / "agent.npz"), env, episodes, seed, **options)
+    envs = make_vec(env, episodes, FIRST_SEED + seed, **options)  # the same episodes
+    envs.reset()
+    cart, pole = np.linalg.norm(envs.view("M_o"), axis=1).T
+    gain = returns - returns[:, :1]
+    figures = {
+        "return": returns.mean(axis=0),
+        "std": returns.std(axis=0),
+        "gain": gain.mean(axis=0),
+        "gain_error": gain.std(axis=0) / np.sqrt(episodes),
+        "pole_weaker": returns[pole < cart].mean(axis=0),
+        "pole_stronger": returns[pole >= cart].mean(axis=0),
+    }
+    columns = {name: values.round(4).tolist() for name, values in figures.items()}
     return [
-        {"step": summary["steps"], "trial": k, "return": mean, "std": deviation}
-        for k, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
+        {"step": summary["steps"], "trial": k, **{name: values[k] for name, values in columns.items()}} for k in range(EVALUATED)
     ]
 
 
-def curves(details):
-    """Variant → (seeds, EVALUATED) returns by trial at the last stage that all its seeds have come to."""
+def curves(details, figure="return"):
+    """Variant → (seeds, EVALUATED) a figure by trial at the last stage that all its seeds have come to."""
     found = {}
     for variant in VARIANTS:
         runs = [rows for key, rows in details.items() if key[1] == variant]
         if runs:
             step = min(max(int(row["step"]) for row in rows) for rows in runs)
-            found[variant] = np.array([[float(row["return"]) for row in rows if int(row["step"]) == step] for rows in runs]), step
+            found[variant] = np.array([[float(row[figure]) for row in rows if int(row["step"]) == step] for rows in runs]), step
     return found
 
 
 def table(results, details):
     """The results as a Markdown table, one line for each agent."""
     names = ("agent", "seeds", "steps", "return over 16 trials, in training", "paper", "trial 0", "trial 15", "trial 31")
-    names += ("paper: 0 / 15 / 31", "time of a run")
+    names += ("paper: 0 / 15 / 31", "gain from trial 0 to 15", "trial 15, pole weaker / stronger", "time of a run")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for variant, (returns, step) in curves(details).items():
+    found = {figure: curves(details, figure) for figure in FIGURES}
+    for variant, (returns, step) in found["return"].items():
         rows = [group[0] for key, group in results.items() if key[1] == variant]
         training = np.mean([float(row["training_return_last"] or "nan") for row in rows])
         trials = [f"{returns[:, k].mean():.3f} ({returns[:, k].min():.3f} … {returns[:, k].max():.3f})" for k in (0, 15, 31)]
+        gains, weaker, stronger = (found[figure][variant][0][:, 15] for figure in ("gain", "pole_weaker", "pole_stronger"))
+        gain = f"{gains.mean():+.3f} ({gains.min():+.3f} … {gains.max():+.3f})"
         seconds = [float(row["wall_seconds"]) for row in rows if row["wall_seconds"]]
         time = f"{np.mean(seconds):,.0f} s" if seconds else "not known"
-        label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant, ("–", "–"))
-        lines.append(f"| {' | '.join([label, str(len(returns)), f'{step:,}', f'{training:.2f}', total, *trials, paper, time])} |")
+        label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant.removesuffix("-long"), ("–", "–"))
+        cells = [label, str(len(returns)), f"{step:,}", f"{training:.2f}", total, *trials, paper, gain]
+        lines.append(f"| {' | '.join([*cells, f'{weaker.mean():.2f} / {stronger.mean():.2f}', time])} |")
+    errors = np.concatenate([values[:, 15] for values, _ in found["gain_error"].values()])
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     note = f"Trials: mean over {EPISODES} episodes of {EVALUATED} trials with sampled actions, and over seeds (worst … best seed). "
-    return [*lines, "", f"{note}The best return of a trial is 1. {machines}."]
+    note += f"A run's gain has a standard error of {errors.min():.3f} to {errors.max():.3f}. Pole weaker: encodings that show the "
+    note += "pole's angle with a shorter vector than the cart's position. The best return of a trial is 1."
+    return [*lines, "", f"{note} {machines}."]
 
 
 def figure(path, results, details):
@@ -127,7 +152,7 @@ META_CARTPOLE = Sweep(
     stages={TASK: (STEPS,), **{name: (LONG_STEPS,) for name in VARIANTS if "long" in name}},
     one_core=True,
     default=DEFAULT,
-    details=(("step", "trial", "return", "std"), by_trial),
+    details=(("step", "trial", *FIGURES), by_trial),
     figure=figure,
 )
 
