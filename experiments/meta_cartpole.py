@@ -20,17 +20,19 @@ from sweep import Sweep, main
 
 TASK = "PositionOnlyCartPoleEasy"
 TRIALS, EVALUATED, EPISODES = 16, 32, 512
+FIGURES = ("return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")  # of details.csv: see by_trial
 META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "permute_actions=true")
 OURS = ("--unroll", "512", "--minibatches", "16", "--lr", "2e-3", "--adam-eps", "1e-8", "--trial-horizon", "true")
 OURS += ("--eval-episodes", "32")
 STEPS, LONG_STEPS = 12_000_000, 25_000_000
+EPISODE = ("--trial-horizon", "false", "--gamma", "0.9995", "--gae-lambda", "0.97")
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
     "s5-noreset": (("--resets", "false"), "S5, resets off", "#d55e00"),
     "gru": (("--core", "gru"), "GRU", "#e69f00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-long": ((), "S5, longer", "#56b4e9"),
-    "s5-episode": (("--trial-horizon", "false", "--gamma", "0.9995", "--gae-lambda", "0.97"), "S5, one return an episode", "#009e73"),
+    "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
     "s5-scaled": (("--observation-scale", "10"), "S5, observations times 10", "#cc79a7"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
@@ -40,9 +42,6 @@ PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
     "gru": ("5.9", ".13 / .43 / .32"),
     "mlp": ("2.9", ".18 / .18 / .17"),
 }
-
-
-FIGURES = ("return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")
 
 
 def by_trial(folder):
