@@ -131,6 +131,10 @@ def test_meta_cartpole(tmp_path, monkeypatch):
     found, log = rows(tmp_path / "details.csv"), tmp_path / "runs" / "PositionOnlyCartPoleEasy-mlp-seed1.json"
     assert [(row["step"], row["trial"]) for row in found] == [(step, str(k)) for step in ("512", "1024") for k in range(32)]
     assert all(0 < float(row["return"]) <= 1 for row in found)
+    for row in found[32:]:  # one row for each trial
+        mean, halves = float(row["return"]), sorted(float(row[name]) for name in ("pole_weaker", "pole_stronger"))
+        assert float(row["gain"]) == pytest.approx(mean - float(found[32]["return"]), abs=2e-4)
+        assert halves[0] - 1e-4 <= mean <= halves[1] + 1e-4
     last = [float(row["return"]) for row in found[32:]]
     (line,) = (line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| MLP |"))
     assert line.startswith("| MLP | 1 | 1,024 | ") and f"| {last[15]:.3f} ({last[15]:.3f} … {last[15]:.3f}) |" in line
