@@ -20,7 +20,7 @@ from sweep import Sweep, main
 
 TASK = "PositionOnlyCartPoleEasy"
 TRIALS, EVALUATED, EPISODES = 16, 32, 512
-FIGURES = ("return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")  # of details.csv: see by_trial
+FIGURES = ("training", "return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")  # of details.csv: see by_trial
 META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "permute_actions=true")
 OURS = ("--unroll", "512", "--minibatches", "16", "--lr", "2e-3", "--adam-eps", "1e-8", "--trial-horizon", "true")
 OURS += ("--eval-episodes", "32")
@@ -47,11 +47,12 @@ PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
 def by_trial(folder):
     """Rows of details.csv for each trial, over EPISODES episodes of EVALUATED trials.
 
-    return, std: mean and deviation. gain, gain_error: how much more than in the same episode's first trial, and its standard error.
+    training: mean return of an episode in the last tenth of training. return, std: of the trial. gain, gain_error: how much more
+    than in the same episode's first trial, and its standard error.
     pole_weaker, pole_stronger: mean over encodings that show the pole's angle with a shorter vector than the cart's position, or a
     longer one.
     """
-    from minis5 import load, make_vec
+    from minis5 import load, make_vec, runlog
     from minis5.evaluate import FIRST_SEED, trial_returns
 
     config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
@@ -62,7 +63,10 @@ def by_trial(folder):
     envs.reset()
     cart, pole = np.linalg.norm(envs.view("M_o"), axis=1).T
     gain = returns - returns[:, :1]
+    late = [row["return"] for row in runlog.read_progress(folder / "progress.csv") if row["step"] > 0.9 * summary["steps"]]
+    late = [value for value in late if value == value]  # nan: no episode ended
     figures = {
+        "training": np.full(EVALUATED, np.mean(late) if late else np.nan),
         "return": returns.mean(axis=0),
         "std": returns.std(axis=0),
         "gain": gain.mean(axis=0),
@@ -87,23 +91,26 @@ def curves(details, figure="return"):
     return found
 
 
+def spread(values, form):
+    """The mean over seeds, and the worst and the best."""
+    return f"{values.mean():{form}} ({values.min():{form}} … {values.max():{form}})"
+
+
 def table(results, details):
     """The results as a Markdown table, one line for each agent."""
-    names = ("agent", "seeds", "steps", "return over 16 trials, in training", "paper", "trial 0", "trial 15", "trial 31")
+    names = ("agent", "seeds", "steps", "return of 16 trials, last tenth of training", "paper", "trial 0", "trial 15", "trial 31")
     names += ("paper: 0 / 15 / 31", "gain from trial 0 to 15", "trial 15, pole weaker / stronger", "time of a run")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     found = {figure: curves(details, figure) for figure in FIGURES}
     for variant, (returns, step) in found["return"].items():
-        rows = [group[0] for key, group in results.items() if key[1] == variant]
-        training = np.mean([float(row["training_return_last"] or "nan") for row in rows])
-        trials = [f"{returns[:, k].mean():.3f} ({returns[:, k].min():.3f} … {returns[:, k].max():.3f})" for k in (0, 15, 31)]
-        gains, weaker, stronger = (found[figure][variant][0][:, 15] for figure in ("gain", "pole_weaker", "pole_stronger"))
-        gain = f"{gains.mean():+.3f} ({gains.min():+.3f} … {gains.max():+.3f})"
-        seconds = [float(row["wall_seconds"]) for row in rows if row["wall_seconds"]]
-        time = f"{np.mean(seconds):,.0f} s" if seconds else "not known"
-        label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant.removesuffix("-long"), ("–", "–"))
-        cells = [label, str(len(returns)), f"{step:,}", f"{training:.2f}", total, *trials, paper, gain]
-        lines.append(f"| {' | '.join([*cells, f'{weaker.mean():.2f} / {stronger.mean():.2f}', time])} |")
+        training, gain = found["training"][variant][0][:, 0], found["gain"][variant][0][:, 15]
+        halves = [f"{found[figure][variant][0][:, 15].mean():.2f}" for figure in ("pole_weaker", "pole_stronger")]
+        times = [group[0]["wall_seconds"] for key, group in results.items() if key[1] == variant]
+        time = f"{np.mean(list(map(float, times))):,.0f} s" if all(times) else "not known"
+        label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant, ("–", "–"))
+        cells = [label, str(len(returns)), f"{step:,}", spread(training, ".2f"), total]
+        cells += [*(spread(returns[:, k], ".3f") for k in (0, 15, 31)), paper, spread(gain, "+.3f"), " / ".join(halves), time]
+        lines.append(f"| {' | '.join(cells)} |")
     errors = np.concatenate([values[:, 15] for values, _ in found["gain_error"].values()])
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     note = f"Trials: mean over {EPISODES} episodes of {EVALUATED} trials with sampled actions, and over seeds (worst … best seed). "
