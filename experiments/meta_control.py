@@ -46,6 +46,9 @@ VARIANTS = {  # name: options, label, colour
     "s5": (("--postnorm", "true"), "S5", "#0072b2"),
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
+    # for dmc/mixture, after the same agent has been trained on Mixture:
+    "s5-native": (("--postnorm", "true", *begun_with("s5")), "S5, begun on native tasks", "#56b4e9"),
+    "mlp-native": (("--core", "mlp", *begun_with("mlp")), "MLP, begun on native tasks", "#bbbbbb"),
 }
 DEFAULT = ("s5", "lstm", "mlp")
 PAPER = {  # mean return S5 / LSTM / MLP

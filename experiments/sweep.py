@@ -40,7 +40,7 @@ class Sweep(NamedTuple):
     name: str  # of its folder and of its block in the READMEs
     title: str
     tasks: tuple
-    variants: dict  # name: (options of the command, label, colour)
+    variants: dict  # name: (options of the command, label, colour); in an option {runs} is the folder of runs, {seed} the seed
     table: object  # function: rows of results.csv (and of details.csv) by (task, variant, seed) -> lines of Markdown
     lines: dict  # task: ((height, label, line style), ...), drawn into its panel
     columns: int = 2  # panels side by side
@@ -62,6 +62,8 @@ def run(sweep, runs, task, variant, seed, quick):
     stages = sweep.stages.get(variant, sweep.stages.get(task, (None,)))
     stages = QUICK_STAGES if quick and stages[-1] else stages
     command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])])
+    command = command.format(runs=f"experiments/{sweep.name}/runs", seed=seed)
+    arguments = [argument.format(runs=runs, seed=seed) for argument in arguments]
     facts = {"task": task, "variant": variant, "seed": seed, "command": command, "spent": [], "details": {}}
     if log.exists():
         facts |= json.loads(log.read_text(encoding="utf-8"))

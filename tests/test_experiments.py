@@ -176,3 +176,9 @@ def test_meta_control(tmp_path, monkeypatch):
     assert f"| train | PointMassEasy | {easy:.0f} | 798 / 709 / 4 |" in text
     assert f"| held out | PointMassHard | {hard:.0f} | 681 / 458 / 2 |" in text
     assert (tmp_path / "meta_control.png").read_bytes().startswith(b"\x89PNG")
+    command[command.index("mlp")] = "mlp-native"  # goes on from the agent that the first has trained
+    main(META_CONTROL._replace(options={"Mixture": options}), command)
+    (row,) = (row for row in rows(tmp_path / "results.csv") if row["variant"] == "mlp-native")
+    assert " --init-from experiments/meta_control/runs/Mixture-mlp-seed1 " in row["command"]
+    config = json.loads((tmp_path / "runs" / "Mixture-mlp-native-seed1" / "config.json").read_text())
+    assert config["init_from"] == str(tmp_path / "runs" / "Mixture-mlp-seed1")
