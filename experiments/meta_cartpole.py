@@ -33,7 +33,6 @@ VARIANTS = {  # name: options, label, colour
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-long": ((), "S5, longer", "#56b4e9"),
     "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
-    "s5-scaled": (("--observation-scale", "10"), "S5, observations times 10", "#cc79a7"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
 PAPER = {  # final return in training over 16 trials; return of trials 0, 15, 31
@@ -92,8 +91,8 @@ def curves(details, figure="return"):
 
 
 def spread(values, form):
-    """The mean over seeds, and the worst and the best."""
-    return f"{values.mean():{form}} ({values.min():{form}} … {values.max():{form}})"
+    """The mean over seeds, and the worst and the best where there are several."""
+    return f"{values.mean():{form}}" + (f" ({values.min():{form}} … {values.max():{form}})" if len(values) > 1 else "")
 
 
 def table(results, details):
