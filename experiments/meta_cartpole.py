@@ -32,6 +32,7 @@ VARIANTS = {  # name: options, label, colour
     "gru": (("--core", "gru"), "GRU", "#e69f00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     "s5-long": ((), "S5, longer", "#56b4e9"),
+    "s5-noreset-long": (("--resets", "false"), "S5, resets off, longer", "#f0a880"),
     "s5-episode": (EPISODE, "S5, one return an episode", "#009e73"),
 }
 DEFAULT = ("s5", "s5-noreset", "gru", "mlp")
@@ -147,7 +148,7 @@ META_CARTPOLE = Sweep(
     {},
     columns=1,
     options={TASK: (*META, *OURS)},
-    stages={TASK: (STEPS,), "s5-long": (LONG_STEPS,)},
+    stages={TASK: (STEPS,), **{name: (LONG_STEPS,) for name in VARIANTS if "long" in name}},
     one_core=True,
     default=DEFAULT,
     details=(("step", "trial", *FIGURES), by_trial),
