@@ -245,8 +245,8 @@ def start_from(agent, path):
     path = Path(path) / "agent.npz" if Path(path).is_dir() else Path(path)
     other = load_agent(path)
     theirs, ours = _makings(other), _makings(agent)
-    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-    differing = [f"{name} {theirs.get(name)} there, {ours.get(name)} here" for name in names]
+    names = [name for name in ours if name in theirs and theirs[name] != ours[name]]  # of two cores, what both have
+    differing = [f"{name} {theirs[name]} there, {ours[name]} here" for name in names]
     if differing:
         raise ValueError(f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; give both the same settings")
     set_parameters(agent, other.parameters())
