@@ -126,7 +126,7 @@ def table(results, details):
             means = [f"**{np.mean([np.mean(cells[t][steps[v]]) for t in tasks]):.0f}**" for v, cells in agents.items()]
             lines.append(f"| {split} | **mean** | {' | '.join(means)} | |")
         seeds = {VARIANTS[v][1]: sum(key[:2] == (env, v) for key in details) for v in agents}
-        counts = ", ".join(f"{label} {count}" for label, count in seeds.items())
+        counts = "; ".join(f"{label}: {count}" for label, count in seeds.items())
         lines += ["", f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; returns are at most 1000.", ""]
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     return [*lines, f"Trained and tested on {machines}."]

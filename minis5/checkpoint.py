@@ -8,6 +8,8 @@ and holds:
     config, observation_space, action_space  JSON
     encoder/0/kernel, …                      one array for each parameter, under its public name
 
+A setting that the configuration in a file lacks, because it was added later, takes its default.
+
 Left out: the state of a training run (runstate.py), other formats, and migration between versions (there is one
 version). Tested in tests/test_checkpoint.py.
 """
