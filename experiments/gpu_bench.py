@@ -35,9 +35,11 @@ from gpu_report import SERIES, merged, report, table
 from gpu_scan import bench_jax, bench_scan, bench_sequential, in_turn, wall_ms
 from sweep import ROOT
 
-from minis5 import checkpoint, comm, presets, runlog
-from minis5.arrays import missing_for_cuda
-from minis5.bench import TABLE, commit, row, show
+from minis5 import files
+from minis5.device import missing_for_cuda
+from minis5.rl import comm
+from minis5.run import machine, presets
+from minis5.run.bench import TABLE, commit, row, show
 
 OUT = ROOT / "experiments" / "gpu_bench"
 ENV = "RepeatPreviousHard"
@@ -46,9 +48,9 @@ QUICK = {"num_envs": 16, "unroll": 32, "epochs": 1, "encoder": (16,), "heads": (
 
 def trainer(device, quick, ranks=None):
     """PPO with the paper's preset on this process's share of the environments; and its size in words."""
-    from minis5.agent import ActorCritic
-    from minis5.envs import make_vec
-    from minis5.ppo import PPO
+    from minis5.envs.registry import make_vec
+    from minis5.rl.agent import ActorCritic
+    from minis5.rl.ppo import PPO
 
     agent_config, config, _ = presets.resolve(ENV, "paper", "s5", QUICK if quick else {})
     ranks = ranks or comm.Comm()
@@ -77,7 +79,7 @@ def bench_update(repeats, quick):
     for tf32 in (False, True):
         with products(tf32) as precision:
             ppo, size = trainer("cuda", quick)
-            with ppo._stream:
+            with ppo.passes.stream:
                 rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
                 ms = in_turn({"update": partial(ppo._update, rollout, 0.0)}, max(3, repeats // 3), wall_ms)
         rows.append({"part": "update", **row(f"PPO update, {size}, {precision}", ms["update"], "ms", None)})
@@ -103,14 +105,14 @@ def train_rank(ranks, quick):
     start = time.perf_counter()
     rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
     middle = time.perf_counter()
-    ppo._update(rollout, 0.0)
+    ppo.update(rollout, 0.0)
     end = time.perf_counter()
     return 1e3 * (end - middle), 1e3 * (end - start), size
 
 
 def cpu_times(quick):
     """The same of rank 0, with as many processes as `minis5 train` takes."""
-    from minis5.train import _choose_workers
+    from minis5.run.train import _choose_workers
 
     workers = _choose_workers(None, presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1], ENV, {})
     return comm.run(train_rank, workers, (quick,))
@@ -164,7 +166,7 @@ def main(argv=None):
 def measure(options, old, file):
     """Run the parts; the json is written after each."""
     facts = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "device": "cuda", "quick": options.quick}
-    facts |= {"versions": runlog.versions("cuda"), "machine": runlog.machine("cuda")}
+    facts |= {"versions": machine.versions("cuda"), "machine": machine.machine("cuda")}
     print("{gpu}, {processor}, {cpus} CPUs".format(**facts["machine"]), f"commit {options.commit}\n")
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
     rows, results = [], old
@@ -174,7 +176,7 @@ def measure(options, old, file):
             print(show(line), flush=True)
         rows += [{**line, "commit": options.commit} for line in new]
         results = merged(old, {**facts, "rows": rows}, list(PARTS))
-        checkpoint.write_json(file, results)
+        files.write_json(file, results)
     return results
 
 

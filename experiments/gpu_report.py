@@ -8,7 +8,7 @@ import math
 import numpy as np
 from sweep import replace_block
 
-from minis5.bench import row
+from minis5.run.bench import row
 
 SERIES = "total", "width", "length"
 DIRECTIONS = "forward", "backward", "forward+backward"

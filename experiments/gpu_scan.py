@@ -12,8 +12,8 @@ import numpy as np
 from gpu_report import necessary_bytes, scan_row
 
 from minis5.arrays import move, to_host
-from minis5.bench import row
-from minis5.scan import from_planar, planar, scan_planar, scan_planar_vjp
+from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward
+from minis5.run.bench import row
 
 NUMBERS = 1 << 25  # T·B·P of the part "total"
 RESETS = 0.02
@@ -53,8 +53,8 @@ def check(data, x, g):
             return np.ascontiguousarray(to_host(z[:, i % z.shape[1], p::P] if z.ndim == 3 else z[:, i]))[:, None]
 
         a1, b1, reset1, dx1 = map(column, (a, b, reset, dx))
-        exact = scan_planar(a1, b1, reset1, np.zeros((1, 2), np.float32))
-        _, exact_g, _ = scan_planar_vjp(a1, reset1, np.zeros((1, 2), np.float32), exact, dx1)
+        exact = scan_forward(a1, b1, reset1, np.zeros((1, 2), np.float32))
+        _, exact_g, _ = scan_backward(a1, reset1, np.zeros((1, 2), np.float32), exact, dx1)
         for name, got, wanted in (("states", x, exact), ("gradients", g, exact_g)):
             bound = 1e-5 * math.log2(2 * T) * np.abs(wanted).max()
             assert np.abs(column(got) - wanted).max() < bound, f"scan, T={T} B={B} P={P}: wrong {name} in column {i, p}"
@@ -117,10 +117,10 @@ def scan_rows(part, shape, varying, repeats, aim):
     from minis5_cuda.graphs import Graph
 
     data = a, b, reset, x0, dx = inputs(*shape, varying)
-    x = scan_planar(a, b, reset, x0)
-    check(data, x, scan_planar_vjp(a, reset, x0, x, dx)[1])
-    work = {"forward": lambda: scan_planar(a, b, reset, x0, out=x), "backward": lambda: scan_planar_vjp(a, reset, x0, x, dx)}
-    work["forward+backward"] = lambda: (scan_planar(a, b, reset, x0, out=x), scan_planar_vjp(a, reset, x0, x, dx))
+    x = scan_forward(a, b, reset, x0)
+    check(data, x, scan_backward(a, reset, x0, x, dx)[1])
+    work = {"forward": lambda: scan_forward(a, b, reset, x0, out=x), "backward": lambda: scan_backward(a, reset, x0, x, dx)}
+    work["forward+backward"] = lambda: (scan_forward(a, b, reset, x0, out=x), scan_backward(a, reset, x0, x, dx))
     moved = {name: necessary_bytes(*shape, name, varying) for name in work}
     functions = {}
     for name in work:
@@ -145,16 +145,16 @@ def bench_scan(part, repeats, quick):
 @on_a_stream
 def bench_sequential(repeats, quick):
     """One thread a column, a loop over T: the least work, but little of it at a time."""
-    from minis5_cuda import scan as gpu
     from minis5_cuda.graphs import Graph
+    from minis5_cuda.nn import scan as gpu
 
     rows = []
     for shape in [(256, 4, 16)] if quick else (WIDE, LONG, AIMED):
         data = a, b, reset, x0, dx = inputs(*shape)
 
         def both(sequential, a=a, b=b, reset=reset, x0=x0, dx=dx):
-            x = gpu.scan_planar(a, b, reset, x0, sequential=sequential)
-            return x, gpu.scan_planar_vjp(a, reset, x0, x, dx, sequential=sequential)[1]
+            x = gpu.scan_forward(a, b, reset, x0, sequential=sequential)
+            return x, gpu.scan_backward(a, reset, x0, x, dx, sequential=sequential)[1]
 
         check(data, *both(True))
         ms = in_turn({name: Graph(partial(both, name)) for name in (False, True)}, repeats, event_ms)
@@ -187,9 +187,9 @@ def bench_jax(repeats, quick):
         check(data, *(planar(np.asarray(z)) for z in (x, db)))
 
         def ours(backward, a=a, b=b, reset=reset, x0=x0, dx=dx):
-            x = scan_planar(a, b, reset, x0)
+            x = scan_forward(a, b, reset, x0)
             if backward:
-                scan_planar_vjp(a, reset, x0, x, dx)
+                scan_backward(a, reset, x0, x, dx)
             synchronize()
 
         functions = {"forward": partial(ours, False), "forward+backward": partial(ours, True)}

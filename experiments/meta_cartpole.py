@@ -52,8 +52,9 @@ def by_trial(folder):
     pole_weaker, pole_stronger: mean over encodings that show the pole's angle with a shorter vector than the cart's position, or a
     longer one.
     """
-    from minis5 import load, make_vec, runlog
-    from minis5.evaluate import FIRST_SEED, trial_returns
+    from minis5 import load, make_vec
+    from minis5.run import progress
+    from minis5.run.evaluate import FIRST_SEED, trial_returns
 
     config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
     episodes = 16 if summary["steps"] < 100_000 else EPISODES  # --quick
@@ -63,7 +64,7 @@ def by_trial(folder):
     envs.reset()
     cart, pole = np.linalg.norm(envs.view("M_o"), axis=1).T
     gain = returns - returns[:, :1]
-    late = [row["return"] for row in runlog.read_progress(folder / "progress.csv") if row["step"] > 0.9 * summary["steps"]]
+    late = [row["return"] for row in progress.read_progress(folder / "progress.csv") if row["step"] > 0.9 * summary["steps"]]
     late = [value for value in late if value == value]  # nan: no episode ended
     figures = {
         "training": np.full(EVALUATED, np.mean(late) if late else np.nan),

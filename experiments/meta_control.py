@@ -18,7 +18,7 @@ import json
 import numpy as np
 from sweep import Sweep, main
 
-from minis5.envs import dmc
+from minis5.envs.foreign import dmc
 
 NATIVE = {  # as in the paper, less finger, whose contacts are not written here
     "train": ("BallInCupCatch", "CartPoleSwingUp", "PointMassEasy", "ReacherEasy"),
@@ -78,7 +78,7 @@ EPISODES = {"Mixture": 64, "dmc/mixture": 16}  # of each task in a test
 def by_task(folder):
     """Rows of details.csv: the mean return on every task, trained on and held out."""
     from minis5 import load
-    from minis5.evaluate import evaluate
+    from minis5.run.evaluate import evaluate
 
     config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
     agent, rows = load(folder / "agent.npz"), []

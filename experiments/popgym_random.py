@@ -5,13 +5,13 @@ of it for the levels after the DeepMind Control Suite.
     python experiments/popgym_random.py ReacherEasy ReacherHard  these
 
 Prints the rows of RANDOM_RETURNS in minis5/envs/random_returns.py, which are what `minis5 envs` shows.
-Tests: tests/test_env_properties.py measures again, with fewer episodes.
+Tests: tests/envs/test_env_properties.py measures again, with fewer episodes.
 """
 
 import sys
 
-from minis5.envs import REGISTRY
 from minis5.envs.random_returns import measure
+from minis5.envs.registry import REGISTRY
 
 if __name__ == "__main__":
     for level in sys.argv[1:] or REGISTRY:

@@ -5,7 +5,7 @@
 
 Both sides play random actions that were drawn beforehand, and begin a new episode when one ends. POPGym runs one environment in
 a Python loop; ours steps a batch (--num-envs) per call, from Python too. "raw" is what `step` returns; "encoded" adds the
-float32 or one-hot vector that a network takes: minis5's Flattener here, gymnasium.wrappers.FlattenObservation there. The process
+float32 or one-hot vector that a network takes: minis5's ObservationEncoder here, gymnasium.wrappers.FlattenObservation there. The process
 is tied to one core, except in the column with two threads, which also has a batch 8 times as large: waking a thread takes
 longer than stepping a small one. Each figure is the median of `--repeats` turns, taken in alternation.
 
@@ -27,10 +27,10 @@ import numpy as np
 from sweep import ROOT, replace_block
 
 import minis5
-from minis5 import runlog
-from minis5.envs import REGISTRY, family
-from minis5.malloc import keep_freed_memory
-from minis5.spaces import Flattener
+from minis5.envs.registry import REGISTRY, family
+from minis5.rl.malloc import keep_freed_memory
+from minis5.run import machine
+from minis5.spaces import ObservationEncoder
 
 OUT = ROOT / "experiments" / "popgym"
 AIMS = dict.fromkeys(
@@ -55,7 +55,7 @@ def popgym_turn(env, actions, seconds):
 
 
 def our_turn(envs, actions, seconds, encode=None):
-    """Steps per second of a batch, with encoding if a Flattener is given."""
+    """Steps per second of a batch, with encoding if a ObservationEncoder is given."""
     steps, actions = 0, itertools.cycle(actions)
     start = time.perf_counter()
     while (now := time.perf_counter()) - start < seconds:
@@ -77,15 +77,15 @@ def measure(level, peer_class, num_envs, seconds, repeats):
     one.action_space.seed(0)
     actions = [one.action_space.sample() for _ in range(64)]
     many = [np.concatenate([one.action_space.sample() for _ in range(LARGER)]) for _ in range(8)]
-    flattener = Flattener(one.single_observation_space)
+    observation_encoder = ObservationEncoder(one.single_observation_space)
     for envs, batches in ((one, actions), (two, many)):
         envs.reset(seed=0)
-        our_turn(envs, batches, 0.05, flattener)
+        our_turn(envs, batches, 0.05, observation_encoder)
     turns = {
         "popgym": lambda: popgym_turn(peer, peer_actions, seconds),
         "popgym_encoded": lambda: popgym_turn(gymnasium.wrappers.FlattenObservation(peer), peer_actions, seconds),
         "raw": lambda: our_turn(one, actions, seconds),
-        "encoded": lambda: our_turn(one, actions, seconds, flattener),
+        "encoded": lambda: our_turn(one, actions, seconds, observation_encoder),
         "raw_2_threads": lambda: our_turn(two, many, seconds),
     }
     speeds = {name: [] for name in turns}
@@ -110,8 +110,8 @@ def table(rows, num_envs):
         cells = (row["level"], f"{base / 1e3:.0f}k", f"{raw / 1e6:.1f}M", f"{raw / base:.0f}×", f"{two / 1e6:.1f}M")
         cells += (f"{two / base:.0f}×", f"{flat / 1e3:.0f}k", f"{encoded / 1e6:.1f}M", f"{encoded / flat:.0f}×", f"{aim}×{missed}")
         lines.append(f"| {' | '.join(cells)} |")
-    facts = runlog.machine()
-    versions = ", ".join(f"{name} {number}" for name, number in (runlog.versions() | {"popgym": version("popgym")}).items())
+    facts = machine.machine()
+    versions = ", ".join(f"{name} {number}" for name, number in (machine.versions() | {"popgym": version("popgym")}).items())
     note = f"Steps per second on one core, {num_envs} environments in a call; with two threads {LARGER * num_envs}. "
     return [*lines, "", f"{note}{facts['processor']}, {facts['cpus']} CPUs; {versions}."]
 

@@ -10,8 +10,8 @@ Source: 2303.03982, section 5, and POPGym's paper. How it runs and reports: expe
 import numpy as np
 from sweep import Sweep, main
 
-from minis5.envs import find
 from minis5.envs.random_returns import RANDOM_RETURNS
+from minis5.envs.registry import find
 
 EASY = "RepeatFirst RepeatPrevious Autoencode CountRecall HigherLower Concentration MultiarmedBandit Battleship MineSweeper"
 EASY += " PositionOnlyCartPole VelocityOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"

@@ -31,9 +31,10 @@ import threadpoolctl
 from gpu_report import slope
 from sweep import ROOT, replace_block
 
-from minis5 import checkpoint, presets, runlog
-from minis5.bench import commit
-from minis5.scan import set_num_threads
+from minis5 import files
+from minis5.nn.scan import set_num_threads
+from minis5.run import machine, presets
+from minis5.run.bench import commit
 
 OUT = ROOT / "experiments" / "runtime"
 LENGTHS = tuple(2**k for k in range(6, 15))
@@ -48,11 +49,11 @@ COLUMNS = (*KEY, "milliseconds", "low", "high", "repeats", "peak_mib", "paramete
 
 def update(core, length, preset, device, shape=None):
     """A function that makes one update, and its agent. ``shape``: hyper-parameters that replace the preset's."""
-    from minis5.agent import ActorCritic
     from minis5.arrays import move
-    from minis5.envs import make_vec
-    from minis5.ppo import PPO
-    from minis5.rollout import Rollout
+    from minis5.envs.registry import make_vec
+    from minis5.rl.agent import ActorCritic
+    from minis5.rl.ppo import PPO
+    from minis5.rl.rollout import Rollout
 
     env = "RepeatPreviousEasy"
     base = presets.resolve(env, preset, overrides=shape)[0]
@@ -81,13 +82,13 @@ def update(core, length, preset, device, shape=None):
         terminated=np.zeros(many, bool),
         done=np.zeros(many, bool),
         valid=np.ones(many, bool),
-        memory0=agent.initial_memory(ENVS),
+        initial_state=agent.initial_state(ENVS),
     )
     rollout = Rollout(*(move(array, device) for array in rollout))
 
     def run():
-        with ppo._stream:
-            return ppo._update(rollout, 1e-4)
+        with ppo.passes.stream:
+            return ppo.update(rollout, 1e-4)
 
     return run, agent
 
@@ -120,7 +121,7 @@ def measure(core, length, preset, device, shape=None):
         run()
         times.append(1e3 * (clock() - start))
     low, middle, high = (float(f"{value:.5g}") for value in np.percentile(times, [10, 50, 90]))
-    machine = runlog.machine(device)
+    facts = machine.machine(device)
     return {
         "device": device,
         "preset": preset,
@@ -133,7 +134,7 @@ def measure(core, length, preset, device, shape=None):
         "peak_mib": round(held(device, True) - before, 1),
         "parameters": sum(z.size for name, z in agent.parameters().items() if name.startswith("core/")),
         "machine": machine.get("gpu", f"{machine['processor']}, one core"),
-        "versions": ", ".join(f"{name} {version}" for name, version in runlog.versions(device).items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in machine.versions(device).items()),
         "commit": commit(),
     }
 
@@ -159,7 +160,7 @@ def read(path):
 def write(path, rows):
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows.values())])
-    checkpoint.write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def curves(rows):

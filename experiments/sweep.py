@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minis5 import checkpoint, runlog
+from minis5 import files
+from minis5.run import progress
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16 --eval-episodes 4 --workers 1".split()
@@ -75,7 +76,7 @@ def run(sweep, runs, task, variant, seed, quick):
             train(sweep, folder, log, facts, arguments, steps)
         if sweep.details and str(steps) not in facts["details"]:
             facts["details"][str(steps)] = sweep.details[1](folder)
-            checkpoint.write_json(log, facts)
+            files.write_json(log, facts)
 
 
 def finished(folder, steps):
@@ -90,7 +91,7 @@ def train(sweep, folder, log, facts, arguments, steps):
     arguments = ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
     arguments += ["--steps", str(steps)] if steps else []
     print(f"== {folder.name}", flush=True)
-    checkpoint.write_json(log, {**facts, "spent": [*facts["spent"], None]})  # None stays after a kill: not known
+    files.write_json(log, {**facts, "spent": [*facts["spent"], None]})  # None stays after a kill: not known
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -101,7 +102,7 @@ def train(sweep, folder, log, facts, arguments, steps):
     process.returncode = status = os.waitstatus_to_exitcode(status)
     spent = {"wall": time.perf_counter() - start, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
     facts["spent"].append({name: round(value, 2) for name, value in spent.items()})
-    checkpoint.write_json(log, facts)
+    files.write_json(log, facts)
     signal.signal(signal.SIGINT, handler)
     if status:
         sys.exit(f"{folder.name}: exit code {status}; the same command goes on from here")
@@ -125,7 +126,7 @@ def result(folder, facts):
 
 def curve(folder, facts):
     """Rows of curves.csv: the training return, averaged over stretches of the run so that at most POINTS are left."""
-    rows = [(row["step"], row["return"]) for row in runlog.read_progress(folder / "progress.csv")]
+    rows = [(row["step"], row["return"]) for row in progress.read_progress(folder / "progress.csv")]
     rows = np.array([row for row in rows if not np.isnan(row[1])]).reshape(-1, 2)
     parts = [part for part in np.array_split(rows, POINTS) if len(part)]
     return [{**facts, "step": int(part[-1, 0]), "return": round(float(part[:, 1].mean()), 5)} for part in parts]
@@ -179,7 +180,7 @@ def replace_block(readme, name, lines):
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if begin in text and end in text:
         before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-        checkpoint.write_text(readme, "\n".join([before, *lines, after]))
+        files.write_text(readme, "\n".join([before, *lines, after]))
 
 
 def draw(sweep, path, groups):

@@ -10,16 +10,26 @@ Reads best in the order that the README gives. The interface:
     reference                   the specification: plain Python loops
 """
 
-from . import reference, s5
-from .agent import ActorCritic, AgentConfig, Memory
-from .attention import AttentionConfig
-from .checkpoint import load_agent as load
-from .cores import GRUConfig, LSTMConfig, MLPConfig, NoConfig, S5Config
-from .envs import make_vec
-from .ppo import PPO, PPOConfig
-from .scan import scan, scan_vjp
+from minis5 import reference
+from minis5.device import load as load_gpu_forms
+from minis5.envs.registry import make_vec
+from minis5.nn import s5
+from minis5.nn.attention import AttentionConfig
+from minis5.nn.cores import NoConfig
+from minis5.nn.gru import GRUConfig
+from minis5.nn.lstm import LSTMConfig
+from minis5.nn.mlp import MLPConfig
+from minis5.nn.s5_core import S5Config
+from minis5.nn.scan import scan, scan_vjp
+from minis5.ops import set_loader
+from minis5.rl.agent import ActorCritic, Memory
+from minis5.rl.agent_file import load_agent as load
+from minis5.rl.agent_file import save_agent as save
+from minis5.rl.config import AgentConfig, PPOConfig
+from minis5.rl.ppo import PPO
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+set_loader(load_gpu_forms)
 __all__ = [
     "PPO",
     "ActorCritic",
@@ -36,6 +46,7 @@ __all__ = [
     "make_vec",
     "reference",
     "s5",
+    "save",
     "scan",
     "scan_vjp",
 ]

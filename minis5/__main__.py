@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli import main
+from minis5.run.cli import main
 
 sys.exit(main())

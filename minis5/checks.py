@@ -1,4 +1,6 @@
-"""One way to complain about an array at the public boundary: what was expected, what came, what to do."""
+"""Complaints about arguments at the public boundary: what was expected, what came, what to do."""
+
+import operator
 
 import numpy as np
 
@@ -40,3 +42,29 @@ def check_array(name, value, shape, dtypes, remedy="", xp=np):
         kind = "NumPy" if xp is np else "CuPy"
         raise TypeError(f"{name}: expected a {kind} array {wanted}, got {type(value).__name__}{end}")
     raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")
+
+
+def check_integer(name, value, low, high, remedy):
+    """Return `value` as an int, or raise a ValueError that names the argument if it is no integer in [low, high]."""
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}; {remedy}")
+    return number
+
+
+def check_number(name, value, low, high, remedy):
+    """Return `value` as a float, or raise a ValueError that names the argument if it is no number in [low, high]."""
+    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else None
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value!r}; {remedy}")
+    return number
+
+
+def check_choice(name, value, choices):
+    """Return `value`, or raise a ValueError that names the argument if it is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them")
+    return value

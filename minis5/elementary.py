@@ -12,7 +12,7 @@ Leaves out: signed zeros, infinities, NaN, |x| > 1e5 in sin, cos and wrap, and x
 argument's range.
 Source: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapters 5, 6 and 8.
 Tested in tests/test_elementary.py: sin and cos err by less than 2 ulp, log and exp by less than 1, wrap by none. As GPU code, in
-tests/test_cuda_ptx.py.
+tests/test_ptx.py.
 """
 
 import math

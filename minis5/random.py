@@ -24,8 +24,8 @@ import operator
 import numpy as np
 from numba import njit
 
-from minis5.arrays import loop
 from minis5.elementary import cos, log
+from minis5.ops import operation
 
 MASK = 0xFFFFFFFF
 MASK64 = np.uint64(MASK)
@@ -129,14 +129,14 @@ def normal_at(row, i):
     return normal_of(uniform_at(row, 2 * i), uniform_at(row, 2 * i + 1))
 
 
-@loop
-def _uniforms(row, out):
+@operation
+def fill_uniform(row, out):
     for i in range(out.size):
         out[i] = uniform_at(row, i)
 
 
-@loop
-def _normals(row, out):
+@operation
+def fill_normal(row, out):
     for i in range(out.size):
         out[i] = normal_at(row, i)
 
@@ -162,11 +162,11 @@ class Generator:
 
     def random(self, shape):
         """Uniform float64 in [0, 1), multiples of 2**-32."""
-        return self._draw(_uniforms, shape, 1)
+        return self._draw(fill_uniform, shape, 1)
 
     def standard_normal(self, shape):
         """Standard normal float64, as `next_normal` draws them."""
-        return self._draw(_normals, shape, 2)
+        return self._draw(fill_normal, shape, 2)
 
     def _draw(self, fill, shape, draws):
         out = self.xp.empty(shape, np.float64)

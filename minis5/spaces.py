@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from .arrays import array_module, as_array, loop, on_gpu
+from minis5.arrays import array_module, as_array, on_gpu
+from minis5.ops import operation
 
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
 
@@ -33,7 +34,7 @@ class Leaf(NamedTuple):
     offsets: np.ndarray | None = None  # one-hot: each component's place within the vector
 
 
-class Flattener:
+class ObservationEncoder:
     """Turns observations of `space`, with any leading batch axes, into float32 vectors.
 
     Parameters
@@ -80,8 +81,8 @@ class Flattener:
         self._leaves.append(Leaf(path, name, kind, space.shape, self.size, self.size + width, **one_hot))
         self.size += width
 
-    def flatten(self, observation):
-        """Flatten a batch of observations.
+    def observation_vector(self, observation):
+        """Encode a batch of observations.
 
         Parameters
         ----------
@@ -171,8 +172,8 @@ def _tables(leaf, xp):
     return tables if xp is np else [_on(xp, tuple(table.tolist())) for table in tables]
 
 
-@loop
-def _set_ones(values, start, sizes, offsets, out):
+@operation
+def one_hot(values, start, sizes, offsets, out):
     """Set the ones of a batch of one-hot vectors in `out`; returns (row, component) of the first illegal value, or (-1, -1).
 
     (On a GPU an illegal value sets nothing, and (-1, -1) is returned.)
@@ -187,7 +188,7 @@ def _set_ones(values, start, sizes, offsets, out):
 
 
 def _write_one_hot(leaf, values, out):
-    row, column = _set_ones(values, *_tables(leaf, array_module(out)), out)
+    row, column = one_hot(values, *_tables(leaf, array_module(out)), out)
     if row >= 0:
         low = leaf.start[column]
         raise ValueError(
@@ -197,3 +198,29 @@ def _write_one_hot(leaf, values, out):
 
 
 _WRITE = {"box": _write_box, "binary": _write_binary, "one-hot": _write_one_hot}
+
+
+# Batches of observations: arrays, or tuples or dicts of them
+
+
+def take(batch, rows):
+    """Observations of some environments: arrays, or tuples or dicts of them."""
+    if isinstance(batch, dict):
+        return {k: take(v, rows) for k, v in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(take(v, rows) for v in batch)
+    return batch[rows]
+
+
+def leaves(batch):
+    """The arrays of a batch of observations, in a fixed order."""
+    if isinstance(batch, dict):
+        return [leaf for value in batch.values() for leaf in leaves(value)]
+    return [leaf for value in batch for leaf in leaves(value)] if isinstance(batch, tuple) else [batch]
+
+
+def rebuild(like, arrays):
+    """The inverse of :func:`leaves`: a batch of the structure of ``like`` from an iterator of arrays."""
+    if isinstance(like, dict):
+        return {key: rebuild(value, arrays) for key, value in like.items()}
+    return tuple(rebuild(value, arrays) for value in like) if isinstance(like, tuple) else next(arrays)

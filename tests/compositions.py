@@ -1,6 +1,6 @@
 """Compositions of environments, by a name for each, for the tests that every environment has to pass."""
 
-from minis5.envs import find, make_single, make_vec
+from minis5.envs.registry import find, make_single, make_vec
 
 COMPOSED = {  # name: (id, options)
     "meta cartpole": (

@@ -7,9 +7,9 @@ first step, twice in a row, in the middle and at the last step, and the state is
 import numpy as np
 from gradcheck import assert_close, check_gradients, random_like
 
-from minis5 import reference_cores
-from minis5.cores import CORES
-from minis5.layers import flatten, unflatten
+from minis5.nn.cores import CORES
+from minis5.nn.parameters import flatten_tree, unflatten_tree
+from minis5.reference import cores as reference_cores
 
 T, B = 7, 4
 
@@ -18,12 +18,12 @@ def problem(case, seed=0, dtype=np.float64, T=T, B=B):
     """A core, nested parameters and inputs: core, params, u, reset, state, rng."""
     name, config, d_model = case
     rng, core = np.random.default_rng(seed), CORES[name][1](config, d_model)
-    params = {key: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for key, z in flatten(core.init(rng)).items()}
+    params = {key: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for key, z in flatten_tree(core.init(rng)).items()}
     u = rng.standard_normal((T, B, d_model)).astype(dtype)
     reset = np.zeros((T, B), bool)
     if B > 2:
         reset[0, 0] = reset[T // 2, 1] = reset[T // 2 + 1, 1] = reset[T // 2, 2] = reset[T - 1, 2] = True
-    return core, unflatten(params), u, reset, random_like(rng, core.initial_state(B, dtype)), rng
+    return core, unflatten_tree(params), u, reset, random_like(rng, core.initial_state(B, dtype)), rng
 
 
 def equals_reference(case):
@@ -37,16 +37,16 @@ def equals_reference(case):
 def gradients(case):
     """Every parameter, the input and the state, from cotangents on the output and the last state."""
     core, params, u, reset, state, _ = problem(case, 1)
-    inputs = {"u": u} | ({"state": state} if state.size else {}) | flatten(params)
+    inputs = {"u": u} | ({"state": state} if state.size else {}) | flatten_tree(params)
 
     def run(z):
-        params = unflatten({name: value for name, value in z.items() if name not in ("u", "state")})
+        params = unflatten_tree({name: value for name, value in z.items() if name not in ("u", "state")})
         return core.forward(params, z["u"], reset, z.get("state", state))
 
     def backward(z, cotangents):
         du, dstate, grads = core.backward(cotangents[0], run(z)[2], cotangents[1])
         assert dstate.shape == state.shape
-        found = {"u": du, "state": dstate} | flatten(grads)
+        found = {"u": du, "state": dstate} | flatten_tree(grads)
         return {name: found[name] for name in inputs}
 
     check_gradients(lambda z: run(z)[:2], backward, inputs)
@@ -73,16 +73,16 @@ def packed_is_separate(case):
     y, last, cache = core.forward(params, u, reset, state)
     du, dstate, grads = core.backward(dy, cache)
     assert not dstate.any()
-    total = {name: 0 for name in flatten(grads)}
+    total = {name: 0 for name in flatten_tree(grads)}
     for begin, end in zip(edges, edges[1:], strict=False):
         rows = slice(begin, end)
         y1, last1, cache1 = core.forward(params, u[rows], np.zeros_like(reset[rows]), core.initial_state(1, np.float64))
         du1, _, grads1 = core.backward(dy[rows], cache1)
         assert_close(y1, y[rows], T=9, c=32)
         assert_close(du1, du[rows], T=9, c=64)
-        total = {name: total[name] + g for name, g in flatten(grads1).items()}
+        total = {name: total[name] + g for name, g in flatten_tree(grads1).items()}
     assert_close(last1, last, T=9, c=32)
-    for name, g in flatten(grads).items():
+    for name, g in flatten_tree(grads).items():
         assert_close(total[name], g, T=9, c=128, name=name)
 
 
@@ -101,8 +101,8 @@ def two_parts_are_the_whole(case):
         du1, dstate1, grads1 = core.backward(dy[:cut], cache1, dmiddle)
         assert_close(np.concatenate([du1, du2]), du, T=T, c=64)
         assert_close(dstate1, dstate, T=T, c=64)
-        grads1, grads2 = flatten(grads1), flatten(grads2)
-        for name, expected in flatten(grads).items():
+        grads1, grads2 = flatten_tree(grads1), flatten_tree(grads2)
+        for name, expected in flatten_tree(grads).items():
             assert_close(grads1[name] + grads2[name], expected, T=T, c=128, name=name)
 
 
@@ -136,11 +136,11 @@ def single_precision(case):
     both = []
     for dtype in (np.float32, np.float64):
         core, params, u, reset, state, rng = problem(case, 6, np.float32)
-        params = unflatten({name: z.astype(dtype) for name, z in flatten(params).items()})
+        params = unflatten_tree({name: z.astype(dtype) for name, z in flatten_tree(params).items()})
         dy = rng.standard_normal(u.shape).astype(dtype)
         y, last, cache = core.forward(params, u.astype(dtype), reset, state.astype(dtype))
         du, dstate, grads = core.backward(dy, cache, last)
-        both.append({"y": y, "last": last, "du": du, "dstate": dstate} | flatten(grads))
+        both.append({"y": y, "last": last, "du": du, "dstate": dstate} | flatten_tree(grads))
     for name, expected in both[1].items():
         assert both[0][name].dtype == np.float32, name
         assert_close(both[0][name], expected, T=T, c=64, name=name)
@@ -151,7 +151,7 @@ def caches_do_not_share_memory(case):
     core, params, u, reset, state, rng = problem(case, 7)
     dy = rng.standard_normal(u.shape)
     dlast = random_like(rng, state)
-    inputs = [u, reset, state, dy, dlast, *flatten(params).values()]
+    inputs = [u, reset, state, dy, dlast, *flatten_tree(params).values()]
     copies = [z.copy() for z in inputs]
     y, last, cache = core.forward(params, u, reset, state)
     y_copy, last_copy, first = y.copy(), last.copy(), core.backward(dy, cache, dlast)
@@ -161,8 +161,8 @@ def caches_do_not_share_memory(case):
     np.testing.assert_array_equal(last, last_copy)
     for one, two in zip(first[:2], second[:2], strict=True):
         np.testing.assert_array_equal(one, two)
-    for name, z in flatten(first[2]).items():
-        np.testing.assert_array_equal(z, flatten(second[2])[name])
+    for name, z in flatten_tree(first[2]).items():
+        np.testing.assert_array_equal(z, flatten_tree(second[2])[name])
     for z, copy in zip(inputs, copies, strict=True):
         np.testing.assert_array_equal(z, copy)
 
@@ -191,7 +191,7 @@ def device(case, dtype):
     dy, dlast = rng.standard_normal(u.shape).astype(dtype), random_like(rng, state)
     results = []
     for move in (np.asarray, cupy.asarray):
-        moved = unflatten({name: move(z) for name, z in flatten(params).items()})
+        moved = unflatten_tree({name: move(z) for name, z in flatten_tree(params).items()})
         y, last, cache = core.forward(moved, move(u), move(reset), move(state))
         du, dstate, grads = core.backward(move(dy), cache, move(dlast))
         _, dstate_alone, _ = core.backward(move(dy), cache)
@@ -199,7 +199,7 @@ def device(case, dtype):
         for t in range(2):
             outputs[f"step {t}"], memory = step(move(u[t]), move(reset[t]), memory)
         named = {"y": y, "last": last, "du": du, "dstate": dstate, "dstate alone": dstate_alone, "memory": memory}
-        results.append(named | outputs | flatten(grads))
+        results.append(named | outputs | flatten_tree(grads))
     for name, expected in results[0].items():
         assert isinstance(results[1][name], cupy.ndarray), name
         assert_close(to_host(results[1][name]), np.asarray(expected), T=4, c=64, name=name)

@@ -8,7 +8,7 @@ with a `Replay` of our own random numbers.
 import numpy as np
 import pytest
 
-from minis5.envs import make_single
+from minis5.envs.registry import make_single
 from minis5.random import next_bits, next_integer, next_normal, next_uniform
 
 EPISODES = 200

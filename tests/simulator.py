@@ -12,11 +12,13 @@ import numpy as np
 
 def small_blocks():
     """A simulated thread is a thread of Python: let there be few."""
-    from minis5_cuda import device_rollout, envs, gather, random, reduce, scan, spaces
+    from minis5_cuda import envs, pack, random, reduce, spaces
+    from minis5_cuda.nn import scan
+    from minis5_cuda.rl import rollout
 
     reduce.COLUMNS, reduce.ROWS, reduce.STRIPES = 4, 2, 4
     scan.LANES, scan.CHUNKS, scan.STEPS, scan.SEQUENTIAL = 4, 2, 2, 1
-    for module in (device_rollout, envs, gather, random, spaces):
+    for module in (rollout, envs, pack, random, spaces):
         module.BLOCK = 4
 
 
@@ -49,9 +51,11 @@ def patient():
     BlockManager.run, FakeCUDAShared.array = run, array
 
 
-def simulated(module, call):
-    """Call ``module.call`` (text, such as "play('a.npz')") there; ``module`` is a test module's name."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+def simulated(file, call):
+    """Call there a function of a test file: ``call`` is text, such as "play('a.npz')"."""
+    file = Path(file)
+    path = os.pathsep.join([str(file.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    module = file.stem
     variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
     code = "import simulated_cupy, simulator; simulated_cupy.install(); simulator.patient(); simulator.small_blocks(); "
     code += f"import {module}; {module}.{call}"

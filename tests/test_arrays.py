@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from minis5 import cli
-from minis5.arrays import DLPACK_CUDA, DeviceError, array_module, as_array, device_module, loop, matmul, move, on_gpu, to_host
+from minis5.arrays import DLPACK_CUDA, DeviceError, array_module, as_array, move, on_gpu, to_host
+from minis5.ops import array_library, matmul
+from minis5.run import cli
 
 
 def fake_cupy(count):
@@ -41,7 +42,7 @@ def test_one_sentence_says_what_is_missing(modules, message, monkeypatch, capsys
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     with pytest.raises(DeviceError, match=message + ".*; or use device='cpu'$"):
-        device_module("cuda")
+        array_library("cuda")
     assert cli.main("train MemoryChain --device cuda".split()) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("minis5: error: device: 'cuda' needs ")
@@ -50,9 +51,9 @@ def test_one_sentence_says_what_is_missing(modules, message, monkeypatch, capsys
 def test_nothing_missing(monkeypatch):
     monkeypatch.setattr(cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1))
-    assert device_module("cuda") is sys.modules["cupy"] and device_module("cpu") is np
+    assert array_library("cuda") is sys.modules["cupy"] and array_library("cpu") is np
     with pytest.raises(ValueError, match="device: expected 'cpu' or 'cuda', got 'gpu'"):
-        device_module("gpu")
+        array_library("gpu")
 
 
 def test_minis5_imports_nothing_of_cuda():

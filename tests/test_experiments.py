@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minis5.envs import CONTROL_SUITE, REGISTRY, family
+from minis5.envs.registry import CONTROL_SUITE, REGISTRY, family
 
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))

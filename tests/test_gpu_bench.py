@@ -11,7 +11,7 @@ import pytest
 from simulator import simulated
 
 from minis5 import reference
-from minis5.scan import from_planar, scan_planar, scan_planar_vjp
+from minis5.nn.scan import from_planar, scan_backward, scan_forward
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import gpu_bench  # noqa: E402
@@ -163,8 +163,8 @@ def test_turns_are_taken_in_alternation():
 def test_wrong_results_are_found(varying):
     data = a, b, reset, x0, dx = gpu_scan.inputs(40, 3, 4, varying, device="cpu")
     assert 0 < reset.mean() < 0.1 and 0.89 < np.abs(from_planar(a)).min() and np.abs(from_planar(a)).max() < 1.001
-    x = scan_planar(a, b, reset, x0)
-    g = scan_planar_vjp(a, reset, x0, x, dx)[1]
+    x = scan_forward(a, b, reset, x0)
+    g = scan_backward(a, reset, x0, x, dx)[1]
     gpu_scan.check(data, x, g)
     for t, i, p in ((39, 0, 0), (0, 2, 3), (20, 2, 7)):
         for k, name in ((0, "states"), (1, "gradients")):
@@ -198,7 +198,7 @@ def in_the_simulator():
     import time
 
     import cupy
-    from minis5_cuda import scan
+    from minis5_cuda.nn import scan
 
     class Event:
         def record(self, stream):
@@ -224,4 +224,4 @@ def in_the_simulator():
 
 
 def test_scans_in_the_simulator():
-    simulated("test_gpu_bench", "in_the_simulator()")
+    simulated(__file__, "in_the_simulator()")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
-from minis5 import presets
+from minis5.run import presets
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

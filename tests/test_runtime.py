@@ -33,11 +33,11 @@ def test_an_update(core):
 
     assert abs(size(agent) / size(s5) - 1) < 0.05
     assert core != "attention" or agent.config.core_config.window == 16
-    before = agent.flat.copy()
+    before = agent.parameter_vector.copy()
     run()
-    once = agent.flat.copy()
+    once = agent.parameter_vector.copy()
     run()
-    assert (before != once).mean() > 0.5 and (once != agent.flat).mean() > 0.5
+    assert (before != once).mean() > 0.5 and (once != agent.parameter_vector).mean() > 0.5
 
 
 def test_a_measurement(monkeypatch):

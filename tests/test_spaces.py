@@ -1,40 +1,40 @@
-"""Flattener: hand-worked vectors for each space, batches as gymnasium.vector makes them, and its errors."""
+"""ObservationEncoder: hand-worked vectors for each space, batches as gymnasium.vector makes them, and its errors."""
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from minis5.spaces import Flattener
+from minis5.spaces import ObservationEncoder
 
 
 def test_box_passes_through_as_float32():
-    flat = Flattener(spaces.Box(-1, 1, (2, 2), np.float64)).flatten(np.array([[0.1, 0.2], [0.3, 0.4]]))
+    flat = ObservationEncoder(spaces.Box(-1, 1, (2, 2), np.float64)).observation_vector(np.array([[0.1, 0.2], [0.3, 0.4]]))
     assert flat.dtype == np.float32
     np.testing.assert_array_equal(flat, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
 
 
 def test_integer_box_is_not_one_hot():
     pixels = np.array([[0, 255, 3]], np.uint8)
-    np.testing.assert_array_equal(Flattener(spaces.Box(0, 255, (3,), np.uint8)).flatten(pixels), [[0, 255, 3]])
+    np.testing.assert_array_equal(ObservationEncoder(spaces.Box(0, 255, (3,), np.uint8)).observation_vector(pixels), [[0, 255, 3]])
 
 
 def test_discrete_counts_from_start():
-    f = Flattener(spaces.Discrete(3, start=-1))
+    f = ObservationEncoder(spaces.Discrete(3, start=-1))
     assert f.size == 3
     np.testing.assert_array_equal(f.flatten(-1), [1, 0, 0])
     np.testing.assert_array_equal(f.flatten(np.array([1, 0])), [[0, 0, 1], [0, 1, 0]])
 
 
 def test_multi_discrete_counts_from_start():
-    f = Flattener(spaces.MultiDiscrete([2, 3], start=[0, 5]))
+    f = ObservationEncoder(spaces.MultiDiscrete([2, 3], start=[0, 5]))
     np.testing.assert_array_equal(f.flatten(np.array([[1, 5], [0, 7]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
 
 
 def test_two_dimensional_multi_discrete_and_multi_binary():
-    f = Flattener(spaces.MultiDiscrete([[2, 2], [2, 2]]))
+    f = ObservationEncoder(spaces.MultiDiscrete([[2, 2], [2, 2]]))
     np.testing.assert_array_equal(f.flatten(np.array([[0, 1], [1, 0]])), [1, 0, 0, 1, 0, 1, 1, 0])
-    f = Flattener(spaces.MultiBinary([2, 2]))
+    f = ObservationEncoder(spaces.MultiBinary([2, 2]))
     np.testing.assert_array_equal(f.flatten(np.array([[0, 1], [1, 1]], np.int8)), [0, 1, 1, 1])
 
 
@@ -43,7 +43,7 @@ def test_nested_spaces_in_the_order_of_the_space():
     obs = {"b": np.array([0, 1]), "a": (np.array([[1, 0], [1, 1]], np.int8), np.array([[2.5], [-3]], np.float32))}
     order = list(space.spaces)
     flat = {"a": [[1, 0, 2.5], [1, 1, -3]], "b": [[1, 0], [0, 1]]}
-    np.testing.assert_array_equal(Flattener(space).flatten(obs), np.hstack([flat[key] for key in order]))
+    np.testing.assert_array_equal(ObservationEncoder(space).observation_vector(obs), np.hstack([flat[key] for key in order]))
 
 
 SPACES = [
@@ -61,7 +61,7 @@ def test_agrees_with_gymnasium_one_by_one_and_in_batches(space):
     batched = batch_space(space, 7)
     batched.seed(0)
     space.seed(1)
-    f = Flattener(space)
+    f = ObservationEncoder(space)
     batch = batched.sample()
     rows = f.flatten(batch)
     assert rows.shape == (7, f.size) and f.size == spaces.flatdim(space) and rows.dtype == np.float32
@@ -77,25 +77,25 @@ def spaces_iterate(batched, batch):
 
 
 def test_any_number_of_batch_axes():
-    f = Flattener(spaces.Discrete(4))
+    f = ObservationEncoder(spaces.Discrete(4))
     obs = np.arange(24).reshape(2, 3, 4) % 4
     np.testing.assert_array_equal(f.flatten(obs), np.eye(4, dtype=np.float32)[obs])
     assert f.flatten(np.zeros((0,), int)).shape == (0, 4)
 
 
 def test_the_result_is_new_and_the_input_untouched():
-    f = Flattener(spaces.Box(-1, 1, (2,)))
+    f = ObservationEncoder(spaces.Box(-1, 1, (2,)))
     obs = np.ones((3, 2), np.float32)
     f.flatten(obs)[:] = 5
     assert (obs == 1).all()
     values = np.array([2, 3])
-    Flattener(spaces.Discrete(2, start=2)).flatten(values)
+    ObservationEncoder(spaces.Discrete(2, start=2)).observation_vector(values)
     assert values.tolist() == [2, 3]
 
 
 def test_large_finite_values_are_finite():
     huge = np.full((1, 4), 3e38, np.float32)
-    np.testing.assert_array_equal(Flattener(spaces.Box(-np.inf, np.inf, (4,))).flatten(huge), huge)
+    np.testing.assert_array_equal(ObservationEncoder(spaces.Box(-np.inf, np.inf, (4,))).observation_vector(huge), huge)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
@@ -105,12 +105,12 @@ def test_not_finite(bad, dtype):
     with np.errstate(over="ignore"):
         obs[1, 0] = bad
     with pytest.raises(ValueError, match=r"observation: expected finite .* batch row 1, component 0; check"):
-        Flattener(spaces.Box(-1, 1, (2,))).flatten(obs)
+        ObservationEncoder(spaces.Box(-1, 1, (2,))).observation_vector(obs)
 
 
 def test_opposite_infinities_do_not_cancel():
     with pytest.raises(ValueError, match="expected finite"):
-        Flattener(spaces.Box(-1, 1, (2,))).flatten(np.array([np.inf, -np.inf]))
+        ObservationEncoder(spaces.Box(-1, 1, (2,))).observation_vector(np.array([np.inf, -np.inf]))
 
 
 @pytest.mark.parametrize(
@@ -137,18 +137,18 @@ def test_opposite_infinities_do_not_cancel():
 )
 def test_bad_observations(space, obs, message):
     with pytest.raises(ValueError, match=message):
-        Flattener(space).flatten(obs)
+        ObservationEncoder(space).observation_vector(obs)
 
 
 @pytest.mark.parametrize("space", [spaces.Text(3), spaces.Sequence(spaces.Discrete(2)), "Box"])
 def test_unsupported_spaces(space):
     with pytest.raises(ValueError, match="which is not supported; supported are Box, Discrete, MultiDiscrete"):
-        Flattener(space)
+        ObservationEncoder(space)
     if not isinstance(space, str):
         with pytest.raises(ValueError, match=r"observation\['inner'\]\[1\] is"):
-            Flattener(spaces.Dict(inner=spaces.Tuple((spaces.Discrete(2), space))))
+            ObservationEncoder(spaces.Dict(inner=spaces.Tuple((spaces.Discrete(2), space))))
 
 
 def test_empty_space():
     with pytest.raises(ValueError, match="got the empty"):
-        Flattener(spaces.Tuple(()))
+        ObservationEncoder(spaces.Tuple(()))

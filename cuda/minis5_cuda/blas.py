@@ -10,7 +10,7 @@ float32 is multiplied as float32; TF32, with 10 bits of mantissa, only after `se
 Leaves out: several GPUs, products on two streams or threads at once (they would share the workspace), batches, more than
 2**31 - 1 rows or columns.
 Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream, cublasSetWorkspace, cublas<t>gemm.
-Tested in tests/test_cuda_blas.py with a stand-in for the library, and on a GPU in tests/gpu.
+Tested in tests/test_blas.py with a stand-in for the library, and on a GPU in tests/gpu.
 """
 
 import ctypes
@@ -18,9 +18,10 @@ from functools import cache
 
 import numpy as np
 
+from minis5 import ops as cpu
 from minis5.arrays import DeviceError
-
-from .launch import SIMULATED, stream
+from minis5.ops import form_of
+from minis5_cuda.launch import SIMULATED, stream
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA advises for Hopper and Blackwell, older ones need 4 MiB
 DEFAULT_MATH, TF32_TENSOR_OP_MATH = 0, 3  # cublasMath_t
@@ -50,6 +51,7 @@ def set_tf32(on):
         _set_math_mode(_handle()[0])
 
 
+@form_of(cpu.matmul)
 def matmul(a, b, out=None):
     """a @ b, queued on CuPy's current stream.
 

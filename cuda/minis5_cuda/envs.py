@@ -1,6 +1,6 @@
 """Many copies of one native environment on a GPU: the CPU's loops as device functions, one row for each CUDA thread.
 
-No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of minis5/envs/loop.py, compiled around
+No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of minis5/envs/batch_loops.py, compiled around
 the environment's own functions. The results are meant to be those of NativeVectorEnv to the last bit, floats included:
 random numbers are integers, sin, cos and log are the library's own (minis5/elementary.py), division and square root are
 rounded as IEEE 754 wants, and a * b + c is not fused. So far this has been run in Numba's simulator and compiled for GPUs,
@@ -9,7 +9,7 @@ but not run on one.
 All work is queued on the stream that CuPy is working on, the default stream without CuPy.
 
 Leaves out: several GPUs, and Numba's cache on disk (a kernel compiles in about a second).
-Tested in tests/test_cuda_envs.py with the simulator, in tests/test_cuda_ptx.py as code for three generations of GPUs, and,
+Tested in tests/envs/test_cuda_envs.py with the simulator, in tests/test_ptx.py as code for three generations of GPUs, and,
 where there is a GPU, in tests/gpu/test_envs.py.
 """
 
@@ -27,11 +27,11 @@ from numba.cuda.cudadrv.devicearray import is_cuda_ndarray
 
 from minis5.arrays import DeviceError
 from minis5.envs.actions import first_illegal
-from minis5.envs.loop import compile_loops
+from minis5.envs.batch_loops import compile_loops
 from minis5.envs.vector import NativeVectorEnv
+from minis5.ops import form_of
 from minis5.random import GENERATOR_SIZE, seed_to_key
-
-from .launch import SIMULATED, as_numba, blocks, kernel, launch, stream
+from minis5_cuda.launch import SIMULATED, as_numba, blocks, kernel, launch, stream
 
 BLOCK = 64  # threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches spread out
 LEGACY = 1  # CUDA's handle of the default stream
@@ -142,6 +142,7 @@ def copy_to_device(array, mine):
         mine.copy_to_device(array, stream=numba_stream)
 
 
+@form_of(NativeVectorEnv)
 class CudaVectorEnv(NativeVectorEnv):
     """`num_envs` environments on the current GPU. Seeded alike, their episodes are those of NativeVectorEnv.
 
@@ -161,6 +162,8 @@ class CudaVectorEnv(NativeVectorEnv):
     DeviceError
         When there is no GPU, or no driver for it.
     """
+
+    device = "cuda"
 
     def __init__(self, env, task, num_envs, seed=0, first_index=0, check_actions=True):
         if not cuda.is_available():

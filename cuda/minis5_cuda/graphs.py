@@ -14,7 +14,7 @@ called.
 
 from contextlib import suppress
 
-from .launch import SIMULATED
+from minis5_cuda.launch import SIMULATED
 
 
 class Graph:

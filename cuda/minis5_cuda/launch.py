@@ -50,7 +50,7 @@ def _queue(kernel, grid, block, arguments):
 
         def wrapped(a):
             if isinstance(a, tuple):
-                return tuple(map(wrapped, a)) if type(a) is tuple else a
+                return each(wrapped, a)
             return FakeCUDAArray(a.view(np.ndarray)) if getattr(a, "ndim", 0) and hasattr(a, "view") else a
 
         kernel[grid, block](*map(wrapped, arguments))
@@ -60,11 +60,19 @@ def _queue(kernel, grid, block, arguments):
 
 def as_numba(value):
     """A CuPy array, or a tuple of such, as Numba's device array: the same memory, no waiting. Scalars as they are."""
-    if type(value) is tuple:
-        return tuple(map(as_numba, value))
+    if isinstance(value, tuple):
+        return each(as_numba, value)
     if isinstance(value, np.ndarray):  # Numba would copy it there and back, and wait
         raise TypeError(f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; move it with cupy.asarray")
     return cuda.as_cuda_array(value, sync=False) if hasattr(type(value), "__cuda_array_interface__") else value
+
+
+def each(function, values):
+    """``function`` of every member of a tuple or NamedTuple; the tuple itself where nothing changes."""
+    results = list(map(function, values))
+    if all(new is old for new, old in zip(results, values, strict=True)):
+        return values
+    return tuple(results) if type(values) is tuple else type(values)(*results)
 
 
 def stream():

@@ -9,7 +9,7 @@ Each kernel is then compiled to PTX for each target and assembled by ptxas (whee
 and how much shared memory it takes. These decide how many blocks a multiprocessor can hold.
 
 Leaves out: cuBLAS; the link-time code of a running program is made by nvJitLink, which has the same assembler inside.
-Tested in tests/test_cuda_ptx.py.
+Tested in tests/test_ptx.py.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -32,8 +31,8 @@ from numba import cuda
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import nvvm
 
-from . import launch
-from .ptx_examples import EXAMPLES
+from minis5_cuda import envs, launch
+from minis5_cuda.ptx_examples import EXAMPLES
 
 TARGETS = (8, 0), (9, 0), (10, 0)  # compute capabilities of Ampere (A100), Hopper (H100, H200), Blackwell (B200)
 FLOATS = np.float32, np.float64
@@ -76,8 +75,6 @@ class Usage(NamedTuple):
 @contextmanager
 def recorder():
     """Within, nothing is launched: yields a list that grows by a Code for each kernel that would have been."""
-    from . import envs
-
     codes = []
 
     def add(kernel, block, arguments, exact):
@@ -114,8 +111,6 @@ def record(modules=EXAMPLES):
 
 def compile_ptx(code, targets=TARGETS):
     """{compute capability: PTX} of a Code. What LLVM gets is the same for all of them, and is made once."""
-    from .envs import no_contraction
-
     first, found, compile_ir = targets[0], {}, nvvm.compile_ir
 
     def compile_for_each(irs, **options):
@@ -130,7 +125,7 @@ def compile_ptx(code, targets=TARGETS):
         stack.enter_context(mock.patch.object(dispatcher, "get_current_device", lambda: device))
         stack.enter_context(mock.patch.object(nvvm, "compile_ir", compile_for_each))
         if code.exact:
-            stack.enter_context(no_contraction())
+            stack.enter_context(envs.no_contraction())
         cuda.compile_ptx(code.kernel.py_func, code.signature, cc=first, **options)
     return found
 
@@ -138,7 +133,7 @@ def compile_ptx(code, targets=TARGETS):
 def find_ptxas():
     """Path of the wheel's assembler; None without it. Another one may be too old for what Numba's compiler writes."""
     try:
-        nvidia = import_module("nvidia")
+        import nvidia
     except ImportError:
         return None
     paths = (path for root in nvidia.__path__ for path in Path(root).glob("*/bin/ptxas"))

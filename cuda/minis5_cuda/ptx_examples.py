@@ -2,13 +2,21 @@
 
 A row is a generator, named like the module, that takes a float type, calls the module's launchers with arrays of the types of the
 real calls, and yields what the calls since the last yield have in common, in words. A new kernel without a row fails
-tests/test_cuda_ptx.py.
+tests/test_ptx.py.
 """
 
 from unittest import mock
 
 import numpy as np
 from numba import cuda
+
+from minis5.envs.registry import REGISTRY, find
+from minis5.nn.discretize import Spectrum, Step
+from minis5.rl.adam import Moments
+from minis5.rl.loss import Bounds, Steps
+from minis5_cuda import envs, pack, random, spaces
+from minis5_cuda.nn import discretize, gru, layers, lstm, s5, scan, scan_textbook
+from minis5_cuda.rl import adam, distributions, loss, rollout
 
 
 def zeros(*shape, dtype):
@@ -27,166 +35,135 @@ def recurrences(real, *lengths):
             yield f"{'complex' if is_complex else 'real'}, a {'varies' if varying else 'is constant'}", is_complex, problems
 
 
-def scan(real):
-    from .scan import scan_planar, scan_planar_vjp
-
+def scan_examples(real):
     for case, is_complex, problems in recurrences(real, 5, 100_000):  # step by step, and in segments
         for a, b, reset, x0 in problems:
-            scan_planar(a, b, reset, x0, is_complex=is_complex)
+            scan.scan_forward(a, b, reset, x0, is_complex=is_complex)
         yield f"forward, {case}"
         for a, b, reset, x0 in problems:
-            scan_planar_vjp(a, reset, x0, b, b, is_complex=is_complex)
+            scan.scan_backward(a, reset, x0, b, b, is_complex=is_complex)
         yield f"backward, {case}"
 
 
-def textbook(real):
-    from .textbook import scan_planar, scan_planar_vjp
-
+def scan_textbook_examples(real):
     for case, is_complex, ((a, b, reset, x0),) in recurrences(real, 5):
-        scan_planar(a, b, reset, x0, is_complex=is_complex)
-        scan_planar_vjp(a, reset, x0, b, b, is_complex=is_complex)
+        scan_textbook.scan_forward(a, b, reset, x0, is_complex=is_complex)
+        scan_textbook.scan_backward(a, reset, x0, b, b, is_complex=is_complex)
         yield case
 
 
-def layers(real):
-    from . import layers as gpu
-
+def layers_examples(real):
     y, v, n, two, s = (zeros(*shape, dtype=real) for shape in ((6, 4), (4,), (6,), (6, 8), (24,)))
-    gpu.bias_act(y, v, 0.01)
-    gpu.bias_act_backward(y, y, 0.01, y, v)
-    gpu.norm_forward(y, v, v, 1e-6, y, y, n)
-    gpu.norm_backward(y, v, y, n, y, v, v)
-    gpu.gelu_forward(s, s)
-    gpu.gelu_backward(s, s, s)
-    gpu.glu_forward(two, two[0], y)
-    gpu.glu_backward(y, two, two, two[0])
-    gpu.sigmoid_gate_forward(y, y, v, y)
-    gpu.sigmoid_gate_backward(y, y, y, y, y, v)
+    layers.bias_act_forward(y, v, 0.01)
+    layers.bias_act_backward(y, y, 0.01, y, v)
+    layers.norm_forward(y, v, v, 1e-6, y, y, n)
+    layers.norm_backward(y, v, y, n, y, v, v)
+    layers.gelu_forward(s, s)
+    layers.gelu_backward(s, s, s)
+    layers.glu_forward(two, two[0], y)
+    layers.glu_backward(y, two, two, two[0])
+    layers.sigmoid_gate_forward(y, y, v, y)
+    layers.sigmoid_gate_backward(y, y, y, y, y, v)
     yield ""
 
 
-def s5(real):
-    from . import s5 as gpu
-
+def s5_examples(real):
     y, v = zeros(6, 4, dtype=real), zeros(4, dtype=real)
-    gpu.add_skip(y, v, y)
-    gpu.skip_backward(y, v, y, y, v)
+    s5.skip_forward(y, v, y)
+    s5.skip_backward(y, v, y, y, v)
     yield ""
 
 
-def gru(real):
-    from . import gru as gpu
-
+def gru_examples(real):
     wide, v, narrow, reset = zeros(2, 12, dtype=real), zeros(4, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
-    gpu.gru_forward(wide, wide, wide[0], v, narrow, reset, narrow, narrow, narrow)
-    gpu.gru_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide, wide)
+    gru.gru_forward(wide, wide, wide[0], v, narrow, reset, narrow, narrow, narrow)
+    gru.gru_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide, wide)
     yield ""
 
 
-def lstm(real):
-    from . import lstm as gpu
-
+def lstm_examples(real):
     wide, narrow, reset = zeros(2, 16, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
-    gpu.lstm_forward(wide, wide, wide[0], narrow, reset, narrow, narrow, narrow, narrow)
-    gpu.lstm_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide)
+    lstm.lstm_forward(wide, wide, wide[0], narrow, reset, narrow, narrow, narrow, narrow)
+    lstm.lstm_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide)
     yield ""
 
 
-def discretize(real):
-    from . import discretize as gpu
-
+def discretize_examples(real):
     P, H, N = 3, 4, 6
     lam, log_step, total, once = zeros(P, dtype=real), zeros(P, 1, dtype=real), np.zeros((3, P)), np.zeros(1)
-    settings = (1, -1e-4, 1, 1e-4, False)
+    spectrum, settings = Spectrum(lam, lam, log_step), (1, -1e-4, 1, 1e-4, False)
     one, many = zeros(1, 2 * P, dtype=real), zeros(N, 2 * P, dtype=real)
-    gpu.discretize(lam, lam, log_step, once, *settings, one, one)
+    discretize.discretize_forward(spectrum, Step(once, *settings), one, one)
     gain = one.astype(np.float64)
-    gpu.discretize_backward(lam, lam, log_step, once, *settings, one, gain, total)
+    discretize.discretize_backward(spectrum, Step(once, *settings), one, gain, total)
     yield "one step for all"
-    steps = zeros(N, dtype=real)
-    gpu.discretize(lam, lam, log_step, steps, *settings, many, many)
-    gpu.discretize_backward(lam, lam, log_step, steps, *settings, many, many, total)
-    gpu.gain(many, many, many)
-    gpu.gain_backward(many, many, many, many, many)
+    step = Step(zeros(N, dtype=real), *settings)
+    discretize.discretize_forward(spectrum, step, many, many)
+    discretize.discretize_backward(spectrum, step, many, many, total)
+    discretize.gain_forward(many, many, many)
+    discretize.gain_backward(many, many, many, many, many)
     yield "steps in time"
     B, C, Wb, Wc = (zeros(*shape, dtype=real) for shape in ((P, H, 2), (H, P, 2), (2 * P, H), (H, 2 * P)))
-    gpu.weights(one[0], B, C, 2, Wb, Wc)
-    gpu.weights_backward(Wb, Wc, one[0], B, 2, B, C, gain[0])
+    discretize.weights_forward(one[0], B, C, 2, Wb, Wc)
+    discretize.weights_backward(Wb, Wc, one[0], B, 2, B, C, gain[0])
     yield ""
 
 
-def distributions(real):
-    from . import distributions as gpu
-
+def distributions_examples(real):
     logits, rows, actions = zeros(6, 4, dtype=real), zeros(6, dtype=real), zeros(6, dtype=np.int64)
-    gpu.log_prob(logits, actions, rows)
-    gpu.entropy(logits, rows)
-    gpu.categorical_backward(logits, actions, rows, rows, logits)
+    distributions.categorical_log_prob(logits, actions, rows)
+    distributions.categorical_entropy(logits, rows)
+    distributions.categorical_backward(logits, actions, rows, rows, logits)
     for uniform in (rows, rows.astype(np.float64)):
-        gpu.sample(logits, uniform, actions)
+        distributions.categorical_sample(logits, uniform, actions)
     yield ""
 
 
-def ppo(real):
-    from . import ppo as gpu
-
+def loss_examples(real):
     rows, valid, sums = zeros(6, dtype=real), zeros(6, dtype=bool), zeros(5, dtype=np.float64)
-    gpu.ppo_terms(*[rows] * 7, valid, 0.8, 1.2, 0.2, sums, rows, rows)
+    loss.ppo_loss_terms(Steps(*[rows] * 7, valid), Bounds(0.8, 1.2, 0.2), sums, rows, rows)
     yield ""
 
 
-def adam(real):
-    from . import adam as gpu
-
+def adam_examples(real):
     rows, count, settings = zeros(6, dtype=real), zeros(1, dtype=np.int64), zeros(3, dtype=np.float64)
-    gpu.step(rows, rows, rows, rows, count, settings, settings[:1], 0.9, 0.999)
+    adam.adam_step(rows, rows, Moments(rows, rows, count), settings, settings[:1])
     yield ""
 
 
-def random(real):
-    from . import random as gpu
-
-    for fill in (gpu.uniforms, gpu.normals):
+def random_examples(real):
+    for fill in (random.fill_uniform, random.fill_normal):
         fill(zeros(3, dtype=np.int64), zeros(6, dtype=np.float64))
     yield ""
 
 
-def spaces(real):
-    from . import spaces as gpu
-
+def spaces_examples(real):
     table = zeros(2, dtype=np.int64)
     rows = zeros(6, 2, dtype=np.int64)
     for values, case in ((rows, "rows"), (np.asfortranarray(rows), "columns"), (rows[::2], "strided")):
-        gpu.set_ones(values, table, table, table, zeros(len(values), 5, dtype=np.float32))
+        spaces.one_hot(values, table, table, table, zeros(len(values), 5, dtype=np.float32))
         yield case
 
 
-def device_rollout(real):
-    from . import device_rollout as gpu
-
+def rollout_examples(real):
     B, T = 3, 2
     t, lengths, flags, returns = (zeros(n, dtype=dtype) for n, dtype in ((1, np.int64), (B, np.int64), (B, bool), (B, np.float64)))
     rows, ends = zeros(T, B, dtype=real), zeros(T, B, dtype=bool)
     for kind in (real, np.int64, np.float64):
-        gpu.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
+        rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
     totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
-    gpu.record(t, returns, flags, flags, flags, returns, lengths, ends, rows, ends, ends, totals, counts)
-    gpu.bootstrap(t, zeros(B, dtype=real), flags, flags, rows, ends)
+    outcome, kept = rollout.Outcome(returns, flags, flags), rollout.Kept(ends, rows, ends, ends, totals, counts)
+    rollout.record(t, outcome, rollout.Running(flags, returns, lengths), kept)
+    rollout.bootstrap(t, zeros(B, dtype=real), outcome, rows, ends)
     yield ""
 
 
-def gather(real):
-    from .gather import GROUP, gather
-
-    gather([zeros(4, dtype=real)] * (GROUP + 1))  # in two launches
+def pack_examples(real):
+    pack.concatenate_vectors([zeros(4, dtype=real)] * (pack.GROUP + 1))  # in two launches
     yield ""
 
 
-def envs(real):
-    from minis5.envs import REGISTRY, find
-
-    from .envs import CudaVectorEnv
-
+def envs_examples(real):
     meta = {"trials": 2, "project_observation": 8}
     compositions = {
         "meta, permuted": ("PositionOnlyCartPoleEasy", {**meta, "permute_actions": True}),
@@ -198,9 +175,24 @@ def envs(real):
     }
     with mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array):
         for level, found in {**dict.fromkeys(REGISTRY), **compositions}.items():
-            CudaVectorEnv(*(find(*found) if found else find(level)), 4)
+            envs.CudaVectorEnv(*(find(*found) if found else find(level)), 4)
             yield level
 
 
-MODULES = scan, textbook, layers, s5, gru, lstm, discretize, distributions, ppo, adam, random, spaces, device_rollout, gather, envs
-EXAMPLES = {function.__name__: function for function in MODULES}
+EXAMPLES = {  # file: its examples
+    "scan": scan_examples,
+    "scan_textbook": scan_textbook_examples,
+    "layers": layers_examples,
+    "s5": s5_examples,
+    "gru": gru_examples,
+    "lstm": lstm_examples,
+    "discretize": discretize_examples,
+    "distributions": distributions_examples,
+    "loss": loss_examples,
+    "adam": adam_examples,
+    "random": random_examples,
+    "spaces": spaces_examples,
+    "rollout": rollout_examples,
+    "pack": pack_examples,
+    "envs": envs_examples,
+}

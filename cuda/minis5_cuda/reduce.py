@@ -9,14 +9,13 @@ pass in registers, the block adds its threads' totals in shared memory (`over_ro
 scratch array, and `add_stripes` adds up these rows.
 
 Leaves out: warp shuffles, which Numba's simulator lacks; sums over 32 values in shared memory cost little beside the reads of the
-values. Tested in tests/test_cuda_layers.py and tests/gpu/test_kernels.py through the kernels that call it.
+values. Tested in tests/nn/test_cuda_layers.py and tests/gpu/test_kernels.py through the kernels that call it.
 """
 
 from numba import cuda
 
 from minis5.arrays import array_module
-
-from .launch import blocks, device, kernel, launch
+from minis5_cuda.launch import blocks, device, kernel, launch
 
 COLUMNS, ROWS = 32, 8  # of a block: a warp wide
 STRIPES = 256  # at most so many blocks one below the other, and so many partial sums of a column

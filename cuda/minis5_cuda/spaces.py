@@ -1,17 +1,19 @@
 """One-hot observations on a GPU: the kernel of minis5/spaces.py's loop.
 
-Tested in tests/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Tested in tests/rl/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
 """
 
 from numba import cuda
 
-from .launch import blocks, kernel, launch
+from minis5 import spaces as cpu
+from minis5.ops import form_of
+from minis5_cuda.launch import blocks, kernel, launch
 
 BLOCK = 128
 
 
 @kernel
-def set_ones_kernel(values, start, sizes, offsets, out):
+def one_hot_kernel(values, start, sizes, offsets, out):
     """One thread a component: out[i, offset + value] = 1 if the value is legal."""
     k = cuda.grid(1)
     columns = values.shape[1]
@@ -22,7 +24,8 @@ def set_ones_kernel(values, start, sizes, offsets, out):
             out[i, offsets[j] + index] = 1
 
 
-def set_ones(values, start, sizes, offsets, out):
+@form_of(cpu.one_hot)
+def one_hot(values, start, sizes, offsets, out):
     """values: int64 (n, k), any strides; start, sizes, offsets: int64 (k,); out: float32 (n, size), zeros on entry."""
-    launch(set_ones_kernel, blocks(values.size, BLOCK), BLOCK, values, start, sizes, offsets, out)
+    launch(one_hot_kernel, blocks(values.size, BLOCK), BLOCK, values, start, sizes, offsets, out)
     return -1, -1

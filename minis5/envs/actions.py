@@ -1,6 +1,6 @@
 """The check that every action passes before an environment sees it.
 
-Tested in tests/test_envs.py.
+Tested in tests/envs/test_envs.py.
 """
 
 import numpy as np

@@ -5,7 +5,7 @@ other globals, as Numba caches no closures over compiled functions on disk. Part
 floats are the first ones of the whole's, the generator row included, so that its functions run on the whole's rows as they
 are; what a composition adds lies behind. Parameters are nested: a composition's hold those of its parts.
 
-Tested in tests/test_meta.py and tests/test_mixture.py.
+Tested in tests/envs/test_meta.py and tests/envs/test_mixture.py.
 """
 
 import zlib
@@ -20,7 +20,7 @@ def bind(function, **names):
 
 
 def compiled(function, **names):
-    """`bind` and compile; without Numba's runtime, as minis5/envs/loop.py says why."""
+    """`bind` and compile; without Numba's runtime, as minis5/envs/batch_loops.py says why."""
     return njit(nogil=True, _nrt=False)(bind(function, **names))
 
 

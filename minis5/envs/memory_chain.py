@@ -11,7 +11,7 @@ episode has N + 1 steps and the cue is seen twice; here it has N steps, as the p
 The observation is flat, (num_bits + 2,), where bsuite has (1, num_bits + 2).
 
 Source: bsuite 0.3.6, bsuite/environments/memory_chain.py, of the experiment memory_len (Osband et al., ICLR 2020).
-Tested in tests/test_envs.py and, in lockstep with bsuite, tests/test_bsuite.py.
+Tested in tests/envs/test_envs.py and, in lockstep with bsuite, tests/envs/test_bsuite.py.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import njit
 
-from minis5.envs.task import Task, check_integer
+from minis5.checks import check_integer
+from minis5.envs.task import Task
 from minis5.random import GENERATOR_SIZE, next_integer
 
 LEVELS = {"MemoryChain": {"memory_length": 64, "num_bits": 1}}

@@ -17,10 +17,10 @@ projected or not, then the last reward and 1 if the last step ended a trial, bot
 that is not the last, the next one's first observation comes at once; the old one's last observation is not seen.
 M_o o and M_a a are sums in float64, from left to right, rounded to float32 in the end.
 
-Leaves out: projections of MultiDiscrete actions. Foreign environments: minis5/envs/wrappers.py.
+Leaves out: projections of MultiDiscrete actions. Foreign environments: minis5/envs/foreign/wrappers.py.
 Source: 2303.03982, Algorithm 1 and the experiment with projected CartPole. # differs from popjaxrl: there Discrete actions are
 # left as they are, which is an option here.
-Tested in tests/test_meta.py; with all other environments in tests/test_envs.py and tests/test_cuda_envs.py.
+Tested in tests/envs/test_meta.py; with all other environments in tests/envs/test_envs.py and tests/envs/test_cuda_envs.py.
 """
 
 import inspect
@@ -33,8 +33,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Tuple
 from numba import njit
 
+from minis5.checks import check_choice, check_integer
 from minis5.envs.compose import Composed, compiled
-from minis5.envs.task import check_choice, check_integer, row_size
+from minis5.envs.task import row_size
 from minis5.random import GENERATOR_SIZE, next_normal, shuffle
 
 MOST = 10_000  # numbers in a projected observation or action

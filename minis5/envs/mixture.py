@@ -9,7 +9,7 @@ leaves. Each is a scalar function as all others, so that Numba compiles the whol
 
 Leaves out: probabilities, and tasks that differ in the bounds of their actions.
 Source: 2303.03982, Algorithm 1, which draws a task E for every episode; minis5/envs/meta.py projects its observations and actions.
-Tested in tests/test_mixture.py; with all other environments in tests/test_envs.py and tests/test_cuda_envs.py.
+Tested in tests/envs/test_mixture.py; with all other environments in tests/envs/test_envs.py and tests/envs/test_cuda_envs.py.
 """
 
 from functools import cache

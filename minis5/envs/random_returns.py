@@ -1,6 +1,6 @@
 """Mean return of the uniform random policy on every native level, as measured by experiments/popgym_random.py.
 
-Tested in tests/test_env_properties.py: a smaller measurement, and formulas where there are any.
+Tested in tests/envs/test_env_properties.py: a smaller measurement, and formulas where there are any.
 """
 
 import numpy as np
@@ -69,7 +69,7 @@ RANDOM_RETURNS = {  # level: (mean, its standard error)
 
 def measure(name, episodes, seed=0):
     """Returns of `episodes` episodes of the native level `name` with uniform random actions, float64 (episodes,)."""
-    from minis5.envs import make_vec
+    from minis5.envs.registry import make_vec
 
     envs = make_vec(name, episodes, seed)
     envs.reset()

@@ -1,14 +1,14 @@
 """One native environment behind gymnasium.Env: the batched loops with a batch of one and without autoreset.
 
 Seeded alike, its episodes are those of environment 0 of the vector environment.
-Tested in tests/test_envs.py.
+Tested in tests/envs/test_envs.py.
 """
 
 import gymnasium
 import numpy as np
 
 from minis5.envs.actions import ActionCheck
-from minis5.envs.loop import compile_loops
+from minis5.envs.batch_loops import compile_loops
 from minis5.envs.task import from_rows, row_dtype, row_size
 from minis5.random import seed_to_key
 

@@ -16,10 +16,9 @@ Tuple of Discrete as one number each. Rows have the space's dtype or, within a c
 a Box's values are the same then, but to compute with them in float32 (or float64) an environment has to cast them.
 All but `configure` and `render` are scalar code: plain Python, and compiled by Numba for the CPU or a GPU.
 
-Tested in tests/test_envs.py.
+Tested in tests/envs/test_envs.py.
 """
 
-import operator
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -59,32 +58,6 @@ class Task(NamedTuple):
     best_return: float
     truncates: bool = True
     views: dict = MappingProxyType({})
-
-
-def check_integer(name, value, low, high, remedy):
-    """Return `value` as an int, or raise a ValueError that names the argument if it is no integer in [low, high]."""
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}; {remedy}")
-    return number
-
-
-def check_number(name, value, low, high, remedy):
-    """Return `value` as a float, or raise a ValueError that names the argument if it is no number in [low, high]."""
-    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else None
-    if number is None or not low <= number <= high:
-        raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value!r}; {remedy}")
-    return number
-
-
-def check_choice(name, value, choices):
-    """Return `value`, or raise a ValueError that names the argument if it is not one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them")
-    return value
 
 
 def row_size(space):

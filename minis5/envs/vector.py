@@ -2,7 +2,7 @@
 
 Autoreset mode SAME_STEP: in the step that ends an episode the environment is reset, `observations` holds the first
 observation of the next episode and infos["final_obs"] the last one of the old.
-Tested in tests/test_envs.py.
+Tested in tests/envs/test_envs.py.
 """
 
 import math
@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from minis5.checks import check_integer
 from minis5.envs.actions import ActionCheck
-from minis5.envs.loop import compile_loops
-from minis5.envs.task import check_integer, from_rows, row_dtype, row_size
+from minis5.envs.batch_loops import compile_loops
+from minis5.envs.task import from_rows, row_dtype, row_size
 from minis5.random import GENERATOR_SIZE, MASK, seed_to_key
 
 
@@ -40,6 +41,8 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    native = True  # see minis5/rl/rollout.py: is_native
+    device = "cpu"
 
     def __init__(self, env, task, num_envs, seed=0, first_index=0, num_threads=1):
         self.num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_cuda_envs import LEVELS, assert_same_bits, misuse, play_on_cpu, play_on_device, shortly_before_an_end
 
-from minis5.envs import make_vec
+from minis5.envs.registry import make_vec
 
 NUM_ENVS = 257  # one more than four blocks
 STEPS = 300

@@ -3,11 +3,10 @@ time. How much may differ grows with the square root of the length, as rounding 
 
 import sys
 
+import minis5.scan  # noqa: F401  the module, hidden in the package by the function
 import numpy as np
 import pytest
 from test_cuda_scan import KINDS, RESETS, check, numbers, problem
-
-import minis5.scan  # noqa: F401  the module, hidden in the package by the function
 
 pytest.importorskip("cupy")
 cpu = sys.modules["minis5.scan"]
@@ -24,8 +23,8 @@ def fuzzed(rng):
 def expected(arrays, is_complex):
     """x, da, db, dx0 of the CPU in float64."""
     a, b, reset, x0, dx = (z.astype(np.float64) if z.dtype != bool else z for z in arrays)
-    x = cpu.scan_planar(a, b, reset, x0, is_complex=is_complex)
-    return [numbers(z, is_complex) for z in (x, *cpu.scan_planar_vjp(a, reset, x0, x, dx, is_complex=is_complex))]
+    x = cpu.scan_forward(a, b, reset, x0, is_complex=is_complex)
+    return [numbers(z, is_complex) for z in (x, *cpu.scan_backward(a, reset, x0, x, dx, is_complex=is_complex))]
 
 
 def check_twice(pair, arrays, is_complex, what, **options):
@@ -40,9 +39,9 @@ def check_twice(pair, arrays, is_complex, what, **options):
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_scan_is_the_cpu_and_a_second_time(kind):
-    from minis5_cuda.scan import scan_planar, scan_planar_vjp
+    from minis5_cuda.nn.scan import scan_backward, scan_forward
 
-    pair, rng = (scan_planar, scan_planar_vjp), np.random.default_rng(0)
+    pair, rng = (scan_forward, scan_backward), np.random.default_rng(0)
     for used, shape in enumerate(EDGES + [fuzzed(rng) for _ in range(20)]):
         reset = RESETS[used % 7]
         arrays = problem(rng, *shape, kind, reset, start=used % 2 == 0, low=(0, 0.99)[used // 2 % 2])
@@ -52,29 +51,29 @@ def test_scan_is_the_cpu_and_a_second_time(kind):
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[3]], ids=str)
 def test_a_million_steps(kind):
-    from minis5_cuda.scan import scan_planar, scan_planar_vjp
+    from minis5_cuda.nn.scan import scan_backward, scan_forward
 
     rng = np.random.default_rng(1)
     arrays = problem(rng, 1_000_000, 1, 2, kind, "none", low=0.99)
     arrays[2][rng.integers(0, 1_000_000, 9)] = True
-    check_twice((scan_planar, scan_planar_vjp), arrays, kind[1], f"{kind}")
+    check_twice((scan_forward, scan_backward), arrays, kind[1], f"{kind}")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_textbook(kind):
-    from minis5_cuda.textbook import scan_planar, scan_planar_vjp
+    from minis5_cuda.nn.scan_textbook import scan_backward, scan_forward
 
     rng = np.random.default_rng(2)
     for used, T in enumerate((1, 2, 255, 256, 257, 1000)):
         arrays = problem(rng, T, 2, 5, kind, RESETS[-1 - used % 7])
-        check(scan_planar, scan_planar_vjp, arrays, kind[1], f"{kind} {T}", expected(arrays, kind[1]), np.sqrt(T))
+        check(scan_forward, scan_backward, arrays, kind[1], f"{kind} {T}", expected(arrays, kind[1]), np.sqrt(T))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nothing_comes_past_a_reset(bad):
     """Poison in one stretch between two resets, longer than a segment, stays in it, to the last bit elsewhere."""
     import cupy
-    from minis5_cuda.scan import scan_planar, scan_planar_vjp
+    from minis5_cuda.nn.scan import scan_backward, scan_forward
 
     T, lo, hi = 9000, 1000, 8100
     for kind in KINDS:
@@ -84,10 +83,10 @@ def test_nothing_comes_past_a_reset(bad):
         bad_b, bad_dx = b.copy(), dx.copy()
         bad_b[lo, 0], bad_dx[hi - 1, 0] = bad, bad
         good = [cupy.asarray(z) for z in (a, b, reset, x0, dx)]
-        x = scan_planar(*good[:4], is_complex=kind[1])
-        bad_x = scan_planar(good[0], cupy.asarray(bad_b), *good[2:4], is_complex=kind[1]).get()
-        g = scan_planar_vjp(good[0], *good[2:4], x, good[4], is_complex=kind[1])[1].get()
-        bad_g = scan_planar_vjp(good[0], *good[2:4], x, cupy.asarray(bad_dx), is_complex=kind[1])[1].get()
+        x = scan_forward(*good[:4], is_complex=kind[1])
+        bad_x = scan_forward(good[0], cupy.asarray(bad_b), *good[2:4], is_complex=kind[1]).get()
+        g = scan_backward(good[0], *good[2:4], x, good[4], is_complex=kind[1])[1].get()
+        bad_g = scan_backward(good[0], *good[2:4], x, cupy.asarray(bad_dx), is_complex=kind[1])[1].get()
         for mine, clean in ((bad_x, x.get()), (bad_g, g)):
             assert not np.isfinite(mine[lo:hi, 0]).all()
             mine[lo:hi, 0] = clean[lo:hi, 0]

@@ -1,4 +1,4 @@
-"""Model, collector, trainer and whole runs on a GPU: what tests/test_cuda_training.py checks, with CuPy, real kernels and recorded
+"""Model, collector, trainer and whole runs on a GPU: what tests/rl/test_cuda_training.py checks, with CuPy, real kernels and recorded
 graphs; and what only a GPU can show."""
 
 import dataclasses
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import test_cuda_training as checks
 
-from minis5 import PPO, ActorCritic, AgentConfig, PPOConfig, S5Config, make_vec, presets
+from minis5 import PPO, ActorCritic, AgentConfig, PPOConfig, S5Config, make_vec
 from minis5.arrays import to_host
-from minis5.train import train
+from minis5.run import presets
+from minis5.run.train import train
 
 cupy = pytest.importorskip("cupy")
 
@@ -54,7 +55,7 @@ def test_runs_are_identical_bit_for_bit():
     for _ in range(2):
         ppo = trainer()
         rows = [ppo.iteration() for _ in range(3)]
-        runs.append((to_host(ppo.agent.flat).tobytes(), [row["loss"] for row in rows]))
+        runs.append((to_host(ppo.agent.parameter_vector).tobytes(), [row["loss"] for row in rows]))
     assert runs[0] == runs[1]
 
 
@@ -69,14 +70,14 @@ def test_recorded_work_is_the_work():
             ppo = trainer()
             for _ in range(3):
                 ppo.iteration()
-            weights.append(to_host(ppo.agent.flat))
+            weights.append(to_host(ppo.agent.parameter_vector))
     assert np.array_equal(*weights)
 
 
 def test_a_whole_update_at_the_size_of_the_paper():
     """One minibatch's gradient against the CPU's: 4 layers of 256, float32."""
     gpu = trainer()
-    with gpu._stream:
+    with gpu.passes.stream:
         rollout, _ = gpu.collector.collect(64, np.random.default_rng(0))
     agent = gpu.agent.to("cpu")
     envs = make_vec("RepeatPreviousHard", gpu.config.num_envs)
@@ -121,7 +122,7 @@ def test_memory_of_other_streams_is_left_alone():
             if spoil:
                 rubbish = [cupy.full(2**k, np.nan, np.float32) for k in range(8, 24)]
                 del rubbish
-        weights.append(to_host(ppo.agent.flat))
+        weights.append(to_host(ppo.agent.parameter_vector))
     assert np.array_equal(*weights)
 
 

@@ -1,0 +1,1 @@
+"""Kernels of minis5/nn, in files of the same names."""

@@ -1,0 +1,42 @@
+"""Many small arrays into one: the gradients by name as one vector, without copies through the host.
+
+(cupy.concatenate of more than eight arrays sends their addresses from the host, which a recorded CUDA graph would read again, from
+memory that is long gone.)
+
+Tested in tests/rl/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+"""
+
+import itertools
+
+from numba import cuda
+
+from minis5 import ops as cpu
+from minis5.arrays import array_module
+from minis5.ops import form_of
+from minis5_cuda.launch import blocks, kernel, launch
+
+BLOCK = 256
+MOST_BLOCKS = 64  # along an array
+GROUP = 32  # arrays a launch: each takes 8 words of the kernel's arguments, 2 KB together, of 4 KB that every GPU allows
+
+
+@kernel
+def concatenate_vectors_kernel(parts, begins, out):
+    """blockIdx.y has an array, blockIdx.x a stripe of it."""
+    part, begin = parts[cuda.blockIdx.y], begins[cuda.blockIdx.y]
+    for i in range(cuda.grid(1), part.size, cuda.gridsize(1)):
+        out[begin + i] = part[i]
+
+
+@form_of(cpu.concatenate_vectors)
+def concatenate_vectors(parts):
+    """Arrays of one dtype and any shapes, end to end."""
+    parts = [part.ravel() for part in parts]
+    ends = list(itertools.accumulate(part.size for part in parts))
+    out = array_module(parts[0]).empty(ends[-1], parts[0].dtype)
+    begins = [end - part.size for end, part in zip(ends, parts, strict=True)]
+    for i in range(0, len(parts), GROUP):
+        group = tuple(parts[i : i + GROUP])
+        grid = min(blocks(max(part.size for part in group), BLOCK), MOST_BLOCKS), len(group)
+        launch(concatenate_vectors_kernel, grid, BLOCK, group, tuple(begins[i : i + GROUP]), out)
+    return out

@@ -1,0 +1,27 @@
+"""Imports every file that has GPU forms, so that each of them registers (minis5/ops.py: form_of). minis5/device.py imports this.
+
+Tests: tests/test_ops.py: every operation has a GPU form, or says that it has none.
+"""
+
+from minis5_cuda import blas, envs, pack, random, spaces
+from minis5_cuda.nn import discretize, gru, layers, lstm, s5, scan
+from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
+
+FILES = (
+    blas,
+    envs,
+    pack,
+    random,
+    spaces,
+    discretize,
+    gru,
+    layers,
+    lstm,
+    s5,
+    scan,
+    adam,
+    distributions,
+    loss,
+    ppo,
+    rollout,
+)

@@ -1,0 +1,1 @@
+"""Kernels of minis5/rl, in files of the same names."""

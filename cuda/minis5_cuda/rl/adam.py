@@ -1,0 +1,90 @@
+"""Adam with clipping by the global norm as three kernels: sum of squares, scalars, update. Nothing goes through the host.
+
+    g ← g·min(1, bound/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
+    θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
+
+The step count, the learning rate and the bound are read on the device, so that a captured graph can be replayed with others. The
+norm and the scalars are computed in float64, the update in the parameters' dtype, with the formulas of minis5/rl/adam.py.
+
+Source: 1412.6980, algorithm 1; the clipping 1211.5063. Tests: tests/rl/test_cuda_loss.py, tests/gpu/test_kernels.py.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from minis5.arrays import array_module
+from minis5.ops import form_of
+from minis5.rl import adam as cpu
+from minis5_cuda.launch import kernel, launch
+from minis5_cuda.reduce import flat, over_lanes, over_rows, walk
+
+
+@kernel
+def squares_kernel(grad, partial):
+    """partial[block] = this block's part of Σ grad², in float64: no element's square overflows."""
+    total = np.float64(0)
+    first, step = walk()
+    for i in range(first, grad.size, step):
+        total += np.float64(grad[i]) * np.float64(grad[i])
+    total = over_rows(over_lanes(total, partial), partial)
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
+        partial[cuda.blockIdx.y] = total
+
+
+@kernel
+def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
+    """One block. scalars = factor of the gradient (NaN: change nothing), lr/(1 - β₁ᵗ), 1/√(1 - β₂ᵗ), ε; norm; count += 1.
+
+    A sum of squares too large for the parameters' dtype counts as infinite, because v could not hold it.
+    """
+    total = np.float64(0)
+    first, step = walk()
+    for i in range(first, partial.size, step):
+        total += partial[i]
+    total = over_rows(over_lanes(total, partial), partial)
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
+        real = scalars.dtype.type
+        lr, bound, eps = settings[0], settings[1], settings[2]
+        if math.isfinite(real(total)):
+            norm[0] = size = math.sqrt(total)
+            count[0] += 1
+            t = np.float64(count[0])
+            scalars[0] = real(1.0 if size <= bound else bound / size)
+            scalars[1] = real(lr / (1.0 - math.pow(b1, t)))
+            scalars[2] = real(1.0 / math.sqrt(1.0 - math.pow(b2, t)))
+            scalars[3] = real(eps)
+        else:
+            norm[0] = np.float64(real(total))  # Inf or NaN
+            scalars[0] = real(math.nan)
+
+
+@kernel
+def update_kernel(theta, grad, m, v, rest1, rest2, scalars):
+    """The update of minis5/rl/adam.py; rest1, rest2 = 1 - β₁, 1 - β₂."""
+    factor, rate, root, eps = scalars[0], scalars[1], scalars[2], scalars[3]
+    first, step = walk()
+    if factor == factor:
+        for i in range(first, theta.size, step):
+            g = factor * grad[i]
+            mean = m[i] + (g - m[i]) * rest1
+            square = v[i] + (g * g - v[i]) * rest2
+            m[i], v[i] = mean, square
+            theta[i] -= rate * mean / (theta.dtype.type(math.sqrt(square)) * root + eps)
+
+
+@form_of(cpu.adam_step)
+def adam_step(theta, grad, moments, settings, norm):
+    """Take one step of Adam in place, or none if the gradient is not finite; nothing waits for the GPU.
+
+    A sum of squares that overflows the dtype of theta counts as infinite.
+    """
+    grid, block = flat(theta.size, high=1)
+    xp, real = array_module(theta), theta.dtype.type
+    partial, scalars = xp.empty(grid[1], np.float64), xp.empty(4, theta.dtype)
+    launch(squares_kernel, grid, block, grad, partial)
+    betas = np.float64(cpu.BETA1), np.float64(cpu.BETA2)
+    launch(scalars_kernel, (1, 1), block, partial, moments.count, settings, norm, *betas, scalars)
+    rest = real(1 - cpu.BETA1), real(1 - cpu.BETA2)
+    launch(update_kernel, *flat(theta.size), theta, grad, moments.m, moments.v, *rest, scalars)

@@ -1,0 +1,101 @@
+"""Kernels of the categorical distribution: log-probability, entropy, sample, and the gradient of the first two.
+
+The functions at the end take the arguments of the loops of the same names in minis5/rl/distributions.py: arrays on the GPU,
+C-contiguous; logits (N, n) of one float dtype with `out`, actions int64. A thread has a row of logits, because there are few
+actions; it is right for any number of them, but slow for many.
+
+Leaves out: Gaussians, which are a few whole-array operations. Legal actions are not checked.
+Tests: tests/rl/test_cuda_loss.py, tests/gpu/test_kernels.py.
+"""
+
+import math
+
+from minis5.ops import form_of
+from minis5.rl import distributions as cpu
+from minis5_cuda.launch import device, kernel, launch
+from minis5_cuda.reduce import flat, walk
+
+
+@device
+def log_normaliser(row):
+    """log Σ exp(row), without overflow."""
+    top, total = row[0], type(row[0])(0)
+    for x in row:
+        top = x if x > top else top
+    for x in row:
+        total += type(total)(math.exp(x - top))
+    return top + type(total)(math.log(total))
+
+
+@device
+def row_entropy(row, log_z):
+    """-Σ p·log p with log p = row - log_z."""
+    total = type(log_z)(0)
+    for x in row:
+        total -= type(log_z)(math.exp(x - log_z)) * (x - log_z)
+    return total
+
+
+@kernel
+def categorical_log_prob_kernel(logits, action, out):
+    first, step = walk()
+    for i in range(first, out.size, step):
+        out[i] = logits[i, action[i]] - log_normaliser(logits[i])
+
+
+@kernel
+def categorical_entropy_kernel(logits, out):
+    first, step = walk()
+    for i in range(first, out.size, step):
+        out[i] = row_entropy(logits[i], log_normaliser(logits[i]))
+
+
+@kernel
+def categorical_backward_kernel(logits, action, dlog_prob, dentropy, out):
+    """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
+    first, step = walk()
+    for i in range(first, action.size, step):
+        row, log_z = logits[i], log_normaliser(logits[i])
+        entropy = row_entropy(row, log_z)
+        for k in range(row.size):
+            log_p = row[k] - log_z
+            out[i, k] = -type(log_z)(math.exp(log_p)) * (dlog_prob[i] + dentropy[i] * (log_p + entropy))
+        out[i, action[i]] += dlog_prob[i]
+
+
+@kernel
+def categorical_sample_kernel(logits, uniform, out):
+    """The first action whose cumulative probability exceeds the uniform number."""
+    first, step = walk()
+    for i in range(first, out.size, step):
+        log_z, left, k = log_normaliser(logits[i]), uniform[i], 0
+        while k < logits.shape[1] - 1:
+            left -= type(log_z)(math.exp(logits[i, k] - log_z))
+            if left < type(left)(0):
+                break
+            k += 1
+        out[i] = k
+
+
+@form_of(cpu.categorical_log_prob)
+def categorical_log_prob(logits, action, out):
+    """out (N,) = log-probability of action (N,) under logits (N, n)."""
+    launch(categorical_log_prob_kernel, *flat(out.size), logits, action, out)
+
+
+@form_of(cpu.categorical_entropy)
+def categorical_entropy(logits, out):
+    """out (N,) = entropy under logits (N, n)."""
+    launch(categorical_entropy_kernel, *flat(out.size), logits, out)
+
+
+@form_of(cpu.categorical_backward)
+def categorical_backward(logits, action, dlog_prob, dentropy, out):
+    """out (N, n) = gradient of the logits, given those of log-probability and entropy (N,)."""
+    launch(categorical_backward_kernel, *flat(action.size), logits, action, dlog_prob, dentropy, out)
+
+
+@form_of(cpu.categorical_sample)
+def categorical_sample(logits, uniform, out):
+    """out (N,) = actions drawn from logits (N, n) with uniform (N,) from [0, 1), of any float dtype."""
+    launch(categorical_sample_kernel, *flat(out.size), logits, uniform, out)

@@ -1,0 +1,90 @@
+"""The GPU form of PPO's passes over a rollout: each minibatch is one replay of a recorded CUDA graph.
+
+The arithmetic is minis5/rl/ppo.py's; this file drives it without the host. Everything that differs from minibatch to minibatch
+lies on the device: its number, the environments of all minibatches, the learning rate. The host looks once an iteration, at the
+statistics (and once a pass if target_kl asks for it).
+
+Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
+"""
+
+import numpy as np
+
+from minis5.arrays import array_module, to_host
+from minis5.ops import form_of
+from minis5.rl import ppo as cpu
+from minis5.rl.adam import adam_step, check_norm
+from minis5_cuda.graphs import Graph
+from minis5_cuda.rl.rollout import store
+
+
+@form_of(cpu.Passes)
+class Passes:
+    """Runs all passes over one rollout for a trainer whose agent lives on the GPU.
+
+    ``stream`` is the stream to work on: CUDA graphs cannot be recorded on the default stream. This one and the default stream
+    wait for each other, so that copies which others make on the default stream keep their place.
+
+    Parameters
+    ----------
+    ppo : minis5.rl.ppo.PPO
+
+    Raises
+    ------
+    ValueError
+        Several processes.
+    """
+
+    def __init__(self, ppo):
+        if ppo.comm.size > 1:
+            raise ValueError(f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; use workers=1")
+        xp, c = ppo.agent.xp, ppo.config
+        self.ppo, self.minibatch, self.stream = ppo, Graph(self._minibatch), xp.cuda.Stream()
+        self.k = xp.zeros(1, np.int64)  # number of the minibatch
+        self.groups = xp.zeros((c.epochs * c.minibatches, c.num_envs // c.minibatches), np.int64)
+        self.stats = xp.zeros((len(self.groups), 7))  # loss.STATS and the gradient's norm
+        self.settings, self.norm = xp.zeros(3), xp.zeros(1)
+        self.data = None  # rollout, advantages, returns: arrays that stay
+
+    def __call__(self, rollout, advantages, returns, lr, rng):
+        ppo, c, xp = self.ppo, self.ppo.config, self.ppo.agent.xp
+        self._keep(rollout, advantages, returns)
+        self.groups[:] = xp.asarray(np.concatenate([ppo.groups(rng) for _ in range(c.epochs)]))
+        self.settings[:] = xp.asarray(np.array([lr, c.max_grad_norm or np.inf, c.adam_eps]))
+        self.k[:] = 0
+        done = 0
+        for _ in range(c.epochs):
+            for _ in range(c.minibatches):
+                self.minibatch()
+            done += c.minibatches
+            if c.target_kl is not None and ppo.enough(to_host(self.stats)[done - c.minibatches : done, :-1]):
+                break
+        stats = to_host(self.stats)[:done].mean(axis=0)
+        check_norm(stats[-1])
+        return stats[:-1], float(stats[-1])
+
+    def _keep(self, rollout, advantages, returns):
+        """Put what is learnt from where the recorded minibatch looks for it; most of it stands there already."""
+        if self.data is None:
+            self.data = rollout, advantages, returns
+        for mine, new in zip((*self.data[0], *self.data[1:]), (*rollout, advantages, returns), strict=True):
+            if mine is not new:
+                mine[:] = new
+
+    def _minibatch(self):
+        ppo, (rollout, advantages, returns) = self.ppo, self.data
+        group = self.groups.take(self.k, axis=0)[0]
+        batch = ppo.batch(rollout, advantages, returns, group)
+        batch = batch._replace(advantages=self._normalised(batch.advantages))
+        grad, figures = ppo.gradient(rollout, group, batch, None)
+        adam_step(ppo.agent.parameter_vector, grad, ppo.adam.moments, self.settings, self.norm)
+        store(self.k, array_module(grad).concatenate([figures, self.norm]), self.stats)
+        self.k += 1
+
+    def _normalised(self, advantages):
+        """To mean 0 and deviation 1, as PPO._advantage_scales does it; every step of native environments is valid."""
+        if not self.ppo.config.normalize_advantages:
+            return advantages
+        a = advantages.astype(np.float64)
+        mean, square = a.mean(), (a * a).mean()
+        deviation = array_module(a).sqrt(array_module(a).maximum(square - mean * mean, 0)) + 1e-8
+        return ((a - mean) / deviation).astype(advantages.dtype)

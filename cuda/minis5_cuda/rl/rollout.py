@@ -1,0 +1,236 @@
+"""The GPU form of the collector: nothing visits the host until the rollout is whole.
+
+It makes the same rollout as minis5/rl/rollout.py, for native environments (autoreset mode SAME_STEP). One step of all of them
+(network input, features, policy, sampled action, environments, record) reads and writes arrays that keep their addresses; the
+number of the step is one of them. The step is recorded once as a CUDA graph and then queued T times. Values and log-probabilities
+come at the end, all at once.
+
+Where an episode was truncated, the value of its last observation is needed while its memory is at hand. Levels that may be
+truncated (Task.truncates) therefore ask the GPU after each step whether one was, and wait for its answer.
+
+Leaves out: environments that are not minis5's own.
+Tests: tests/rl/test_cuda_training.py (simulator, against minis5/rl/rollout.py), tests/gpu/test_training.py.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from minis5.arrays import as_array, move, to_host
+from minis5.ops import form_of
+from minis5.random import Generator
+from minis5.rl import rollout as cpu
+from minis5.rl.rollout import Rollout
+from minis5.spaces import leaves, rebuild
+from minis5_cuda.graphs import Graph
+from minis5_cuda.launch import blocks, kernel, launch
+
+KEPT = {name: attribute for name, attribute in cpu.KEPT.items() if name != "resetting"}  # these environments never only reset
+BLOCK = 128
+
+
+@kernel
+def store_kernel(t, row, rows):
+    i = cuda.grid(1)
+    if i < row.size:
+        rows[t[0], i] = row[i]
+
+
+def store(t, row, rows):
+    """Write rows[t[0]] = row.  t: int64 (1,); row: (n,); rows: (T, n)."""
+    launch(store_kernel, blocks(row.size, BLOCK), BLOCK, t, row, rows)
+
+
+class Outcome(NamedTuple):
+    """What the environments' step returned, each (B,)."""
+
+    reward: object
+    terminated: object
+    truncated: object
+
+
+class Running(NamedTuple):
+    """What goes on from step to step, each (B,)."""
+
+    reset: object  # bool: the coming observation begins an episode
+    returns: object  # of the episode so far
+    lengths: object
+
+
+class Kept(NamedTuple):
+    """What is kept of each step, each (T, B)."""
+
+    resets: object
+    rewards: object
+    terminated: object
+    done: object
+    totals: object  # the episode's return up to this step
+    counts: object  # its length
+
+
+@kernel
+def record_kernel(t, outcome, running, kept):
+    """A thread has one environment."""
+    i = cuda.grid(1)
+    if i < outcome.reward.size:
+        at = t[0]
+        reward, terminated = outcome.reward[i], outcome.terminated[i]
+        done = terminated or outcome.truncated[i]
+        kept.resets[at, i], kept.rewards[at, i] = running.reset[i], reward
+        kept.terminated[at, i], kept.done[at, i] = terminated, done
+        total, count = running.returns[i] + reward, running.lengths[i] + 1
+        kept.totals[at, i], kept.counts[at, i] = total, count
+        running.returns[i], running.lengths[i] = (0.0, 0) if done else (total, count)
+        running.reset[i] = done
+
+
+def record(t, outcome, running, kept):
+    """Write what a step gave to row t[0] of ``kept``, and move ``running`` on to the next step."""
+    launch(record_kernel, blocks(outcome.reward.size, BLOCK), BLOCK, t, outcome, running, kept)
+
+
+@kernel
+def bootstrap_kernel(t, value, terminated, truncated, next_values, known):
+    """A thread has one environment."""
+    i = cuda.grid(1)
+    if i < value.size:
+        at = t[0]
+        if truncated[i] and not terminated[i]:
+            next_values[at, i] = value[i]
+            known[at, i] = True
+
+
+def bootstrap(t, value, outcome, next_values, known):
+    """Write the value (B,) of each truncated episode's last observation to row t[0] of next_values, and True to known (T, B)."""
+    grid, ends = blocks(value.size, BLOCK), (outcome.terminated, outcome.truncated)
+    launch(bootstrap_kernel, grid, BLOCK, t, value, *ends, next_values, known)
+
+
+@form_of(cpu.Collector)
+class Collector:
+    """Collects rollouts of an agent and native environments that live on the GPU.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+    envs : minis5_cuda.envs.CudaVectorEnv
+    seed : int
+        Of the environments.
+    first_index : int
+        Not used: the environments know their indices themselves.
+
+    Raises
+    ------
+    ValueError
+        The environments do not live on the GPU.
+    """
+
+    def __init__(self, agent, envs, seed=0, first_index=0):
+        del first_index
+        if envs.device != "cuda":
+            message = "expected environments on the GPU for an agent there; make them with make_vec(..., device='cuda')"
+            raise ValueError(f"envs: {message}")
+        xp, B = agent.xp, envs.num_envs
+        self.agent, self.envs, self.T = agent, envs, None
+        envs.check_actions = False  # they are legal, and to look would mean to wait
+        obs, _ = envs.reset(seed=seed)
+        self.obs = rebuild(obs, map(as_array, leaves(obs)))  # views of arrays that every step overwrites
+        self.reset = xp.ones(B, bool)
+        self.state = agent.initial_state(B)
+        self.previous_action = xp.zeros((B, agent.distribution.encoded_size), agent.dtype)
+        self.returns, self.lengths = xp.zeros(B), xp.zeros(B, np.int64)
+        self.given = self.final_obs = None  # what the environments' step returns
+        self.t, self.rng = xp.zeros(1, np.int64), Generator(0, xp)
+        self._prepare = Graph(agent.stepper, result=True)
+        self._step, self._last_values = Graph(self._one_step), Graph(self._value_all)
+
+    def _allocate(self, T):
+        """Arrays for T steps, which stay where they are from now on."""
+        if T == self.T:
+            return
+        if self.T is not None:
+            raise ValueError(f"T: expected {self.T} as in the first rollout, got {T}; make another trainer")
+        agent, xp, B = self.agent, self.agent.xp, self.envs.num_envs
+        action = agent.distribution.mode(xp.zeros((B, agent.distribution.num_params), agent.dtype))
+        self.T, dtype = T, agent.dtype
+        self.x = xp.empty((T, B, agent.input_size), dtype)
+        self.features = xp.empty((T + 1, B, agent.config.encoder[-1]), dtype)
+        self.params = xp.empty((T, B, agent.distribution.num_params), dtype)
+        self.actions = xp.empty((T, *action.shape), action.dtype)
+        self.rewards, self.final_values = xp.empty((T, B), dtype), xp.empty((T, B), dtype)
+        self.resets, self.terminated, self.done, self.known = (xp.zeros((T, B), bool) for _ in range(4))
+        self.totals, self.counts = xp.empty((T, B)), xp.empty((T, B), np.int64)
+        self.initial_state = self.state.copy()
+
+    def _one_step(self):
+        """One step of all environments."""
+        agent, step, dist = self.agent, self.stepper, self.agent.distribution
+        x = agent.encode(self.obs, self.previous_action, self.reset)
+        features, state = step.features(x, self.reset, self.state)
+        params = step.policy(features)
+        action = dist.sample(params, self.rng)
+        for row, rows in ((x, self.x), (features, self.features), (params, self.params), (action, self.actions)):
+            store(self.t, row.ravel(), rows.reshape(rows.shape[0], -1))
+        self.state[:] = state
+        self.previous_action[:] = dist.encode(action, agent.dtype)
+        _, *given, infos = self.envs.step(agent.actions.to_env(action))
+        if self.given is None:  # always the same arrays, and CuPy may not look at them anew while a graph is recorded
+            self.given = Outcome(*map(as_array, given))
+            self.final_obs = rebuild(self.obs, map(as_array, leaves(infos["final_obs"])))
+        running = Running(self.reset, self.returns, self.lengths)
+        kept = Kept(self.resets, self.rewards, self.terminated, self.done, self.totals, self.counts)
+        record(self.t, self.given, running, kept)
+        self.t += 1
+
+    def _value_all(self):
+        """The value of all last observations, seen with the memory of their episodes; kept where one was truncated."""
+        value = self.stepper.value(self._look(self.final_obs, self.agent.xp.zeros_like(self.reset)))
+        bootstrap(self.t - 1, value, self.given, self.final_values, self.known)
+
+    def _was_truncated(self):
+        """Whether the last step truncated an episode; waits for the GPU."""
+        return bool((self.given.truncated & ~self.given.terminated).any())
+
+    def _look(self, obs, reset):
+        """Features of an observation, without moving on."""
+        return self.stepper.features(self.agent.encode(obs, self.previous_action, reset), reset, self.state)[0]
+
+    def collect(self, T, rng):
+        """Act for T steps. Returns the rollout and the (return, length) of each episode that ended.
+
+        ``rng`` (numpy.random.Generator) seeds the generator of the actions. The rollout's arrays are overwritten by the next.
+        """
+        self._allocate(T)
+        agent, xp = self.agent, self.agent.xp
+        self.initial_state[:], self.t[:], self.known[:] = self.state, 0, False
+        self.rng.restart(int(rng.integers(2**32)))
+        self.stepper = self._prepare()
+        for _ in range(T):
+            self._step()
+            if self.envs.task.truncates and self._was_truncated():
+                self._last_values()
+        self.features[T] = self._look(self.obs, self.reset)
+        values = self.stepper.value(self.features)
+        next_values = xp.where(self.known, self.final_values, values[1:])
+        log_probs = agent.distribution.log_prob(self.params, self.actions)
+        done, totals, counts = map(to_host, (self.done, self.totals, self.counts))
+        ended = list(zip(totals[done], counts[done], strict=True))
+        valid = xp.ones(done.shape, bool)
+        acted = (self.x, self.resets, self.actions, log_probs, values[:-1].copy(), next_values)
+        return Rollout(*acted, self.rewards, self.terminated, self.done, valid, self.initial_state), ended
+
+    def state_dict(self):
+        """As Collector.state_dict: on the host, so that a run may go on elsewhere."""
+        state = {name: to_host(getattr(self, attribute)).copy() for name, attribute in KEPT.items()}
+        state["resetting"] = np.zeros(self.envs.num_envs, bool)
+        state |= {f"obs/{i}": to_host(leaf).copy() for i, leaf in enumerate(leaves(self.obs))}
+        return state | {f"envs/{name}": value for name, value in self.envs.get_state().items()}
+
+    def load_state_dict(self, state):
+        """Take up what :meth:`state_dict` gave."""
+        for name, attribute in KEPT.items():
+            getattr(self, attribute)[:] = move(state[name], self.agent.device)
+        for i, leaf in enumerate(leaves(self.obs)):
+            leaf[...] = move(state[f"obs/{i}"], self.agent.device)
+        self.envs.set_state({k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")})

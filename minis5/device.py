@@ -1,0 +1,57 @@
+"""The one door to the GPU: what it needs, what is missing, and the import of minis5_cuda.
+
+minis5/__init__ gives `load` to ops.py. Nothing else in minis5 imports minis5_cuda, and nothing here is imported before a GPU is
+asked for.
+
+Leaves out: several GPUs. Tests: tests/test_device.py.
+"""
+
+from minis5.arrays import DeviceError
+
+
+def load():
+    """Import the GPU forms of all operations and return cupy.
+
+    Raises
+    ------
+    DeviceError
+        CuPy, numba-cuda, the driver or a GPU is missing: says which, and how to get it.
+    """
+    if reason := missing_for_cuda():
+        raise DeviceError(f"device: 'cuda' needs {reason}; or use device='cpu'")
+    import cupy
+    import minis5_cuda.register  # noqa: F401  every file registers its GPU forms
+
+    return cupy
+
+
+def set_tf32(on):
+    """Multiply float32 matrices on the GPU in TF32 (10 bits of mantissa, tensor cores) from now on, or in full float32."""
+    load()
+    from minis5_cuda import blas
+
+    blas.set_tf32(on)
+
+
+def missing_for_cuda():
+    """Return what is missing for device "cuda" and how to install it, in one clause; None if nothing is."""
+    try:
+        import numba_cuda  # noqa: F401  without it, numba.cuda is another module
+    except ImportError as error:
+        return f"numba-cuda, which could not be imported ({error}): pip install 'minis5[cuda]'"
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy, which could not be imported ({error}): pip install 'minis5[cuda]'"
+    from numba import cuda
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy has an error class of its own for each library
+        driver = "install NVIDIA's driver for CUDA 13, release 580 or newer (nvidia-smi shows it)"
+        return f"an NVIDIA GPU and its driver, which CUDA could not use ({error}): {driver}"
+    if not count:
+        return "an NVIDIA GPU, and CUDA sees none (CUDA_VISIBLE_DEVICES may hide it)"
+    if not cuda.is_available():
+        return "CUDA's libraries, which numba-cuda did not find: pip install 'minis5[cuda]'"
+    return None

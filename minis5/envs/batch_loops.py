@@ -1,0 +1,58 @@
+"""The two loops over a batch of environments, compiled once for each environment with its own reset, step and observe.
+
+Leaves out: threads. A loop runs on the caller's thread without the GIL, over the rows start <= i < stop, and rows are
+independent, so that callers can split a batch: vector.py between CPU threads, cuda/minis5_cuda/envs.py one row for each
+CUDA thread.
+Tested in tests/envs/test_envs.py and tests/envs/test_cuda_envs.py.
+"""
+
+import zlib
+from functools import cache
+from pathlib import Path
+
+from numba import njit
+
+import minis5.elementary
+import minis5.random
+from minis5.envs.compose import bind, files
+
+reset = step = observe = None  # placeholders: compile_loops binds an environment's own
+
+
+def reset_rows(start, stop, params, ints, floats, obs):
+    """Begin a new episode in rows of the state `ints`, `floats` and write its first observation to `obs`."""
+    for i in range(start, stop):
+        reset(params, ints[i], floats[i])
+        observe(params, ints[i], floats[i], obs[i])
+
+
+def step_rows(start, stop, params, ints, floats, actions, autoreset, obs, final_obs, reward, terminated, truncated):
+    """Step rows of the state; with `autoreset`, begin a new episode where one ended.
+
+    `obs` gets the observation after that, and `final_obs`, where an episode ended, the one before; other rows of it stay.
+    """
+    for i in range(start, stop):
+        reward[i], terminated[i], truncated[i] = step(params, ints[i], floats[i], actions[i])
+        if autoreset and (terminated[i] or truncated[i]):
+            observe(params, ints[i], floats[i], final_obs[i])
+            reset(params, ints[i], floats[i])
+        observe(params, ints[i], floats[i], obs[i])
+
+
+@cache
+def compile_loops(env):
+    """`reset_rows` and `step_rows` compiled for the environment `env`, a module or compose.Composed.
+
+    Numba's cache looks at one source file only, so the name under which a loop is cached carries a digest of every source that
+    may be compiled into it.
+    """
+    shared = sorted(Path(__file__).parent.rglob("*.py"))
+    sources = [minis5.elementary.__file__, minis5.random.__file__, *files(env), *shared]
+    digest = zlib.crc32(b"".join(Path(file).read_bytes() for file in sources))
+    compiled = []
+    for loop in (reset_rows, step_rows):
+        copy = bind(loop, reset=env.reset, step=env.step, observe=env.observe)
+        copy.__qualname__ = f"{loop.__name__}_{env.__name__.rpartition('.')[2]}_{digest:08x}"
+        # Without Numba's runtime: rows are views, and counting references to them took up to half of the time of a step.
+        compiled.append(njit(cache=True, nogil=True, _nrt=False)(copy))
+    return tuple(compiled)

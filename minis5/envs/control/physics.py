@@ -1,0 +1,100 @@
+"""What the control environments share of MuJoCo's physics: masses and inertias of their bodies, and soft limits.
+
+MuJoCo has no hard limit: beyond one, a force pushes back. The gap to the limit is to have the acceleration `reference`, that
+of a damped spring, and the force is the `stiffness` D times what is missing to it. One limit alone has a solution in closed
+form: f = D (reference - a - A f) gives f = D (reference - a) / (1 + D A), or 0 if that is negative, where a is the gap's
+acceleration without the force and A that by a unit of it. (MuJoCo's R is 1 / D.)
+
+Every joint, string and contact of the suite that is used here has MuJoCo's default impedance, which rises from 0.9 at the
+limit to 0.95 from 1 mm (or 0.001 rad) beyond it on, and a damping ratio of 1; only the time constant differs.
+
+Leaves out: other impedances; friction and several constraints at once, which are in control_contact.py.
+Source: MuJoCo's documentation, "Computation" (constraint model) and "Modeling" (solver parameters); Todorov, "Convex and
+analytically-invertible dynamics with contacts and constraints", ICRA 2014.
+Tested in tests/envs/test_control_suite.py and, against MuJoCo, in tests/envs/test_dm_control_physics.py.
+"""
+
+import math
+
+from numba import njit
+
+GRAVITY = 9.81
+DENSITY = 1000.0  # kg/m3 of bodies whose mass is not given
+LEAST_IMPEDANCE, IMPEDANCE, IMPEDANCE_WIDTH = 0.9, 0.95, 0.001
+
+
+def sphere(radius):
+    """Mass (kg) of a sphere, and its moment of inertia (kg m2) about any axis through its centre; `radius` in m."""
+    mass = DENSITY * (4 / 3 * math.pi * (radius * radius * radius))
+    return mass, 0.4 * (mass * (radius * radius))
+
+
+def capsule(radius, length, mass=None):
+    """Mass (kg) of a cylinder with half a sphere at either end, and its moment of inertia (kg m2) across.
+
+    Parameters
+    ----------
+    radius, length : float
+        In m; `length` is the cylinder's, between the centres of the half spheres.
+    mass : float, optional
+        In kg; without it, that of DENSITY.
+    """
+    if mass is None:
+        mass = DENSITY * (math.pi * (radius * radius) * (length + 4 / 3 * radius))
+    ends = mass * (4 * radius / (4 * radius + 3 * length))
+    inertia = (mass - ends) * (3 * (radius * radius) + length * length) / 12
+    # Half spheres have their centres of mass 3/8 of the radius away from the flat side.
+    return mass, inertia + ends * (0.4 * (radius * radius) + length * length / 4 + 3 / 8 * (length * radius))
+
+
+@njit(nogil=True)
+def impedance(gap):
+    """How stiff a constraint is, between 0.9 and 0.95, at a `gap` <= 0 (m or rad)."""
+    x = -gap / IMPEDANCE_WIDTH
+    if x >= 1.0:
+        return IMPEDANCE
+    y = 2.0 * (x * x) if x <= 0.5 else 1.0 - 2.0 * ((1.0 - x) * (1.0 - x))
+    return LEAST_IMPEDANCE + y * (IMPEDANCE - LEAST_IMPEDANCE)
+
+
+@njit(nogil=True)
+def reference(gap, speed, time_constant):
+    """Acceleration that a constraint aims at: that of a spring and a damper between the limit and what is beyond it.
+
+    Parameters
+    ----------
+    gap, speed : float
+        Distance to the limit, negative beyond it, and its derivative; m or rad, and seconds.
+    time_constant : float
+        Seconds; at least two timesteps.
+    """
+    rate = 1.0 / (IMPEDANCE * time_constant)
+    return -2.0 * rate * speed - rate * rate * impedance(gap) * gap
+
+
+@njit(nogil=True)
+def stiffness(gap, mobility):
+    """Force by which a constraint at a `gap` <= 0 answers each unit of acceleration that is missing.
+
+    `mobility` (1/kg or 1/(kg m2)) is the gap's acceleration by a unit of force in the model's reference pose.
+    """
+    d = impedance(gap)
+    return d / ((1.0 - d) * mobility)
+
+
+@njit(nogil=True)
+def limit_force(gap, speed, acceleration, mobility_now, mobility, time_constant):
+    """Force (N or N m, >= 0) with which a limit pushes back where `gap` <= 0.
+
+    Parameters
+    ----------
+    gap, speed, acceleration : float
+        Distance to the limit, negative beyond it, and its derivatives without the force; m or rad, and seconds.
+    mobility_now, mobility : float
+        Acceleration of the gap by a unit of force, in the present and in the model's reference pose.
+    time_constant : float
+        Seconds; at least two timesteps.
+    """
+    missing = reference(gap, speed, time_constant) - acceleration
+    d = stiffness(gap, mobility)
+    return max(d * missing / (1.0 + d * mobility_now), 0.0)

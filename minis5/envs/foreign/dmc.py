@@ -1,0 +1,261 @@
+"""Tasks of the DeepMind Control Suite behind gymnasium.Env, and those that the paper's experiment on many tasks takes.
+
+`minis5.make_vec("dmc/cartpole-swingup", 64)`: the id is "dmc/", the suite's domain, "-" and its task, for all of
+`suite.ALL_TASKS`. `minis5.make_vec("dmc/mixture", 64, tasks="cartpole-swingup,reacher-easy")` draws one of the tasks for every
+episode, and projections of it, as the paper does; without `tasks` from the six that it trains on.
+Neither dm_control nor mujoco is imported before such an id is asked for (extra `control`).
+Leaves out: pictures. No OpenGL is needed, and MUJOCO_GL becomes "disabled" where it is not set. (One task, dmc/quadruped-escape,
+wants OpenGL even so: it draws its ground anew in every episode.)
+
+Source: dm_control 1.0.50, dm_control/suite and dm_control/rl/control.py (Tassa et al., arXiv 1801.00690); the sizes of
+the tasks and their split into train and held out: arXiv 2303.03982, the experiment on many tasks of DMControl.
+Tested in tests/envs/test_dmc.py, side by side with dm_control driven by hand.
+"""
+
+import os
+import re
+from functools import cache, partial
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import RepeatAction
+
+from minis5.checks import check_integer
+from minis5.envs.foreign.wrappers import RandomProjection, TaskMixture
+
+NAMESPACE = "dmc/"
+MIXTURE = NAMESPACE + "mixture"
+MAX_OBSERVATION, MAX_ACTION = 12, 2
+TRAIN = (
+    "dmc/ball_in_cup-catch",
+    "dmc/cartpole-swingup",
+    "dmc/finger-spin",
+    "dmc/finger-turn_hard",
+    "dmc/point_mass-easy",
+    "dmc/reacher-easy",
+)
+HELD_OUT = (
+    "dmc/cartpole-balance",
+    "dmc/finger-turn_easy",
+    "dmc/pendulum-swingup",
+    "dmc/point_mass-hard",
+    "dmc/reacher-hard",
+)
+
+
+def _suite():
+    """dm_control.suite, or one sentence that says how to get it."""
+    os.environ.setdefault("MUJOCO_GL", "disabled")
+    try:
+        from dm_control import suite
+    except Exception as error:  # an unfit mujoco or MUJOCO_GL shows in other errors than ImportError
+        raise ModuleNotFoundError(
+            f"env_id: ids that begin with {NAMESPACE} need dm_control, which could not be imported "
+            f"({type(error).__name__}: {error}); pip install 'minis5[control]'"
+        ) from error
+    return suite
+
+
+@cache
+def _textures():
+    """The suite's common files as they are, and with textures of one pixel; {name: XML}."""
+    original = dict(_suite().common.ASSETS)
+    return original, {name: re.sub(rb'(width|height)="\d+"', rb'\1="1"', xml) for name, xml in original.items()}
+
+
+def _load(domain, task, seed, **task_kwargs):
+    """suite.load without the textures: 12 of the 13 MB of a small task, and eight ninths of the 70 ms that loading takes."""
+    suite = _suite()
+    original, tiny = _textures()
+    suite.common.ASSETS.update(tiny)
+    try:
+        return suite.load(domain, task, task_kwargs={**task_kwargs, "random": seed})
+    finally:
+        suite.common.ASSETS.update(original)
+
+
+def register():
+    """Make the suite's tasks known to Gymnasium; `minis5.make_vec` does it for every id that begins with "dmc/".
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without the extra `control`; the message has the command that installs it.
+    """
+    for domain, task in _suite().ALL_TASKS:
+        if (env_id := f"{NAMESPACE}{domain}-{task}") not in gymnasium.registry:
+            names = {"domain": domain, "task": task}
+            gymnasium.register(env_id, entry_point="minis5.envs.dmc:DMControl", kwargs=names, disable_env_checker=True)
+    if MIXTURE not in gymnasium.registry:
+        gymnasium.register(MIXTURE, entry_point="minis5.envs.dmc:mixture", disable_env_checker=True)
+
+
+class DMControl(gymnasium.Env):
+    """One task of the suite.
+
+    Observations are the parts of the suite's observation in its order, flattened, float32. Actions are in [-1, 1] and
+    scaled linearly to the suite's bounds; where it has none (lqr), they are passed on as they are. The time limit, most
+    often 1000 steps, truncates (dm_env's last step has discount 1 then); discount 0 is termination. The tasks of lqr
+    have no time limit: give them one.
+
+    Can be pickled, and goes on with the same bits.
+
+    Parameters
+    ----------
+    domain, task : str
+        As in `suite.ALL_TASKS`.
+    **task_kwargs
+        The task's own options, such as time_limit in seconds.
+
+    Attributes
+    ----------
+    environment : dm_control.rl.control.Environment
+        The suite's own object; a seeded reset makes a new one.
+    """
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, domain, task, **task_kwargs):
+        self._names, self._task_kwargs = (domain, task), task_kwargs
+        self.environment = _load(domain, task, 0, **task_kwargs)  # for the sizes; reset loads it with its seed
+        size, spec = _observation_size(self.environment), self.environment.action_spec()
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
+        bounded = spec.maximum < 1e10  # mujoco.mjMAXVAL stands for no bound
+        self._middle = np.where(bounded, (spec.maximum + spec.minimum) / 2, 0.0)
+        self._half = np.where(bounded, (spec.maximum - spec.minimum) / 2, 1.0)
+        self._seeded = self._running = False
+
+    def reset(self, *, seed=None, options=None):
+        """Begin an episode; a `seed` in [0, 2**32) is that of suite.load, without one its random numbers go on."""
+        if seed is not None:
+            seed = check_integer("seed", seed, 0, 2**32 - 1, "pass reset(seed=0)")
+        super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(2**32))
+        if seed is not None:  # not only the generator anew: lqr draws its springs while loading
+            self.environment = _load(*self._names, seed, **self._task_kwargs)
+            self._seeded = True
+        self._running = True
+        return _flat(self.environment.reset().observation), {}
+
+    def step(self, action):
+        """One control step: observation, reward, terminated, truncated, info.
+
+        Raises
+        ------
+        ValueError
+            When `action` has another shape than the space.
+        gymnasium.error.ResetNeeded
+            Before the first reset and after the end of an episode.
+        """
+        if not self._running:
+            raise gymnasium.error.ResetNeeded("step: no episode is running; call reset() first")
+        action = np.asarray(action, np.float64)
+        if action.shape != self.action_space.shape:
+            raise ValueError(
+                f"action: expected shape {self.action_space.shape}, got {action.shape}; env.action_space.sample() shows one"
+            )
+        timestep = self.environment.step(self._middle + self._half * action)
+        self._running = not timestep.last()
+        terminated = timestep.last() and timestep.discount == 0
+        return _flat(timestep.observation), float(timestep.reward), terminated, timestep.last() and not terminated, {}
+
+
+def _flat(observation):
+    """The parts of an observation, an OrderedDict, as one float32 vector."""
+    return np.concatenate([np.ravel(part) for part in observation.values()], dtype=np.float32)
+
+
+def _observation_size(environment):
+    return sum(int(np.prod(part.shape)) for part in environment.observation_spec().values())
+
+
+@cache
+def sizes(env_id):
+    """Lengths of a task's observation and action, read from the suite's specs: (int, int).
+
+    Raises
+    ------
+    ValueError
+        When the suite has no such task.
+    ModuleNotFoundError
+        Without the extra `control`.
+    """
+    tasks = {f"{NAMESPACE}{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
+    if env_id not in tasks:
+        raise ValueError(f"env_id: expected a task of the suite such as {TRAIN[0]!r}, got {env_id!r}; they are {', '.join(tasks)}")
+    environment = _load(*tasks[env_id], 0)
+    return _observation_size(environment), environment.action_spec().shape[0]
+
+
+def small_tasks(max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
+    """The ids of all tasks whose observation and action are no longer than that, in the suite's order.
+
+    By the paper's rule, 12 and 2, these are TRAIN, HELD_OUT and eight that the paper's tables do not have, in
+    dm_control 1.0.50: acrobot-swingup and -swingup_sparse; cartpole-balance_sparse, -swingup_sparse, -two_poles and
+    -three_poles; lqr-lqr_2_1 and -lqr_6_2.
+
+    Parameters
+    ----------
+    max_observation, max_action : int
+
+    Returns
+    -------
+    tuple of str
+    """
+    ids = [f"{NAMESPACE}{domain}-{task}" for domain, task in _suite().ALL_TASKS]
+    return tuple(env_id for env_id in ids if _fits(sizes(env_id), (max_observation, max_action)))
+
+
+def _fits(lengths, limits):
+    return all(length <= limit for length, limit in zip(lengths, limits, strict=True))
+
+
+def check_size(env_id, max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
+    """`sizes` of a task that is to be projected to fixed sizes; the tasks of one experiment must keep to them.
+
+    Raises
+    ------
+    ValueError
+        When the observation is longer than `max_observation` or the action longer than `max_action`.
+    """
+    lengths = sizes(env_id)
+    if not _fits(lengths, (max_observation, max_action)):
+        raise ValueError(
+            f"env_id: {env_id} has {lengths[0]} observed values and {lengths[1]} actions, but the rule is at most "
+            f"{max_observation} and {max_action}; choose one of minis5.envs.dmc.small_tasks({max_observation}, {max_action})"
+        )
+    return lengths
+
+
+def mixture(tasks=TRAIN, action_repeat=1):
+    """A task drawn for every episode, its observation projected to 12 numbers and its action from 2.  2303.03982, Algorithm 1.
+
+    Parameters
+    ----------
+    tasks : str or sequence of str
+        Ids, in a string with commas between them, with or without "dmc/". All must keep to the paper's rule.
+    action_repeat : int
+        The suite's steps in a step; rewards are summed.
+
+    Returns
+    -------
+    minis5.envs.wrappers.TaskMixture
+        Of RandomProjection of DMControl. The observation has 14 numbers: the last two are the last reward and 0.
+
+    Raises
+    ------
+    ValueError
+        When a task is unknown or too large; the message names it.
+    """
+    repeat = check_integer("action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat")
+    names = tasks.split(",") if isinstance(tasks, str) else tasks
+    ids = [NAMESPACE + name.strip().removeprefix(NAMESPACE) for name in names]
+    for env_id in ids:
+        check_size(env_id)
+    return TaskMixture([partial(_projected, env_id, repeat) for env_id in ids])
+
+
+def _projected(env_id, repeat):
+    return RandomProjection(RepeatAction(gymnasium.make(env_id).unwrapped, repeat), MAX_OBSERVATION, MAX_ACTION)

@@ -1,0 +1,181 @@
+"""A batch of environments that are not minis5's own, divided among processes, each with several of them.
+
+gymnasium.vector.AsyncVectorEnv gives every environment its own process, and waking them all takes longer than a step of
+a small physical model where there are more environments than cores. Here a process holds a vector environment for its
+share, and one message goes there and back in each step.
+
+Linux forks the processes, elsewhere they are spawned. Forking from a process with threads (Numba's, BLAS's) is safe as long as
+the children do not compute with those threads, and an environment that steps on one thread does not.
+
+Leaves out: shared memory, since a share's observations fit into one message; autoreset mode DISABLED.
+Tested in tests/envs/test_processes.py and tests/envs/test_dmc.py.
+"""
+
+import multiprocessing
+import pickle
+import signal
+import sys
+import traceback
+from contextlib import suppress
+
+import cloudpickle
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from minis5.checks import check_integer
+from minis5.spaces import leaves, rebuild, take
+
+
+class ProcessVectorEnv(gymnasium.vector.VectorEnv):
+    """`num_envs` environments in `processes` processes; close it, or they live as long as this process.
+
+    Pickled, it is the state of its environments and nothing else: minis5/run/state_file.py keeps that and puts it back.
+
+    Parameters
+    ----------
+    make : callable
+        Takes a number of environments and returns a gymnasium.vector.VectorEnv of them; it is called once here, for the
+        spaces, and once in each process.
+    num_envs : int
+    processes : int
+        No more than `num_envs` are started.
+
+    Raises
+    ------
+    ValueError
+        In a process that may not start others, such as a worker of minis5 train; for autoreset mode DISABLED.
+    RuntimeError
+        From any method, when an environment raised an error; the message has its traceback.
+    """
+
+    _pipes = _children = ()
+    _saved = None  # states that the processes are to take up before anything else
+
+    def __init__(self, make, num_envs, processes):
+        if multiprocessing.current_process().daemon:
+            raise ValueError("processes: this process is a worker already and may not start others; leave it out")
+        self.num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
+        processes = min(check_integer("processes", processes, 1, 1024, "pass processes=1"), self.num_envs)
+        pattern = make(1)
+        pattern.close()
+        self.metadata = pattern.metadata
+        if self.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
+            raise ValueError("autoreset_mode: DISABLED does not work in processes; take NEXT_STEP or SAME_STEP")
+        self.single_observation_space, self.single_action_space = pattern.single_observation_space, pattern.single_action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        cuts = [self.num_envs * k // processes for k in range(processes + 1)]
+        self._shares = [slice(*ends) for ends in zip(cuts[:-1], cuts[1:], strict=True)]
+        method = "fork" if sys.platform == "linux" else "spawn"
+        context = multiprocessing.get_context(method)
+        self._pipes, self._children = [], []
+        for share in self._shares:
+            ours, theirs = context.Pipe()
+            self._pipes.append(ours)
+            inherited = self._pipes if method == "fork" else []
+            arguments = theirs, inherited, cloudpickle.dumps(make), share.stop - share.start
+            child = context.Process(target=_serve, args=arguments, name=f"environments {len(self._children)}", daemon=True)
+            child.start()
+            self._children.append(child)
+            theirs.close()  # each end has one owner, so that reading ends when the other process dies
+
+    def _ask(self, method, *arguments):
+        """Call a method of every process's vector environment; each of `arguments` is a list with one value for each."""
+        if self._saved is not None:
+            saved, self._saved = self._saved, None
+            self._ask("load", saved)
+        for pipe, *values in zip(self._pipes, *arguments, strict=True):
+            with suppress(ConnectionError):  # a process that has died does not answer below
+                pipe.send((method, values))
+        answers = [self._answer(pipe) for pipe in self._pipes]  # all of them: none may be left for the next call
+        for child, (fine, answer) in zip(self._children, answers, strict=True):
+            if not fine:
+                raise RuntimeError(f"{child.name}: {answer}")
+        return [answer for _, answer in answers]
+
+    @staticmethod
+    def _answer(pipe):
+        try:
+            return pipe.recv()
+        except (EOFError, ConnectionError):
+            return False, "the process died; make the environments anew"
+
+    def reset(self, *, seed=None, options=None):
+        """Begin a new episode everywhere; `seed` as gymnasium.vector.SyncVectorEnv takes it: an int, one for each, or None."""
+        seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+        parts = [None if seeds is None else list(seeds[share]) for share in self._shares]
+        observations, infos = zip(*self._ask("reset", parts, [options] * len(parts)), strict=True)
+        return self._joined(observations), self._joined_infos(infos)
+
+    def step(self, actions):
+        """Step every environment; arguments and results as gymnasium.vector.SyncVectorEnv has them."""
+        answers = self._ask("step", [take(actions, share) for share in self._shares])
+        observations, *numbers, infos = zip(*answers, strict=True)
+        return self._joined(observations), *map(np.concatenate, numbers), self._joined_infos(infos)
+
+    def call(self, name, *args):
+        """What each environment's method or attribute `name` gives, a tuple; it travels by pickle."""
+        answers = self._ask("call", *([value] * len(self._pipes) for value in (name, *args)))
+        return tuple(value for answer in answers for value in answer)
+
+    def _joined(self, parts):
+        """One batch of observations from one for each process."""
+        return rebuild(parts[0], map(np.concatenate, zip(*map(leaves, parts), strict=True)))
+
+    def _joined_infos(self, infos):
+        """One info from one for each process: where a key is missing, zeros (False in its mask, as Gymnasium has it)."""
+        joined = {}
+        for key in dict.fromkeys(key for info in infos for key in info):
+            some = next(info[key] for info in infos if key in info)
+            if isinstance(some, dict):
+                joined[key] = self._joined_infos([info.get(key, {}) for info in infos])
+                continue
+            shapes = [(share.stop - share.start, *some.shape[1:]) for share in self._shares]
+            parts = [info.get(key, np.zeros(shape, some.dtype)) for info, shape in zip(infos, shapes, strict=True)]
+            joined[key] = np.concatenate(parts)
+        return joined
+
+    def __getstate__(self):
+        return {"_saved": self._ask("save")}
+
+    def close_extras(self, **kwargs):
+        """End the processes."""
+        for pipe, child in zip(self._pipes, self._children, strict=True):
+            with suppress(ConnectionError):
+                pipe.send(None)
+            pipe.close()
+            child.join(timeout=5)
+            if child.is_alive():
+                child.kill()
+                child.join()
+
+
+def _serve(pipe, inherited, make, num_envs):
+    """A process's life: answer until the pipe ends or None comes."""
+    for other in inherited:
+        other.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    envs = None
+
+    def answer(method, values):
+        nonlocal envs
+        if envs is None:
+            envs = pickle.loads(make)(num_envs)
+        if method == "reset":
+            return envs.reset(seed=values[0], options=values[1])
+        if method == "save":
+            return cloudpickle.dumps(envs)
+        if method == "load":
+            return envs.__dict__.update(pickle.loads(values[0]).__dict__)
+        return getattr(envs, method)(*values)
+
+    with suppress(EOFError, ConnectionError):  # the process that asks has gone
+        while (message := pipe.recv()) is not None:
+            try:
+                reply = True, answer(*message)
+            except Exception:
+                reply = False, "an environment failed\n" + traceback.format_exc()
+            pipe.send(reply)

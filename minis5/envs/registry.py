@@ -1,0 +1,273 @@
+"""The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
+
+Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same,
+MemoryChain, nine tasks of the DeepMind Control Suite (Tassa et al., 1801.00690), the same to rounding, mixtures of native ones, and
+meta-environments around them. Ids that begin with "dmc/" are the suite's own (minis5/envs/foreign/dmc.py), every other is Gymnasium's.
+Tested in tests/envs/test_registry.py and tests/envs/test_envs.py.
+"""
+
+import difflib
+import inspect
+import math
+import re
+from functools import partial
+
+import gymnasium
+import numpy as np
+
+from minis5.checks import check_choice, check_integer
+from minis5.envs import memory_chain, meta, mixture
+from minis5.envs.control import acrobot as control_acrobot
+from minis5.envs.control import ball_in_cup as control_ball_in_cup
+from minis5.envs.control import cartpole as control_cartpole
+from minis5.envs.control import pendulum as control_pendulum
+from minis5.envs.control import point_mass as control_point_mass
+from minis5.envs.control import reacher as control_reacher
+from minis5.envs.foreign import dmc
+from minis5.envs.foreign.processes import ProcessVectorEnv
+from minis5.envs.popgym import (
+    autoencode,
+    battleship,
+    cartpole,
+    concentration,
+    count_recall,
+    higher_lower,
+    labyrinth,
+    minesweeper,
+    multiarmed_bandit,
+    pendulum,
+    repeat_first,
+    repeat_previous,
+)
+from minis5.envs.random_returns import RANDOM_RETURNS
+from minis5.envs.single import NativeEnv
+from minis5.envs.vector import NativeVectorEnv
+from minis5.ops import gpu_form
+from minis5.random import seed_to_key
+
+# After the DeepMind Control Suite.
+CONTROL_SUITE = (control_cartpole, control_pendulum, control_acrobot, control_point_mass, control_reacher, control_ball_in_cup)
+REGISTRY = {  # name: (environment, options of the level)
+    name: (env, options)
+    for env in (
+        memory_chain,
+        repeat_previous,
+        cartpole,
+        pendulum,
+        autoencode,
+        count_recall,
+        higher_lower,
+        repeat_first,
+        concentration,
+        multiarmed_bandit,
+        minesweeper,
+        battleship,
+        labyrinth,
+        *CONTROL_SUITE,
+    )
+    for name, options in env.LEVELS.items()
+}
+MIXTURE = "Mixture"
+
+
+def find(env_id, options=None):
+    """Environment and Task of a native id, or None if `env_id` is not native.
+
+    Parameters
+    ----------
+    env_id : str
+        "RepeatPreviousEasy", its Gymnasium id "minis5/RepeatPreviousEasy-v0", or "MemoryChain-64", short for
+        "MemoryChain" with memory_length=64. "Mixture" draws one of several tasks for every episode (minis5/envs/mixture.py).
+    options : dict, optional
+        Replace the level's own; for "Mixture", tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
+        environment takes those of minis5/envs/meta.py besides: trials, project_observation, project_action, permute_actions,
+        action_repeat.
+
+    Raises
+    ------
+    ValueError
+        When an option is unknown or out of range.
+    """
+    name, options = env_id, dict(options or {})
+    if match := re.fullmatch(r"minis5/(.+)-v0", name):
+        name = match[1]
+    if match := re.fullmatch(r"MemoryChain-(\d+)", name):
+        name, options = "MemoryChain", {"memory_length": int(match[1]), **options}
+    if name == MIXTURE:
+        level, configure = {}, _mixture
+    elif name in REGISTRY:
+        env, level = REGISTRY[name]
+        configure = env.configure
+    else:
+        return None
+    accepted = list(inspect.signature(configure).parameters)
+    for option in options:
+        if option not in accepted and option not in meta.OPTIONS:
+            known = f"its options are {', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
+            raise ValueError(f"{option}: {name} has no such option{_close(option, [*accepted, *meta.OPTIONS])}; {known}")
+    around = {option: options.pop(option) for option in meta.OPTIONS if option in options and option not in accepted}
+    configured = configure(**{**level, **options})
+    native = configured if name == MIXTURE else (env, configured)
+    return meta.wrap(*native, **around) if around else native
+
+
+def _mixture(tasks=""):
+    """Environment and Task of a mixture of `tasks`, ids with commas between them."""
+    names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else []
+    natives = {name: find(name) for name in names}
+    wrong = [name for name in names if natives[name] is None or names.count(name) > 1]
+    if wrong or not names:
+        got = f"{wrong[0]!r}{_close(wrong[0], REGISTRY)}" if wrong else repr(tasks)
+        known = "different native ids with commas between them, such as PositionOnlyPendulumEasy,PositionOnlyPendulumHard"
+        raise ValueError(f"tasks: expected {known}; got {got}")
+    return mixture.mix(natives)
+
+
+def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options):
+    """A vector environment, native or Gymnasium's.
+
+    Parameters
+    ----------
+    env_id : str
+        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as "dmc/cartpole-swingup"
+        (extra `control`), or any id that gymnasium.make takes: "CartPole-v1", "module:Env-v0".
+    num_envs : int
+        Number of environments.
+    seed : int
+        Not negative. The stream of environment i depends only on (seed, first_index + i), so that a batch split over
+        processes gives the same episodes. `reset` without a seed uses this one at first and goes on afterwards.
+    first_index : int
+        Number of this batch's first environment.
+    num_threads : int
+        Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
+    processes : int
+        Processes that share a batch that is not native (minis5/envs/foreign/processes.py); native ones take no notice of it. The
+        episodes are the same for any number.
+    device : "cpu" or "cuda"
+        "cuda": a native batch lives on the GPU, and so do the arrays that it returns (cuda/minis5_cuda/envs.py).
+    **options
+        Options of the environment; for Gymnasium's, keyword arguments of gymnasium.make_vec.
+
+    Returns
+    -------
+    gymnasium.vector.VectorEnv
+        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise one that has been seeded: a SyncVectorEnv,
+        or with `processes` a ProcessVectorEnv.
+
+    Raises
+    ------
+    ValueError
+        When an id or an option is unknown, or a value is wrong.
+    ModuleNotFoundError
+        When the extra that the environment needs is missing.
+    DeviceError
+        When device is "cuda" and numba-cuda, the driver or a GPU is missing.
+    """
+    if not isinstance(env_id, str):
+        raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
+    check_choice("device", device, ("cpu", "cuda"))
+    if native := find(env_id, options):
+        if device == "cuda":
+            return gpu_form(NativeVectorEnv)(*native, num_envs, seed, first_index)
+        return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
+    if device == "cuda":
+        raise ValueError(f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only")
+    num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
+    first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
+    processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
+    key = seed_to_key(seed)
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()  # not only where the environments are made: its error says more than those below
+    make = partial(_make_foreign, env_id, options)
+    try:
+        envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        if env_id.rpartition(":")[2] in gymnasium.registry:
+            raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
+        raise ValueError(
+            f"env_id: unknown environment {env_id!r}{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
+            f"{_levels(env_id)} (`minis5 envs` describes them), others go by their "
+            f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
+        ) from error
+    seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
+    envs.reset(seed=[int(seed) for seed in seeds])
+    return envs
+
+
+def _make_foreign(env_id, options, num_envs):
+    """Gymnasium's make_vec, in whichever process."""
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()
+    return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
+
+
+def table():
+    """The native levels, one dict each, for people and for `minis5 envs`.
+
+    Returns
+    -------
+    list of dict
+        Keys: id, observation_space, action_space (strings), episode_length (most steps), random_return (mean of the
+        uniform random policy, measured), worst_return, best_return (bounds), options (dict, with the level's values).
+    """
+    rows = []
+    for name, (env, options) in REGISTRY.items():
+        task = env.configure(**options)
+        rows.append(
+            {
+                "id": name,
+                "observation_space": _text(task.observation_space),
+                "action_space": _text(task.action_space),
+                "episode_length": task.episode_length,
+                "random_return": RANDOM_RETURNS[name][0] if name in RANDOM_RETURNS else math.nan,
+                "worst_return": task.worst_return,
+                "best_return": task.best_return,
+                "options": dict(options),
+            }
+        )
+    return rows
+
+
+def _text(space):
+    """A space in a few words: MultiDiscrete([3] * 52) instead of 52 numbers."""
+    if isinstance(space, gymnasium.spaces.MultiDiscrete) and len(set(space.nvec)) == 1:
+        return f"MultiDiscrete([{space.nvec[0]}] * {len(space.nvec)})"
+    return str(space)
+
+
+def _close(name, names):
+    matches = difflib.get_close_matches(name, names, n=3)
+    return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def family(name):
+    """The name of a level without its difficulty: "RepeatPrevious" of "RepeatPreviousEasy"."""
+    return re.sub(r"(Easy|Medium|Hard)$", "", name)
+
+
+def _levels(env_id):
+    """For messages: the levels of the family that the id begins with, or else all families."""
+    families = {}
+    for name in REGISTRY:
+        families.setdefault(family(name), []).append(name)
+    for name, levels in families.items():
+        if env_id.startswith(name):
+            return f"the levels of {name} are {', '.join(levels)}"
+    return f"native ones are {', '.join(families)}, most with a level behind the name, such as RepeatPreviousEasy, and {MIXTURE}"
+
+
+def make_single(env_id, render_mode=None, **options):
+    """One native environment behind gymnasium.Env, without wrappers: what gymnasium.make("minis5/...-v0") calls."""
+    native = find(env_id, options)
+    if native is None:
+        raise ValueError(f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; {_levels(env_id)}")
+    return NativeEnv(*native, render_mode=render_mode)
+
+
+for _name in (*REGISTRY, MIXTURE):
+    gymnasium.register(
+        f"minis5/{_name}-v0",
+        entry_point="minis5.envs.registry:make_single",
+        vector_entry_point="minis5.envs.registry:make_vec",
+        kwargs={"env_id": _name},
+    )

@@ -1,0 +1,1 @@
+"""Layers and memory cores: every forward above its backward, written by hand."""

@@ -1,0 +1,67 @@
+"""Memory cores: what stands between the encoder and the heads, behind one small protocol.
+
+A core is an object that holds only its configuration; parameters and states are passed in and handed back:
+
+    init(rng) → nested parameters                     initial_state(batch, dtype) → state, batch on axis 1
+    forward(params, u, reset, state) → y, state, cache         u, y: (T, B, H); reset: (T, B) bool
+    backward(dy, cache) → du, dstate, gradients (nested as the parameters)
+    stepper(params) → step(u, reset, state) → y, state         u, y: (B, H); parameters are prepared once, then used for many steps
+
+``reset[t]`` means that nothing before step t may reach it. A further core is a class with these methods and a row in CORES; one
+that has no kernels for a GPU says so by ``devices = ("cpu",)``.
+
+S5Core is the paper's stack of blocks: s = u; [LayerNorm]; SSM; [LayerNorm: "gtrxl norm"]; gate; + u; [LayerNorm].
+NoCore passes features through: the ablation without memory. The other cores have files of their own.
+
+Source: 2303.03982, appendix B. Specification: reference.layer, reference.stack. Tests: tests/nn/test_cores.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minis5.arrays import array_module
+from minis5.nn.attention import AttentionConfig, AttentionCore
+from minis5.nn.gru import GRUConfig, GRUCore
+from minis5.nn.lstm import LSTMConfig, LSTMCore
+from minis5.nn.mlp import MLPConfig, MLPCore
+from minis5.nn.s5_core import S5Config, S5Core
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """A core without parameters and without memory."""
+
+
+class NoCore:
+    """y = u: the agent with its memory taken out. State: (0, B, 0)."""
+
+    devices = ("cpu", "cuda")
+
+    def __init__(self, config, d_model):
+        self.config, self.d_model = config, d_model
+
+    def init(self, rng):
+        return {}
+
+    def initial_state(self, batch, dtype=np.float32):
+        return np.zeros((0, batch, 0), dtype)
+
+    def forward(self, params, u, reset, state):
+        return u, state, state
+
+    def backward(self, dy, state):
+        return dy, array_module(state).zeros_like(state), {}
+
+    def stepper(self, params):
+        return lambda u, reset, state: (u, state)
+
+
+CORES = {  # name: its configuration, its class
+    "s5": (S5Config, S5Core),
+    "gru": (GRUConfig, GRUCore),
+    "lstm": (LSTMConfig, LSTMCore),
+    "mlp": (MLPConfig, MLPCore),
+    "attention": (AttentionConfig, AttentionCore),
+    "none": (NoConfig, NoCore),
+}

@@ -1,0 +1,165 @@
+"""From a continuous state space model to the recurrence that runs: Λ̄ and w of the S5 layer, and the matrices made with them.
+
+    z = Λ·Δ                     Δ = step_rescale·exp(log_step)·dt
+    zoh:       Λ̄ = exp(z)                  ψ = (exp(z) - 1)/z
+    bilinear:  Λ̄ = (1 + z/2)/(1 - z/2)     ψ = 1/(1 - z/2)            w = Δ·ψ
+
+With a constant step there is one row of P numbers, computed in double precision, and w is multiplied into B̃ once: B̄ = w·B̃. With a
+step that differs in time there are T·B rows, and w multiplies B̃u, so that no (T, B, P, H) array is made. Complex numbers are planar
+(scan.py).
+
+Source: S5, 2208.04933, irregular steps too. Specification: reference.discretise. Tests:
+tests/nn/test_s5.py.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from minis5.ops import operation
+
+CLIP = -1e-4  # with clip_eigs, the real part of Λ stays at or below this
+# Constants that are exact in float32, so that arithmetic keeps the dtype of the other operand.
+HALF, ONE, TWO, THREE, SIX, EIGHT = map(np.float32, (0.5, 1, 2, 3, 6, 8))
+
+
+@njit(nogil=True)
+def times(a, b, c, d):
+    """(a + bi)·(c + di)."""
+    return a * c - b * d, a * d + b * c
+
+
+@njit(nogil=True)
+def zoh(x, y, small):
+    """Zero-order hold at z = x + iy: Λ̄, ψ, dΛ̄/dz, dψ/dz, real and imaginary parts; by their series where |z|² < ``small``."""
+    size = x * x + y * y
+    growth, c, s = math.exp(x), math.cos(y), math.sin(y)
+    e_re, e_im = growth * c, growth * s
+    if size < small:
+        sq_re, sq_im = times(x, y, x, y)
+        psi_re, psi_im = ONE + x / TWO + sq_re / SIX, y / TWO + sq_im / SIX
+        dpsi_re, dpsi_im = HALF + x / THREE + sq_re / EIGHT, y / THREE + sq_im / EIGHT
+    else:
+        h = math.sin(y / TWO)
+        inv_re, inv_im = x / size, -y / size
+        psi_re, psi_im = times(math.expm1(x) * c - (h + h) * h, e_im, inv_re, inv_im)  # exp(z) - 1 without cancellation
+        dpsi_re, dpsi_im = times(e_re - psi_re, e_im - psi_im, inv_re, inv_im)
+    return e_re, e_im, psi_re, psi_im, e_re, e_im, dpsi_re, dpsi_im
+
+
+@njit(nogil=True)
+def bilinear(x, y, small):
+    """Bilinear (Tustin) at z = x + iy, as :func:`zoh`; it needs no series."""
+    u, v = ONE - HALF * x, -HALF * y
+    size = u * u + v * v
+    psi_re, psi_im = u / size, -v / size
+    lam_re, lam_im = times(ONE + HALF * x, HALF * y, psi_re, psi_im)
+    sq_re, sq_im = times(psi_re, psi_im, psi_re, psi_im)
+    return lam_re, lam_im, psi_re, psi_im, sq_re, sq_im, HALF * sq_re, HALF * sq_im
+
+
+DISCRETIZATIONS = {"zoh": zoh, "bilinear": bilinear}
+
+
+class Spectrum(NamedTuple):
+    """The parameters of a layer that are discretised."""
+
+    lam_re: np.ndarray  # (P,)
+    lam_im: np.ndarray  # (P,)
+    log_step: np.ndarray  # (P, 1)
+
+
+class Step(NamedTuple):
+    """How a layer is discretised; the scalars have the dtype to compute in."""
+
+    dt: np.ndarray  # (N,): time between inputs; N = 1 for a constant step, else T·B
+    one: np.floating  # 1: float64 for a constant step, where there are only P numbers
+    clip: np.floating  # largest Re Λ
+    rescale: np.floating  # multiplies every Δ
+    small: np.floating  # |z|² below which quotients lose more than a short series does
+    tustin: bool  # bilinear
+
+
+@operation
+def discretize_forward(spectrum, step, a, w):
+    """a, w: (N, 2P) planar, out: Λ̄ and w."""
+    P = spectrum.lam_re.size
+    for n in range(a.shape[0]):
+        for p in range(P):
+            delta = step.rescale * math.exp(step.one * spectrum.log_step[p, 0]) * step.dt[n]  # Δ
+            x, y = delta * min(spectrum.lam_re[p], step.clip), delta * spectrum.lam_im[p]  # z = Λ·Δ
+            method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            e_re, e_im, psi_re, psi_im, _, _, _, _ = method
+            a[n, p], a[n, P + p] = e_re, e_im
+            w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im
+
+
+@operation
+def discretize_backward(spectrum, step, da, dw, dspectrum):
+    """da, dw: (N, 2P) planar; dspectrum: float64 (3, P), zeros on entry, out: sums over n of dRe Λ, dIm Λ, dlog_step."""
+    P = spectrum.lam_re.size
+    for n in range(da.shape[0]):
+        for p in range(P):
+            delta = step.rescale * math.exp(step.one * spectrum.log_step[p, 0]) * step.dt[n]
+            re, im = min(spectrum.lam_re[p], step.clip), spectrum.lam_im[p]
+            x, y = delta * re, delta * im
+            method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = method
+            g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)  # dΛ̄·conj(Λ̄'(z))
+            h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)  # dw·conj(Δ·ψ'(z))
+            dz_re, dz_im = g_re + h_re, g_im + h_im
+            if spectrum.lam_re[p] <= step.clip:  # dΛ = dz·Δ
+                dspectrum[0, p] += dz_re * delta
+            dspectrum[1, p] += dz_im * delta
+            # dlog_step = dΔ·Δ, with dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))
+            dspectrum[2, p] += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
+
+
+@operation
+def weights_forward(w, B, C, factor, Wb, Wc):
+    """Wb (2P, H) = [Re wB̃; Im wB̃], Wc (H, 2P) = factor·[Re C̃, -Im C̃].  w: (2P,) planar; B: (P, H, 2); C: (H, P, 2)."""
+    P, H, _ = B.shape
+    for p in range(P):
+        for h in range(H):
+            Wb[p, h], Wb[P + p, h] = times(w[p], w[P + p], B[p, h, 0], B[p, h, 1])
+    for h in range(H):
+        for p in range(P):
+            Wc[h, p], Wc[h, P + p] = factor * C[h, p, 0], -factor * C[h, p, 1]
+
+
+@operation
+def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
+    """dB̃ = dWᵦ·conj(w), dw = Σ_h dWᵦ·conj(B̃) (zeros on entry), dC̃ = factor·[dRe, -dIm]."""
+    P, H, _ = B.shape
+    for p in range(P):
+        for h in range(H):
+            d_re, d_im = dWb[p, h], dWb[P + p, h]
+            dB[p, h, 0], dB[p, h, 1] = times(d_re, d_im, w[p], -w[P + p])
+            t_re, t_im = times(d_re, d_im, B[p, h, 0], -B[p, h, 1])
+            dw[p] += t_re
+            dw[P + p] += t_im
+    for h in range(H):
+        for p in range(P):
+            dC[h, p, 0], dC[h, p, 1] = factor * dWc[h, p], -factor * dWc[h, P + p]
+
+
+@operation
+def gain_forward(w, v, b):
+    """b = w·v, planar (N, 2P)."""
+    P = w.shape[1] // 2
+    for n in range(w.shape[0]):
+        for p in range(P):
+            b[n, p], b[n, P + p] = times(w[n, p], w[n, P + p], v[n, p], v[n, P + p])
+
+
+@operation
+def gain_backward(db, w, v, dw, dv):
+    """dw = db·conj(v), dv = db·conj(w), planar (N, 2P); dv may be db."""
+    P = w.shape[1] // 2
+    for n in range(w.shape[0]):
+        for p in range(P):
+            re, im = db[n, p], db[n, P + p]
+            dw[n, p], dw[n, P + p] = times(re, im, v[n, p], -v[n, P + p])
+            dv[n, p], dv[n, P + p] = times(re, im, w[n, p], -w[n, P + p])

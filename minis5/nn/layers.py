@@ -1,0 +1,275 @@
+"""The layers around the recurrence: dense, layer normalisation, gates. Each forward stands above its backward.
+
+A forward takes its parameters (a dict) and an input of shape (..., features), and returns the output and a cache; the backward
+takes the output's gradient and the cache, and returns the input's gradient and a dict of gradients with the parameters' keys.
+Matrix products are BLAS's; what lies between them is fused into one loop each, bound by memory (arrays.py says where loops run).
+
+Left out: dropout and batch normalisation, which the paper's agents do not use.
+Source: 2303.03982, appendix B. Specification: reference.py (dense, layer_norm, gate). Tests: tests/nn/test_layers.py.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minis5.arrays import array_module, concatenate
+from minis5.nn.parameters import lecun_normal
+from minis5.nn.scalars import dgelu, gelu, sigmoid
+from minis5.ops import matmul, operation
+
+# --- dense -----------------------------------------------------------------------------------------------------------------------
+
+
+SLOPES = {"linear": 1.0, "leaky_relu": 0.01, "relu": 0.0}  # activation: x if x > 0 else slope·x
+
+
+class DenseCache(NamedTuple):
+    kernel: np.ndarray  # (in, out)
+    x: np.ndarray  # (N, in)
+    y: np.ndarray  # (N, out)
+    slope: float
+    shape: tuple
+
+
+@operation
+def bias_act_forward(y, bias, slope):
+    for n in range(y.shape[0]):
+        row = y[n]
+        for h in range(row.size):
+            v = row[h] + bias[h]
+            row[h] = v if v > 0 else slope * v
+
+
+@operation
+def bias_act_backward(dy, y, slope, dz, dbias):
+    for n in range(y.shape[0]):
+        row, drow, out = y[n], dy[n], dz[n]
+        for h in range(row.size):
+            d = drow[h] if row[h] > 0 else slope * drow[h]
+            out[h] = d
+            dbias[h] += d
+
+
+def dense_forward(p, x, activation="linear"):
+    """act(x @ kernel + bias).  x: (..., in) → (..., out).
+
+    ``activation``: "linear", "leaky_relu" (slope 0.01) or "relu"; all three are x if x > 0 else slope·x.
+    """
+    slope = p["kernel"].dtype.type(SLOPES[activation])
+    flat = array_module(x).ascontiguousarray(x).reshape(-1, x.shape[-1])
+    y = matmul(flat, p["kernel"])
+    bias_act_forward(y, p["bias"], slope)
+    return y.reshape(*x.shape[:-1], -1), DenseCache(p["kernel"], flat, y, slope, x.shape)
+
+
+def dense_backward(dy, cache, need_dx=True):
+    """With z = x @ kernel + bias: dz = dy·act'(z), dkernel = xᵀ dz, dbias = Σ dz, dx = dz kernelᵀ (None unless ``need_dx``)."""
+    kernel, x, y, slope, shape = cache
+    xp = array_module(y)
+    dz, dbias = xp.empty_like(y), xp.zeros(y.shape[1], y.dtype)
+    bias_act_backward(xp.ascontiguousarray(dy).reshape(y.shape), y, slope, dz, dbias)
+    dx = matmul(dz, kernel.T).reshape(shape) if need_dx else None
+    return dx, {"kernel": matmul(x.T, dz), "bias": dbias}
+
+
+# --- layer normalisation ---------------------------------------------------------------------------------------------------------
+
+
+class LayerNormCache(NamedTuple):
+    scale: np.ndarray  # (H,)
+    normal: np.ndarray  # (N, H): (x - mean)/deviation
+    deviation: np.ndarray  # (N,)
+
+
+@operation
+def norm_forward(x, scale, bias, eps, y, normal, deviation):
+    """x, y, normal: (N, H); deviation: (N,)."""
+    for n in range(x.shape[0]):
+        row, out, kept = x[n], y[n], normal[n]
+        mean, square = eps * 0, eps * 0
+        for h in range(row.size):
+            mean += row[h]
+        mean /= x.dtype.type(row.size)
+        for h in range(row.size):
+            kept[h] = row[h] - mean
+            square += kept[h] * kept[h]
+        deviation[n] = math.sqrt(square / x.dtype.type(row.size) + eps)
+        for h in range(row.size):
+            kept[h] /= deviation[n]
+            out[h] = kept[h] * scale[h] + bias[h]
+
+
+@operation
+def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
+    for n in range(dy.shape[0]):
+        d, kept, out = dy[n], normal[n], dx[n]
+        mean, slope = deviation[n] * 0, deviation[n] * 0
+        for h in range(d.size):
+            dn = d[h] * scale[h]
+            mean += dn
+            slope += dn * kept[h]
+            dscale[h] += d[h] * kept[h]
+            dbias[h] += d[h]
+        mean /= dy.dtype.type(d.size)
+        slope /= dy.dtype.type(d.size)
+        for h in range(d.size):
+            out[h] = (d[h] * scale[h] - mean - kept[h] * slope) / deviation[n]
+
+
+def layer_norm_forward(p, x, eps=1e-6):
+    """(x - mean)/√(var + eps)·scale + bias over the last axis.  1607.06450, eq. 4; eps as in flax."""
+    xp = array_module(x)
+    flat = xp.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    y, normal, deviation = xp.empty_like(flat), xp.empty_like(flat), xp.empty(flat.shape[0], x.dtype)
+    norm_forward(flat, p["scale"], p["bias"], x.dtype.type(eps), y, normal, deviation)
+    return y.reshape(x.shape), LayerNormCache(p["scale"], normal, deviation)
+
+
+def layer_norm_backward(dy, cache):
+    """With n = normal and dn = dy·scale: dx = (dn - mean(dn) - n·mean(dn·n))/deviation."""
+    scale, normal, deviation = cache
+    xp = array_module(dy)
+    dx, grads = xp.empty_like(normal), {"scale": xp.zeros_like(scale), "bias": xp.zeros_like(scale)}
+    norm_backward(xp.ascontiguousarray(dy).reshape(normal.shape), scale, normal, deviation, dx, *grads.values())
+    return dx.reshape(dy.shape), grads
+
+
+# --- gates -----------------------------------------------------------------------------------------------------------------------
+
+
+@operation
+def gelu_forward(s, h):
+    for i in range(s.size):
+        h[i] = gelu(s[i])
+
+
+@operation
+def gelu_backward(dh, s, ds):
+    """ds = dh·gelu'(s)."""
+    for i in range(s.size):
+        ds[i] = dh[i] * dgelu(s[i])
+
+
+@operation
+def glu_forward(z, bias, y):
+    """z: (N, 2H), products before the bias, [value | gate]; z keeps the sums. y = value·sigmoid(gate)."""
+    H = y.shape[1]
+    for n in range(y.shape[0]):
+        value, gate, out, b1, b2 = z[n, :H], z[n, H:], y[n], bias[:H], bias[H:]
+        for i in range(out.size):
+            value[i] += b1[i]
+            gate[i] += b2[i]
+            out[i] = value[i] * sigmoid(gate[i])
+
+
+@operation
+def glu_backward(dy, z, dz, dbias):
+    """With s = sigmoid(gate): dvalue = dy·s, dgate = dy·value·s·(1 - s)."""
+    H = dy.shape[1]
+    for n in range(dy.shape[0]):
+        value, gate, d, dvalue, dgate = z[n, :H], z[n, H:], dy[n], dz[n, :H], dz[n, H:]
+        db1, db2 = dbias[:H], dbias[H:]
+        for i in range(d.size):
+            s = sigmoid(gate[i])
+            dv = d[i] * s
+            dg = dv * value[i]
+            dg -= dg * s
+            dvalue[i] = dv
+            dgate[i] = dg
+            db1[i] += dv
+            db2[i] += dg
+
+
+@operation
+def sigmoid_gate_forward(x, z, bias, y):
+    """z: (N, H), products before the bias; z keeps the sum. y = x·sigmoid(z)."""
+    for n in range(y.shape[0]):
+        value, gate, out = x[n], z[n], y[n]
+        for i in range(out.size):
+            gate[i] += bias[i]
+            out[i] = value[i] * sigmoid(gate[i])
+
+
+@operation
+def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
+    for n in range(dy.shape[0]):
+        value, gate, d, dvalue, dgate = x[n], z[n], dy[n], dx[n], dz[n]
+        for i in range(d.size):
+            s = sigmoid(gate[i])
+            dv = d[i] * s
+            dg = dv * value[i]
+            dg -= dg * s
+            dvalue[i] = dv
+            dgate[i] = dg
+            dbias[i] += dg
+
+
+GATES = {"full_glu": ("out1", "out2"), "half_glu1": ("out2",), "half_glu2": ("out2",), "gelu": ()}  # kind: its dense layers
+
+
+class GateCache(NamedTuple):
+    kind: str
+    kernel: np.ndarray | None  # (H, H), or (H, 2H) = [W1 | W2]
+    s: np.ndarray  # (N, H)
+    h: np.ndarray  # (N, H): gelu(s)
+    z: np.ndarray | None  # (N, H) or (N, 2H): h @ kernel + bias
+
+
+def gate_init(rng, H, kind):
+    """Parameters of a gate: kernels lecun-normal, biases 0."""
+    return {name: {"kernel": lecun_normal(rng, (H, H), H), "bias": np.zeros(H)} for name in GATES[kind]}
+
+
+def gate_weights(p, kind):
+    """Kernel and bias of the gate's dense layers side by side: [W1 | W2], or the only one's; None where there is none."""
+    layers = [p[name] for name in GATES[kind]]
+    if len(layers) < 2:
+        return (layers[0]["kernel"], layers[0]["bias"]) if layers else None
+    return tuple(concatenate([layer[name] for layer in layers]) for name in ("kernel", "bias"))
+
+
+def gate_forward(p, s, kind, weights=None):
+    """The nonlinearity after the SSM, with h = gelu(s).  2303.03982, appendix B, and the authors' code.
+
+    full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2); half_glu2: s·sigmoid(W2 h + b2); gelu: h.
+    ``weights``: gate_weights(p, kind), where they are at hand.
+    """
+    xp, shape = array_module(s), s.shape
+    s = xp.ascontiguousarray(s).reshape(-1, shape[-1])
+    h = xp.empty_like(s)
+    gelu_forward(s.ravel(), h.ravel())
+    if kind == "gelu":
+        return h.reshape(shape), GateCache(kind, None, s, h, None)
+    kernel, bias = weights or gate_weights(p, kind)
+    z, y = matmul(h, kernel), xp.empty_like(s)
+    if kind == "full_glu":
+        glu_forward(z, bias, y)
+    else:
+        sigmoid_gate_forward(h if kind == "half_glu1" else s, z, bias, y)
+    return y.reshape(shape), GateCache(kind, kernel, s, h, z)
+
+
+def gate_backward(dy, cache):
+    """ds and the gradients of out1, out2 (as the kind has them)."""
+    kind, kernel, s, h, z = cache
+    xp, shape = array_module(s), dy.shape
+    dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.empty_like(s)
+    if kind == "gelu":
+        gelu_backward(dy.ravel(), s.ravel(), ds.ravel())
+        return ds.reshape(shape), {}
+    dz, dbias, dvalue = xp.empty_like(z), xp.zeros(z.shape[1], z.dtype), None
+    if kind == "full_glu":
+        glu_backward(dy, z, dz, dbias)
+    else:
+        dvalue = xp.empty_like(s)
+        sigmoid_gate_backward(dy, h if kind == "half_glu1" else s, z, dvalue, dz, dbias)
+    dh = matmul(dz, kernel.T)
+    if kind == "half_glu1":
+        dh += dvalue
+    gelu_backward(dh.ravel(), s.ravel(), ds.ravel())
+    if kind == "half_glu2":
+        ds += dvalue
+    dkernel, H, names = matmul(h.T, dz), s.shape[1], GATES[kind]
+    columns = [slice(i * H, (i + 1) * H) for i in range(len(names))]
+    return ds.reshape(shape), {n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)}

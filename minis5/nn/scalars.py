@@ -1,0 +1,105 @@
+"""Scalar functions for compiled loops: tanh, sigmoid, gelu, exp, in a form that LLVM turns into vector instructions.
+
+In plain Python they are the usual functions of `math`. Under Numba, float32 takes a polynomial instead of a call of libm,
+and float64 takes libm's.
+
+Tests: tests/nn/test_layers.py, tests/nn/test_attention.py.
+"""
+
+import math
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+GELU = math.sqrt(2 / math.pi)
+CUBIC = 0.044715
+
+
+def tanh(x):
+    return math.tanh(x)
+
+
+@overload(tanh, inline="always")
+def tanh_compiled(x):
+    """float32: the rational minimax approximation of degree 13/6 that Eigen uses (within 4 ulp), because LLVM turns it into vector
+    instructions, which it does not do for a call of libm. float64: libm."""
+    if x != types.float32:
+        return lambda x: math.tanh(x)
+    f = np.float32
+    edge = f(7.90531110763549805)
+    n1, n3, n5, n7 = f(4.89352455891786e-03), f(6.37261928875436e-04), f(1.48572235717979e-05), f(5.12229709037114e-08)
+    n9, n11, n13 = f(-8.60467152213735e-11), f(2.00018790482477e-13), f(-2.76076847742355e-16)
+    d0, d2, d4, d6 = f(4.89352518554385e-03), f(2.26843463243900e-03), f(1.18534705686654e-04), f(1.19825839466702e-06)
+
+    one = f(1)
+
+    def rational(x):
+        s = x * x
+        y = x * ((((((n13 * s + n11) * s + n9) * s + n7) * s + n5) * s + n3) * s + n1) / (((d6 * s + d4) * s + d2) * s + d0)
+        y = one if x > edge else y  # exactly ±1 outside; NaN compares false and goes through
+        return -one if x < -edge else y
+
+    return rational
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+@overload(sigmoid, inline="always")
+def sigmoid_compiled(x):
+    half = x(0.5)
+    return lambda x: half + half * tanh(half * x)
+
+
+def gelu(x):
+    return 0.5 * x * (1 + math.tanh(GELU * (x + CUBIC * x * x * x)))
+
+
+@overload(gelu, inline="always")
+def gelu_compiled(x):
+    half, one, k, c = x(0.5), x(1), x(GELU), x(CUBIC)
+    return lambda x: half * x * (one + tanh(k * (x + c * x * x * x)))
+
+
+def dgelu(x):
+    t = math.tanh(GELU * (x + CUBIC * x * x * x))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * GELU * (1 + 3 * CUBIC * x * x)
+
+
+@overload(dgelu, inline="always")
+def dgelu_compiled(x):
+    half, one, k, c, c3 = x(0.5), x(1), x(GELU), x(CUBIC), x(3 * CUBIC)
+
+    def dgelu(x):
+        t = tanh(k * (x + c * x * x * x))
+        return half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x)
+
+    return dgelu
+
+
+def exp(x):
+    return math.exp(x)
+
+
+@overload(exp, inline="always")
+def exp_compiled(x):
+    """float32: 2ⁿ times the polynomial of Cephes' expf for |x - n log 2| ≤ log(2)/2 (within 2 ulp), because LLVM turns it into
+    vector instructions, which it does not do for a call of libm; 0 below -87. For arguments up to 88. float64: libm."""
+    if x != types.float32:
+        return lambda x: math.exp(x)
+    f = np.float32
+    low, per_log2, log2_high, log2_low = f(-87), f(1.44269504088896341), f(0.693359375), f(-2.12194440e-4)
+    c0, c1, c2, c3 = f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3), f(4.1665795894e-2)
+    c4, c5, one, half, zero, bias, shift = f(1.6666665459e-1), f(5.0000001201e-1), f(1), f(0.5), f(0), np.int32(127), np.int32(23)
+
+    def exp(x):
+        inside = x if x > low else low  # NaN too, so that n is a number
+        n = np.floor(inside * per_log2 + half)
+        r = inside - n * log2_high - n * log2_low
+        p = (((((c0 * r + c1) * r + c2) * r + c3) * r + c4) * r + c5) * r * r + r + one
+        p *= np.int32((np.int32(n) + bias) << shift).view(np.float32)  # 2ⁿ: n + 127 in the place of the exponent
+        return x if x != x else (p if x > low else zero)
+
+    return exp

@@ -1,0 +1,71 @@
+"""The specification: every formula of minis5 once, in plain Python and float64. It imports nothing of the library.
+
+Read s5_ppo first (recurrence, S5, agent, advantages, loss, Adam), then cores (GRU, LSTM, MLP), then attention.
+Every faster form in the library is tested against the function of the same name here.
+"""
+
+from minis5.reference.attention import attention, self_attention, sinusoid
+from minis5.reference.cores import CORES, gru, gru_step, lstm, lstm_step, mlp, none
+from minis5.reference.s5_ppo import (
+    activate,
+    adam_step,
+    agent,
+    categorical,
+    clip_by_global_norm,
+    combine,
+    dense,
+    diag_gaussian,
+    discretise,
+    each,
+    gae,
+    gate,
+    gelu,
+    layer_norm,
+    multi_categorical,
+    ppo_loss,
+    s5_layer,
+    scan,
+    scan_fold,
+    scan_vjp,
+    sigmoid,
+    ssm,
+    stack,
+    under,
+)
+
+__all__ = [
+    "CORES",
+    "activate",
+    "adam_step",
+    "agent",
+    "attention",
+    "s5_layer",
+    "categorical",
+    "clip_by_global_norm",
+    "combine",
+    "dense",
+    "diag_gaussian",
+    "discretise",
+    "each",
+    "gae",
+    "gate",
+    "gelu",
+    "gru",
+    "gru_step",
+    "layer_norm",
+    "lstm",
+    "lstm_step",
+    "mlp",
+    "multi_categorical",
+    "none",
+    "ppo_loss",
+    "scan",
+    "scan_fold",
+    "scan_vjp",
+    "self_attention",
+    "sigmoid",
+    "sinusoid",
+    "ssm",
+    "stack",
+    "under",
+]

@@ -1,0 +1,65 @@
+"""The specification, continued: the self-attention core, one environment, one step, one head at a time, in float64.
+
+``attention(params, u, reset, state, config)`` → y (T, B, H), last state; params nested as in the library, kernels (in, out).
+
+Leaves out: what reference.py leaves out. Imports nothing of the library but reference.py.
+Sources: Vaswani et al., arXiv 1706.03762; the norm before each part instead of after: Xiong et al., arXiv 2002.04745.
+Tested in tests/nn/test_attention.py.
+"""
+
+import numpy as np
+
+from minis5.reference.s5_ppo import dense, gelu, layer_norm
+
+
+def sinusoid(step, H):
+    """sin(step/10000^(i/H)) in even places i, the cosine of the same angle in the odd place behind it [section 3.5]."""
+    return np.array([(np.cos if i % 2 else np.sin)(step / 10000 ** ((i - i % 2) / H)) for i in range(H)])
+
+
+def self_attention(p, seen, heads):
+    """What the last of the vectors ``seen`` takes from all of them: for each head Σ_s weight_s v_s, then dense.
+
+    weights = softmax over s of q·k_s/√d, with q of the last vector; kernel "qkv" (H, 3H), heads side by side in each third.
+    """
+    H = len(seen[-1])
+    d = H // heads
+    q, k, v = np.split(p["qkv"]["kernel"], 3, axis=1)
+    parts = []
+    for h in range(heads):
+        columns = slice(h * d, (h + 1) * d)
+        scores = np.array([(seen[-1] @ q[:, columns]) @ (n @ k[:, columns]) / np.sqrt(d) for n in seen])
+        weights = np.exp(scores - max(scores)) / sum(np.exp(scores - max(scores)))
+        parts.append(sum(w * (n @ v[:, columns]) for w, n in zip(weights, seen, strict=True)))
+    return dense(p["out"], np.concatenate(parts))
+
+
+def attention(p, u, reset, state, config):
+    """u plus the sinusoids of the step's number in its episode, through n_layers blocks, [norm].
+
+    state (n_layers (window - 1) + 1, B, H): for each block the last window - 1 inputs of its attention, the newest last, zeros
+    where the episode has fewer; in the last row, first place, the number of the next step in its episode.
+    """
+    T, B, H = u.shape
+    L, M = config.n_layers, config.window - 1
+    y, last = np.zeros(u.shape), np.zeros(state.shape)
+    for n in range(B):
+        step = int(state[-1, n, 0])
+        inputs = [list(state[(i + 1) * M - min(step, M) : (i + 1) * M, n]) for i in range(L)]
+        for t in range(T):
+            if reset[t, n]:
+                step, inputs = 0, [[] for _ in range(L)]
+            x = u[t, n] + sinusoid(step, H)
+            for i in range(L):
+                layer = p["layers"][str(i)]
+                inputs[i] = [*inputs[i], layer_norm(layer["norm1"], x)][-config.window :]
+                x = x + self_attention(layer, inputs[i], config.n_heads)
+                x = x + dense(layer["down"], gelu(dense(layer["up"], layer_norm(layer["norm2"], x))))
+            y[t, n] = layer_norm(p["norm"], x) if config.final_norm else x
+            step += 1
+        for i in range(L):
+            for back, v in enumerate(reversed(inputs[i])):
+                if back < M:
+                    last[(i + 1) * M - 1 - back, n] = v
+        last[-1, n, 0] = step
+    return y, last

@@ -1,0 +1,94 @@
+"""Adam with clipping by the global norm, on one vector of parameters, in place.
+
+    g ← g·min(1, max_norm/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
+    θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
+
+Source: 1412.6980, algorithm 1; the clipping 1211.5063. Specification: reference.adam_step, reference.clip_by_global_norm.
+GPU form: cuda/minis5_cuda/rl/adam.py. Tests: tests/rl/test_adam.py.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minis5.ops import array_operation, fast
+
+BETA1, BETA2 = 0.9, 0.999
+
+
+class Moments(NamedTuple):
+    """What Adam remembers: running means of g and g², one for each parameter, and the number of steps taken, int64 (1,)."""
+
+    m: np.ndarray
+    v: np.ndarray
+    count: np.ndarray
+
+
+@fast
+def _update(theta, g, m, v, scale, step, b1, b2, root, eps):
+    """``step`` = lr/(1 - β₁ᵗ); ``root`` = 1/√(1 - β₂ᵗ); all scalars have the dtype of theta."""
+    for i in range(theta.size):
+        gi = scale * g[i]
+        m[i] += (gi - m[i]) * b1  # m ← β₁m + (1 - β₁)g
+        v[i] += (gi * gi - v[i]) * b2  # v ← β₂v + (1 - β₂)g²
+        theta[i] -= step * m[i] / (math.sqrt(v[i]) * root + eps)
+
+
+@array_operation
+def adam_step(theta, grad, moments, settings, norm):
+    """Take one step of Adam in place, or none if the gradient is not finite.
+
+    Parameters
+    ----------
+    theta, grad : (n,) arrays of one float dtype
+        Parameters and their gradient.
+    moments : Moments
+        Its arrays are updated too.
+    settings : float64 (3,) array
+        Learning rate; bound on the gradient's Euclidean norm, inf for none; ε.
+    norm : float64 (1,) array
+        Gets the norm before clipping. If that is not finite, nothing else has been changed.
+    """
+    lr, bound, eps = settings.tolist()
+    norm[0] = size = math.sqrt(float(np.dot(grad, grad)))
+    if not math.isfinite(size):
+        return
+    scale = 1.0 if size <= bound else bound / size
+    moments.count[0] += 1
+    t = int(moments.count[0])
+    corrected = (lr / (1 - BETA1**t), 1 - BETA1, 1 - BETA2, 1 / math.sqrt(1 - BETA2**t))
+    _update(theta, grad, moments.m, moments.v, *map(theta.dtype.type, (scale, *corrected, eps)))
+
+
+class Adam:
+    """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
+
+    def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np):
+        self.moments, self.eps = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64)), eps
+
+    def step(self, theta, grad, lr, max_norm=None):
+        """Update ``theta`` in place; return the gradient's norm before clipping.
+
+        Parameters
+        ----------
+        theta, grad : (size,) arrays of one dtype
+        lr : float
+        max_norm : float or None
+            Bound on the gradient's Euclidean norm; None: no clipping.
+
+        Raises
+        ------
+        FloatingPointError
+            The gradient is not finite; nothing has been changed.
+        """
+        norm = np.zeros(1)
+        adam_step(theta, grad, self.moments, np.array([lr, np.inf if max_norm is None else max_norm, self.eps]), norm)
+        return check_norm(float(norm[0]))
+
+
+def check_norm(norm):
+    """Return a gradient's norm; raise FloatingPointError unless it is finite."""
+    if not math.isfinite(norm):
+        raise FloatingPointError("gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards")
+    return norm

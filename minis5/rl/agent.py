@@ -1,0 +1,265 @@
+"""The actor-critic agent: encoder → memory core → two heads.
+
+    x[t] = [scale · flattened observation | previous action, zero at an episode's start | 1 at an episode's start]
+    encoder: dense + activation, for each width; core (cores.py); actor and critic: dense + leaky ReLU for each width, then dense
+
+# differs from popjaxrl: there the flag is 0 and the old episode's action remains after an automatic reset.
+
+Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/rl/test_agent.py.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minis5.arrays import array_module, concatenate, move, on_gpu, to_host
+from minis5.nn.cores import CORES
+from minis5.nn.layers import dense_backward, dense_forward
+from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
+from minis5.ops import array_library, concatenate_vectors
+from minis5.rl.actions import Actions
+from minis5.rl.config import AgentConfig
+from minis5.rl.distributions import DiagGaussian
+from minis5.spaces import ObservationEncoder
+
+
+class Memory(NamedTuple):
+    """What an acting agent carries from step to step."""
+
+    core: np.ndarray  # the core's state, batch on axis 1
+    previous_action: np.ndarray  # (B, encoded size)
+
+
+def head_forward(p, x):
+    """Dense + leaky ReLU for each hidden layer, then the layer "out"; → output, caches."""
+    caches = []
+    for name, layer in p.items():
+        x, cache = dense_forward(layer, x, "linear" if name == "out" else "leaky_relu")
+        caches.append((name, cache))
+    return x, caches
+
+
+def head_backward(dy, caches):
+    """Gradients of :func:`head_forward`."""
+    grads = {}
+    for name, cache in reversed(caches):
+        dy, grads[name] = dense_backward(dy, cache)
+    return dy, grads
+
+
+def with_log_std(out, log_std):
+    """A Gaussian's parameters [mean | log_std]; other distributions have no ``log_std`` and need nothing."""
+    if log_std is None:
+        return out
+    return concatenate([out, array_module(out).broadcast_to(log_std, out.shape)])
+
+
+class Stepper:
+    """Acts with the weights that the agent had when this was made.
+
+    ``step(x (B, input_size), reset (B,), state)`` → dist_params (B, num_params), value (B,), state; or in parts:
+    ``features(x, reset, state)`` → features (B, H), state; ``policy(features)`` → dist_params; ``value(features)``, any (..., H).
+    """
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.p = unflatten_tree(agent.views(agent.parameter_vector.copy()))
+        self.core_step = agent.core.stepper(self.p.get("core", {}))
+
+    def __call__(self, x, reset, state):
+        features, state = self.features(x, reset, state)
+        return self.policy(features), self.value(features), state
+
+    def features(self, x, reset, state):
+        for layer in self.p["encoder"].values():
+            x, _ = dense_forward(layer, x, self.agent.config.activation)
+        return self.core_step(x, reset, state)
+
+    def policy(self, features):
+        return with_log_std(head_forward(self.p["actor"], features)[0], self.p.get("log_std"))
+
+    def value(self, features):
+        return head_forward(self.p["critic"], features)[0][..., 0]
+
+
+class ActorCritic:
+    """Policy and value function with memory.
+
+    Parameters
+    ----------
+    observation_space : gymnasium.Space
+        Of one environment: Box, Discrete, MultiDiscrete, MultiBinary, or Tuple or Dict of these.
+    action_space : gymnasium.Space
+        Of one environment: Discrete, MultiDiscrete or Box.
+    config : AgentConfig
+    seed : int
+        Of the initial weights.
+    device : {"cpu", "cuda"}
+        Where the parameters live, as NumPy or CuPy arrays; what goes in has to be there too, but for :meth:`act`.
+
+    Raises
+    ------
+    ValueError
+        A space or a device that is not supported.
+    DeviceError
+        What "cuda" needs is missing; the message says what.
+    """
+
+    def __init__(self, observation_space, action_space, config=None, seed=0, device="cpu"):
+        self.config = config = config or AgentConfig()
+        if device == "cuda" and device not in CORES[config.core][1].devices:
+            raise ValueError(f"device: the core {config.core!r} runs on 'cpu' only, got {device!r}; choose 'cpu' or another core")
+        self.device, self.xp = device, array_library(device)
+        self.observation_space, self.action_space = observation_space, action_space
+        self.observation_encoder, self.actions = ObservationEncoder(observation_space), Actions(action_space)
+        self.distribution = self.actions.distribution
+        self.dtype = np.dtype(config.dtype).type
+        self.core = CORES[config.core][1](config.core_config, config.encoder[-1])
+        self.input_size = self.observation_encoder.size + self.distribution.encoded_size + 1
+        initial = flatten_tree(self._init(np.random.default_rng(seed)))
+        self._shapes = {name: value.shape for name, value in initial.items()}
+        self.parameter_vector = self.xp.asarray(np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype))
+        self._parameters = self.views(self.parameter_vector)
+        self._nested = unflatten_tree(self._parameters)
+
+    def _init(self, rng):
+        c, continuous = self.config, isinstance(self.distribution, DiagGaussian)
+
+        def dense(widths, gains):
+            pairs = zip(widths, widths[1:], gains, strict=False)
+            return {str(i): {"kernel": orthogonal(rng, (m, n), g), "bias": np.zeros(n)} for i, (m, n, g) in enumerate(pairs)}
+
+        def head(outputs, gain):
+            widths = (c.encoder[-1], *c.heads, outputs)
+            layers = dense(widths, [2.0] * len(c.heads) + [gain])
+            return {"out" if int(i) == len(c.heads) else i: layer for i, layer in layers.items()}
+
+        outputs = self.distribution.encoded_size
+        nested = {
+            "encoder": dense((self.input_size, *c.encoder), [np.sqrt(2)] * len(c.encoder)),
+            "core": self.core.init(rng),
+            "actor": head(outputs, 0.01),
+            "critic": head(1, 1.0),
+        }
+        return nested | ({"log_std": np.zeros(outputs)} if continuous else {})
+
+    def views(self, vector):
+        """Name a vector of all parameters: a flat dict of views in the agent's order."""
+        views, begin = {}, 0
+        for name, shape in self._shapes.items():
+            end = begin + int(np.prod(shape))
+            views[name] = vector[begin:end].reshape(shape)
+            begin = end
+        return views
+
+    def parameters(self):
+        """All parameters by name, e.g. "core/layers/0/ssm/Lambda_re": views of the one vector ``parameter_vector``; write into them freely."""
+        return self._parameters
+
+    def gradient_vector(self, grads):
+        """Gradients by name → one vector in the order of ``parameter_vector``."""
+        return concatenate_vectors([grads[name] for name in self._shapes])
+
+    def initial_state(self, batch):
+        """The core's state before anything was seen."""
+        return self.xp.asarray(self.core.initial_state(batch, self.dtype))
+
+    def encode(self, obs, previous_action, reset):
+        """Observation batch, encoded previous action (B, n), reset flags (B,) → network input (B, input_size)."""
+        flat = move(self.observation_encoder.observation_vector(obs), self.device)
+        xp, size = self.xp, flat.shape[-1]
+        x = xp.empty((*flat.shape[:-1], self.input_size), self.dtype)
+        x[..., :size] = flat * self.dtype(self.config.observation_scale)
+        x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
+        x[..., -1] = reset
+        return x
+
+    def to(self, device):
+        """This agent if it lives there, else a copy on ``device`` ("cpu" or "cuda")."""
+        if device == self.device:
+            return self
+        other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
+        other.parameter_vector[:] = move(self.parameter_vector, device)
+        return other
+
+    def forward(self, x, reset, state):
+        """Whole sequences: x (T, B, input_size), reset (T, B), the core's state at the start.
+
+        Returns
+        -------
+        dist_params : (T, B, num_params)
+        value : (T, B)
+        state : the core's state at the end
+        cache : for :meth:`backward`
+        """
+        p = self._nested
+        encoded = []
+        for i in range(len(self.config.encoder)):
+            x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
+            encoded.append(cache)
+        features, state, core = self.core.forward(p.get("core", {}), x, reset, state)
+        out, actor = head_forward(p["actor"], features)
+        value, critic = head_forward(p["critic"], features)
+        return with_log_std(out, p.get("log_std")), value[..., 0], state, (encoded, core, actor, critic)
+
+    def backward(self, d_dist, d_value, cache):
+        """Gradients of :meth:`forward`: by name, and of the initial state."""
+        encoded, core, actor, critic = cache
+        grads, outputs = {}, self.distribution.encoded_size
+        if "log_std" in self._shapes:
+            grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
+        dy, grads["actor"] = head_backward(d_dist[..., :outputs], actor)
+        dy_critic, grads["critic"] = head_backward(d_value[..., None], critic)
+        dy += dy_critic
+        dy, dstate, grads["core"] = self.core.backward(dy, core)
+        grads["encoder"] = {}
+        for i in reversed(range(len(encoded))):
+            dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx=i > 0)
+        return flatten_tree(grads), dstate
+
+    def stepper(self):
+        """One-step mode with a copy of today's weights, prepared once: a :class:`Stepper`."""
+        return Stepper(self)
+
+    def act(self, obs, memory, reset, deterministic=True, rng=None):
+        """Choose actions for a batch of observations, for use outside training.
+
+        Prepares the weights at every call; for long loops take :meth:`stepper`.
+
+        Parameters
+        ----------
+        obs : batch of observations as a gymnasium.vector.VectorEnv gives them, on the agent's device or the host
+        memory : Memory or None
+            What the last call returned; None at the very start.
+        reset : (B,) bool array
+            True where the observation is an episode's first.
+        deterministic : bool
+            The most probable action instead of a sample.
+        rng : numpy.random.Generator, or minis5.random.Generator for an agent on a GPU
+            For sampling; needed unless ``deterministic``.
+
+        Returns
+        -------
+        action : batch of actions for the environment, on the host if ``reset`` was
+        memory : Memory
+        """
+        on_host = not on_gpu(reset)
+        reset = np.asarray(reset, bool) if on_host else reset
+        if reset.ndim != 1:
+            raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment")
+        reset = move(reset, self.device)
+        if memory is None:
+            empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
+            memory = Memory(self.initial_state(reset.size), empty)
+        if memory.previous_action.shape[0] != reset.size:
+            raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}")
+        step = self.stepper()
+        features, state = step.features(self.encode(obs, memory.previous_action, reset), reset, memory.core)
+        dist_params = step.policy(features)
+        if not deterministic and rng is None:
+            module = "numpy" if self.xp is np else "minis5"
+            raise ValueError(f"rng: expected a {module}.random.Generator for sampled actions, got None")
+        action = self.distribution.mode(dist_params) if deterministic else self.distribution.sample(dist_params, rng)
+        memory = Memory(state, self.distribution.encode(action, self.dtype))
+        action = self.actions.to_env(action)
+        return (to_host(action) if on_host else action), memory

@@ -1,0 +1,25 @@
+"""Ask the C library to keep freed memory instead of handing it back to the system.
+
+Every update allocates the same large arrays again. glibc maps each of them anew and returns it to the system when it is freed, and
+the system must then clear it: measured once, a sixth of a minibatch's time with the paper's network, and a quarter where arrays
+are above 32 MiB. glibc's threshold for mapping cannot be raised beyond that, so mapping is switched off. Elsewhere nothing is done.
+
+Source: mallopt(3). Tests: tests/rl/test_ppo.py.
+"""
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory():
+    """Raise glibc's thresholds for this process. Returns whether it took them."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # a C library without mallopt, such as musl
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, (1 << 31) - 1), (M_TOP_PAD, 1 << 26))
+    return all([mallopt(name, value) == 1 for name, value in settings])

@@ -1,0 +1,54 @@
+"""Gymnasium spaces as JSON values, and back.
+
+Tests: tests/rl/test_spaces_json.py.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+from gymnasium import spaces
+
+
+def space_to_json(space):
+    """A Gymnasium space (those in `_ENCODERS`) as JSON values; `space_from_json` reads them."""
+    kind = type(space).__name__
+    encode = _ENCODERS.get(kind)
+    if encode is None:
+        raise ValueError(f"space: expected one of {', '.join(_ENCODERS)}, got {space}; wrap the environment")
+    return {"space": kind, **encode(space)}
+
+
+def space_from_json(value):
+    """The space that `space_to_json` described."""
+    return _DECODERS[value["space"]](value)
+
+
+def _bounds(array):
+    """A list of the shape of `array`, or one number where all are equal; infinities as text, which JSON lacks."""
+    first = array.flat[0] if array.size else 0
+    values = np.asarray(first) if (array == first).all() else array
+    return np.where(np.isinf(values), values.astype(str), values.astype(object)).tolist()
+
+
+def _box(value):
+    dtype, shape = np.dtype(value["dtype"]), tuple(value["shape"])
+    low, high = (np.broadcast_to(np.asarray(value[side], dtype), shape) for side in ("low", "high"))
+    return spaces.Box(low, high, dtype=dtype)
+
+
+_ENCODERS = {
+    "Box": lambda s: {"low": _bounds(s.low), "high": _bounds(s.high), "shape": list(s.shape), "dtype": s.dtype.name},
+    "Discrete": lambda s: {"n": int(s.n), "start": int(s.start)},
+    "MultiDiscrete": lambda s: {"nvec": s.nvec.tolist(), "start": s.start.tolist(), "dtype": s.dtype.name},
+    "MultiBinary": lambda s: {"n": s.n if isinstance(s.n, int) else list(s.n)},
+    "Tuple": lambda s: {"spaces": [space_to_json(part) for part in s.spaces]},
+    "Dict": lambda s: {"spaces": [[key, space_to_json(part)] for key, part in s.spaces.items()]},
+}
+_DECODERS = {
+    "Box": _box,
+    "Discrete": lambda v: spaces.Discrete(v["n"], start=v["start"]),
+    "MultiDiscrete": lambda v: spaces.MultiDiscrete(v["nvec"], np.dtype(v["dtype"]), start=v["start"]),
+    "MultiBinary": lambda v: spaces.MultiBinary(v["n"]),
+    "Tuple": lambda v: spaces.Tuple([space_from_json(part) for part in v["spaces"]]),
+    "Dict": lambda v: spaces.Dict(OrderedDict((key, space_from_json(part)) for key, part in v["spaces"])),
+}

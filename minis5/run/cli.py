@@ -1,0 +1,235 @@
+"""The command line: minis5 train | eval | plot | envs | bench.
+
+A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. Hyper-parameters are options by
+the names of their fields, taken from the configuration dataclasses (minis5/run/presets.py), so that none is written twice
+here. MINIS5_TRACEBACK=1 shows where an error came from. Libraries are imported by the command that needs them, so that
+help is quick. Tested in tests/run/test_cli.py.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+from minis5 import __version__
+from minis5.run.parser import Parser, count, integer, real
+
+COMMANDS = {}
+METAVARS = {int: "N", int | None: "N", float: "X", str: "NAME", bool: "BOOL"}
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
+
+
+def main(argv=None):
+    """Run the command line `argv` (default: the process's); returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(argv) or 0
+    except KeyboardInterrupt as interrupt:
+        print(f"\nminis5: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe left; nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("MINIS5_TRACEBACK") or not _is_users(error):
+            raise
+        lines = str(error).strip().splitlines() or [repr(error)]
+        text = lines[-1] if _is_of_rank(error) else " ".join(lines)
+        print(f"minis5: error: {text}", file=sys.stderr)
+        return 2
+
+
+def _is_users(error):
+    """Whether `error` tells of a mistake that the user can mend: ours at the public boundary, or Gymnasium's own."""
+    ours = isinstance(error, USER_ERRORS) or _is_of_device(error) or _is_of_rank(error)
+    return ours or type(error).__module__ == "gymnasium.error"
+
+
+def _is_of_device(error):
+    """Whether the GPU, or something that it needs, is missing."""
+    return type(error).__name__ == "DeviceError"
+
+
+def _is_of_rank(error):
+    """Whether another process of the run failed: its traceback is the message, its error the last line."""
+    return type(error).__name__ == "RankError"
+
+
+def _main(argv):
+    if argv and argv[0] in COMMANDS:
+        name, (summary, add_arguments, run) = argv[0], COMMANDS[argv[0]]
+        if add_arguments is None:
+            return run(argv[1:])
+        parser = Parser(prog=f"minis5 {name}", description=summary, allow_abbrev=False)
+        add_arguments(parser, argv)
+        return run(parser.parse_args(argv[1:]))
+    parser = Parser(
+        prog="minis5",
+        description="Resettable S5 trained by PPO on tasks that need memory.",
+        epilog="minis5 COMMAND --help tells a command's options.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"minis5 {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, (summary, _, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    parser.parse_args(argv)
+    return None
+
+
+def _env_option(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _add_env_option(parser):
+    parser.add_argument(
+        "--env-option", type=_env_option, action="append", metavar="NAME=VALUE", help="for the environment"
+    )
+
+
+def _train_arguments(parser, argv):
+    from minis5.run import presets
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--core", default="s5")
+    core = early.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])[0].core
+
+    add = parser.add_argument
+    add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
+    add("--preset", metavar="NAME", help="laptop (the default), paper or a2c")
+    add("--core", metavar="NAME", help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none")
+    add("--steps", type=count, metavar="N", help="environment steps in all (default: the preset's)")
+    add("--seed", type=integer, metavar="N", help="default 0")
+    add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
+    add("--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise")
+    add("--workers", type=count, metavar="N", help="processes (default: one for each CPU that divides the work)")
+    add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
+    add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps and --device can be given with it")
+    add("--init-from", metavar="RUN", help="begin with this run's agent, or an agent.npz, of the same settings")
+    add("--target-return", type=real, metavar="R", help="stop when a rollout's mean return is at least R")
+    add("--eval-episodes", type=count, metavar="N", help="episodes of the evaluation at the end (default 100)")
+    add("--quiet", action="store_true", help="no progress line, no count of parameters")
+    _add_env_option(parser)
+    about = "by field name; in brackets the laptop preset's, which some environments change"
+    group = parser.add_argument_group("hyper-parameters", about)
+    for name, (kind, default, text) in presets.fields(core).items():
+        option = "--" + name.replace("_", "-")
+        metavar = METAVARS.get(kind, "N,N" if isinstance(default, tuple) else "X")
+        value = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
+        shown = f"{text} [{value}]".replace("%", "%%")
+        more = {"nargs": "?", "const": "true"} if kind is bool else {}
+        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **more)
+
+
+def _train(options):
+    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
+    overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
+    resume, quiet = settings.pop("resume", None), settings.pop("quiet", False)
+    from minis5.run.train import resume as resume_run
+    from minis5.run.train import train
+
+    if resume is not None:
+        steps, device = settings.pop("steps", None), settings.pop("device", None)
+        extra = [*settings, *overrides]
+        if extra:
+            raise ValueError(f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}")
+        summary = resume_run(resume, steps=steps, device=device, quiet=quiet)
+    else:
+        if "env" not in settings:
+            raise ValueError("ENV is missing; minis5 envs lists the environments")
+        settings["env_options"] = dict(settings.pop("env_option", ()))
+        summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
+    print(
+        f"{summary['env']}: mean return {summary['mean_return']:.3f} ± {summary['std_return']:.3f} over "
+        f"{summary['episodes']} fresh episodes, after {summary['steps']:,} steps in {summary['seconds']:.1f} s "
+        f"({summary['steps_per_second']:,.0f} steps/s)\n{summary['folder']}"
+    )
+
+
+def _eval_arguments(parser, argv):
+    del argv
+    parser.add_argument("run", metavar="RUN", help="a folder of minis5 train")
+    parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
+    parser.add_argument("--seed", type=integer, metavar="N", help="default: the run's, as at its end")
+    parser.add_argument("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_env_option(parser)
+
+
+def _eval(options):
+    from minis5.rl.agent_file import load_agent
+    from minis5.run.evaluate import evaluate
+    from minis5.run.train import read_config
+
+    config = read_config(options.run)
+    result = evaluate(
+        load_agent(os.path.join(options.run, "agent.npz")),
+        config["env"],
+        options.episodes,
+        config["seed"] if options.seed is None else options.seed,
+        not options.stochastic,
+        **{**config["env_options"], **dict(options.env_option or ())},
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
+
+
+def _plot_arguments(parser, argv):
+    del argv
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of minis5 train")
+    parser.add_argument("--out", default="curves.png", metavar="FILE", help="default curves.png; .svg and .pdf do too")
+
+
+def _plot(options):
+    from minis5.run.plot import plot
+
+    plot(options.runs, options.out)
+    print(options.out)
+
+
+def _envs_arguments(parser, argv):
+    del parser, argv
+
+
+def _envs(options):
+    del options
+    from minis5.envs.registry import table
+
+    columns = ("id", "observation_space", "action_space", "episode_length")
+    columns += ("worst_return", "random_return", "best_return", "options")
+    rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
+    print("Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': dmc/cartpole-swingup, dmc/DOMAIN-TASK.")
+
+
+def _cell(value):
+    if isinstance(value, dict):
+        return " ".join(f"{name}={number}" for name, number in value.items())
+    return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())  # + 0: no "-0"
+
+
+def _bench(argv):
+    from minis5.run.bench import main as bench_main
+
+    return bench_main(argv)
+
+
+COMMANDS.update(
+    train=("train an agent on an environment", _train_arguments, _train),
+    eval=("play fresh episodes with a trained agent", _eval_arguments, _eval),
+    plot=("draw learning curves of one or more runs", _plot_arguments, _plot),
+    envs=("list minis5's own environments", _envs_arguments, _envs),
+    bench=("measure the speed on this machine", None, _bench),
+)

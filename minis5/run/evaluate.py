@@ -1,0 +1,134 @@
+"""Evaluation of a trained agent: returns of fresh episodes, without bias.
+
+Each row of a vector environment gives one episode, its first, and is ignored afterwards. (Taking the first N episodes
+to *end* would favour the short ones.) The environments' seeds differ from those of training: see FIRST_SEED.
+Left out: recording. Tested in tests/run/test_train.py.
+"""
+
+from functools import partial
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+FIRST_SEED = 2**30  # evaluation with seed s takes the environments' seed FIRST_SEED + s, training takes s itself
+MAX_ROWS = 256
+MAX_STEPS = 1_000_000
+
+
+def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_options):
+    """Play `episodes` whole episodes and summarise their returns.
+
+    Parameters
+    ----------
+    agent : minis5.ActorCritic
+        One on a GPU is evaluated by a copy on the CPU.
+    env_id : str
+        As for `minis5.make_vec`; `env_options` go to it as well.
+    episodes : int
+        At least 1.
+    seed : int
+        In [0, 2**30): which fresh episodes; the same seed and agent give the same result.
+    deterministic : bool
+        The likeliest action (True) or a sampled one.
+
+    Returns
+    -------
+    dict
+        mean_return, std_return, min_return, max_return (float) and episodes (int).
+
+    Raises
+    ------
+    ValueError
+        episodes or seed out of range, or an environment whose spaces differ from the agent's.
+    """
+    parts = []
+    for envs, rng in _batches(env_id, episodes, seed, env_options):
+        parts.append(sum(np.where(playing, reward, 0.0) for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng)))
+    returns = np.concatenate(parts)
+    return {
+        "mean_return": float(returns.mean()),
+        "std_return": float(returns.std()),
+        "min_return": float(returns.min()),
+        "max_return": float(returns.max()),
+        "episodes": episodes,
+    }
+
+
+def check_seed(seed):
+    """Raise ValueError unless `seed` is one that training and evaluation take, in [0, 2**30)."""
+    if not 0 <= seed < FIRST_SEED:
+        raise ValueError(f"seed: expected an integer in [0, {FIRST_SEED}), got {seed}")
+
+
+def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **env_options):
+    """Play whole episodes of an environment with trials (minis5/envs/meta.py): the return of every trial.
+
+    Parameters
+    ----------
+    agent, env_id, episodes, seed, deterministic, **env_options
+        As for `evaluate`; ``env_options`` have ``trials``. An episode may have other trials than the agent was trained with.
+
+    Returns
+    -------
+    (episodes, trials) float64
+
+    Raises
+    ------
+    ValueError
+        As `evaluate`, or an environment without trials.
+    """
+    if "trials" not in env_options:
+        raise ValueError("trials: expected how many an episode has, got none; pass for example trials=16")
+    parts = []
+    for envs, rng in _batches(env_id, episodes, seed, env_options):
+        table, trial = np.zeros((envs.num_envs, env_options["trials"])), envs.view("trial")
+        for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng):
+            np.add.at(table, (np.arange(envs.num_envs), trial), np.where(playing, reward, 0.0))
+            trial = envs.view("trial")
+        parts.append(table)
+    return np.concatenate(parts)
+
+
+def _batches(env_id, episodes, seed, env_options):
+    """Environments for `episodes` episodes, some at a time, one row each; and the generator that samples all their actions."""
+    from minis5.envs.registry import make_vec
+
+    if episodes < 1:
+        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    check_seed(seed)
+    rng = np.random.default_rng([FIRST_SEED, seed])
+    for first in range(0, episodes, MAX_ROWS):
+        envs = make_vec(env_id, min(episodes - first, MAX_ROWS), FIRST_SEED + seed, first_index=first, **env_options)
+        try:
+            yield envs, rng
+        finally:
+            envs.close()
+
+
+def _steps(agent, envs, deterministic, rng):
+    """Play the first episode of each row: after every step, its rewards, and the rows whose first episode it belonged to."""
+    for name in ("observation_space", "action_space"):
+        has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
+        if has != wants:
+            raise ValueError(f"environment: its {name} is {has}, the agent was trained with {wants}")
+    reset_by_hand = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
+    choose = agent.distribution.mode if deterministic else partial(agent.distribution.sample, rng=rng)
+    step, state = agent.stepper(), agent.initial_state(envs.num_envs)
+    previous_action = 0.0
+    observation, _ = envs.reset()
+    playing = np.ones(envs.num_envs, bool)
+    reset = playing.copy()
+    for _ in range(MAX_STEPS):
+        x = agent.encode(observation, previous_action, reset)
+        dist_params, _, state = step(x, reset, state)
+        action = choose(dist_params)
+        previous_action = agent.distribution.encode(action, agent.dtype)
+        observation, reward, terminated, truncated, _ = envs.step(agent.actions.to_env(action))
+        yield reward, playing.copy()
+        reset = terminated | truncated
+        playing &= ~reset
+        if not playing.any():
+            return
+        if reset_by_hand and reset.any():
+            observation, _ = envs.reset(options={"reset_mask": reset})
+    raise ValueError(f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit")

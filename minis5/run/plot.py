@@ -1,0 +1,98 @@
+"""Learning curves as a picture: mean return of the episodes that ended against environment steps, a line for each run.
+
+Runs that differ in their seed alone make one line, their mean, in a band from the worst to the best. Needs matplotlib.
+Left out: interactive plots. Tested in tests/run/test_cli.py.
+"""
+
+import json
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from minis5.run.progress import read_progress
+
+POINTS = 300  # of a line that stands for several runs
+
+
+def plot(runs, out):
+    """Draw the learning curves of `runs` (folders of `minis5 train`) into the picture `out` (.png, .svg or .pdf).
+
+    Parameters
+    ----------
+    runs : sequence of path
+        Run folders, each with config.json and progress.csv.
+    out : path
+        The picture to write; its ending says the kind.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        matplotlib is missing.
+    FileNotFoundError
+        A folder that is no run.
+    ValueError
+        No episode has ended in any of the runs, or a kind of picture that matplotlib cannot write.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModuleNotFoundError("plot: matplotlib is not installed; pip install matplotlib") from error
+    groups = {}
+    for run in runs:
+        label, curve = _read(Path(run))
+        if len(curve):
+            groups.setdefault(label, []).append(curve)
+    if not groups:
+        raise ValueError("plot: no episode has ended yet in " + ", ".join(map(str, runs)))
+
+    figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for label, curves in groups.items():
+        steps, middle, low, high = _merge(curves)
+        seconds = np.mean([curve[-1, 2] for curve in curves])
+        seeds = f", {len(curves)} seeds" if len(curves) > 1 else ""
+        text = textwrap.fill(f"{label}{seeds} ({seconds:.0f} s)", 80)
+        (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
+        if len(curves) > 1:
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    band = "; band: worst to best seed" if any(len(curves) > 1 for curves in groups.values()) else ""
+    axes.set(xlabel="environment steps", ylabel="mean return of an episode in training", title=f"Learning curves{band}")
+    axes.xaxis.set_major_formatter(_short)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small").set_in_layout(False)
+    figure.savefig(out)
+
+
+def _read(run):
+    """A run's label, equal for runs that differ in the seed alone, and its curve: rows of (step, return, seconds)."""
+    if not (run / "config.json").is_file() or not (run / "progress.csv").is_file():
+        raise FileNotFoundError(f"plot: {run} is no run of minis5 train (no config.json and progress.csv in it)")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    settings = {**config["env_options"], **config["overrides"]}
+    parts = [config["env"], config["agent"]["core"], config["preset"], *(f"{k}={v}" for k, v in settings.items())]
+    rows = [[row["step"], row["return"], row["seconds"]] for row in read_progress(run / "progress.csv")]
+    curve = np.array(rows, float).reshape(-1, 3)
+    return " · ".join(parts), curve[~np.isnan(curve[:, 1])]
+
+
+def _merge(curves):
+    """Steps, and the mean, minimum and maximum over curves, on the steps that all of them cover."""
+    if len(curves) == 1:
+        steps, returns = curves[0][:, 0], curves[0][:, 1]
+        return steps, returns, returns, returns
+    start, end = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
+    steps = np.linspace(start, max(start, end), POINTS)
+    returns = np.stack([np.interp(steps, curve[:, 0], curve[:, 1]) for curve in curves])
+    return steps, returns.mean(0), returns.min(0), returns.max(0)
+
+
+def _short(value, position):
+    """200k, 1.5M."""
+    del position
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,67 @@
+"""Adam with clipping by the global norm, against reference.py and by hand."""
+
+import numpy as np
+import pytest
+from gradcheck import EPS, assert_close
+
+from minis5 import reference as ref
+from minis5.rl.adam import Adam
+
+
+def run_reference(theta, grads, lr, eps, max_norm):
+    """The specification over several steps of one tensor → theta, norms."""
+    params, m, v, norms = {"w": theta}, {"w": np.zeros_like(theta)}, {"w": np.zeros_like(theta)}, []
+    for i, g in enumerate(grads):
+        clipped, norm = ref.clip_by_global_norm({"w": g}, np.inf if max_norm is None else max_norm)
+        params, m, v = ref.adam_step(params, clipped, m, v, i + 1, lr=lr[i], eps=eps)
+        norms.append(norm)
+    return params["w"], norms
+
+
+def test_first_step_by_hand():
+    """lr against the gradient's sign whatever its size, less what eps takes; norm 5 reported, clipped to 1 or not."""
+    for max_norm in (None, 1.0, 5.0):
+        theta, adam = np.ones(2), Adam(2, np.float64, eps=1e-12)
+        assert adam.step(theta, np.array([3.0, -4.0]), 0.1, max_norm) == 5.0
+        np.testing.assert_allclose(theta, [0.9, 1.1], rtol=1e-10)
+        assert adam.moments.count == 1
+    theta, adam = np.ones(1), Adam(1, np.float64, eps=1.0)
+    adam.step(theta, np.array([1.0]), 0.1)
+    np.testing.assert_allclose(theta, 0.95, rtol=8 * EPS)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equals_reference(dtype, max_norm):
+    """200 steps, learning rate falling, sizes of gradients from 1e-6 to 1e2."""
+    rng = np.random.default_rng(0)
+    N, size = 200, 50
+    theta = rng.standard_normal(size).astype(dtype)
+    grads = (rng.standard_normal((N, size)) * 10.0 ** rng.uniform(-6, 2, (N, 1))).astype(dtype)
+    lr = np.linspace(1e-2, 0.0, N)
+    expected, norms = run_reference(theta.astype(np.float64), grads.astype(np.float64), lr, 1e-5, max_norm)
+    adam = Adam(size, dtype, eps=1e-5)
+    got = [adam.step(theta, g, rate, max_norm) for g, rate in zip(grads, lr, strict=True)]
+    np.testing.assert_allclose(got, norms, rtol=32 * np.finfo(dtype).eps)
+    assert theta.dtype == adam.moments.m.dtype == adam.moments.v.dtype == dtype
+    assert_close(theta, expected, T=N)
+
+
+def test_gradient_and_zero_gradient():
+    theta, grad, adam = np.ones(3), np.zeros(3), Adam(3, np.float64)
+    assert adam.step(theta, grad, 0.1, 0.5) == 0.0
+    np.testing.assert_array_equal(theta, 1.0)
+    grad[:] = 7.0
+    adam.step(theta, grad, 0.1, 0.5)
+    np.testing.assert_array_equal(grad, 7.0)  # clipping does not write into it
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_bad_gradient_changes_nothing(bad):
+    theta, adam = np.ones(3), Adam(3, np.float64)
+    adam.step(theta, np.ones(3), 0.1)
+    before = theta.copy(), adam.moments.m.copy(), adam.moments.v.copy(), adam.moments.count.copy()
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match=r"^gradient: expected finite values"):
+        adam.step(theta, np.array([1.0, bad, 1.0]), 0.1, 0.5)
+    for one, two in zip(before, (theta, adam.moments.m, adam.moments.v, adam.moments.count), strict=True):
+        np.testing.assert_array_equal(one, two)

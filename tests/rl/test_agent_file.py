@@ -1,0 +1,217 @@
+"""Agents come back from their files bit for bit; damaged, foreign and newer files are refused with a reason."""
+
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import minis5
+from minis5.files import CheckpointError
+from minis5.rl import agent_file as checkpoint
+from minis5.rl.agent_file import save_agent
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+SPACES = [
+    BOX,
+    spaces.Box(np.array([-np.inf, 0.1, -2], np.float32), np.array([np.inf, np.inf, 7], np.float32)),
+    spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
+    spaces.Box(0, 255, (2, 3, 1), np.uint8),
+    spaces.Discrete(5),
+    spaces.Discrete(3, start=-1),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiDiscrete([2, 3], start=[1, -4], dtype=np.int32),
+    spaces.MultiBinary(4),
+    spaces.MultiBinary((2, 2)),
+    spaces.Tuple((spaces.Discrete(2), BOX)),
+    spaces.Dict([("z", BOX), ("a", spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(3))))]),
+]
+
+
+def make_agent(observation_space=BOX, action_space=None, **options):
+    options = {"encoder": (8, 6), "heads": (5,), "core_config": minis5.S5Config(1, 4), **options}
+    config = minis5.AgentConfig(**options)
+    return minis5.ActorCritic(observation_space, action_space or spaces.Discrete(2), config, seed=3)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "agent.npz"
+    make_agent().save(path)
+    return path
+
+
+def rewrite(path, change):
+    """Change the arrays of an .npz with `change(dict)`."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_space_round_trip(space):
+    value = json.loads(json.dumps(checkpoint.space_to_json(space), allow_nan=False))
+    back = checkpoint.space_from_json(value)
+    assert back == space and type(back) is type(space) and back.dtype == space.dtype
+    if isinstance(space, spaces.Dict):
+        assert list(back) == list(space)
+
+
+def test_uniform_bounds_are_short():
+    assert len(json.dumps(checkpoint.space_to_json(spaces.Box(0, 255, (84, 84, 4), np.uint8)))) < 100
+
+
+def test_unsupported_space():
+    with pytest.raises(ValueError, match="space: expected one of Box, .*, got Text"):
+        checkpoint.space_to_json(spaces.Text(3))
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "options"),
+    [
+        (BOX, spaces.Discrete(3, start=2), {}),
+        (SPACES[-1], spaces.MultiDiscrete([2, 3]), {"dtype": "float64"}),
+        (spaces.Discrete(4), spaces.Box(-2, 2, (2,), np.float32), {"activation": "relu"}),
+        (BOX, spaces.Discrete(2), {"core": "none", "core_config": minis5.NoConfig()}),
+        (BOX, spaces.Discrete(2), {"core_config": minis5.S5Config(2, 4, prenorm=True, gate="gelu", resets=False)}),
+    ],
+)
+def test_agent_round_trip(tmp_path, observation_space, action_space, options):
+    agent = make_agent(observation_space, action_space, **options)
+    save_agent(agent, tmp_path / "agent.npz")
+    back = minis5.load(tmp_path / "agent.npz")
+    assert back.config == agent.config
+    assert (back.observation_space, back.action_space) == (observation_space, action_space)
+    assert list(back.parameters()) == list(agent.parameters())
+    assert np.array_equal(back.flat, agent.parameter_vector) and back.flat.dtype == agent.parameter_vector.dtype
+
+
+def test_loaded_agent_acts_alike(saved):
+    agent, back = make_agent(), minis5.load(saved)
+    observation, reset = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32), np.ones(7, bool)
+    memory = again = None
+    for _ in range(3):
+        action, memory = agent.act(observation, memory, reset)
+        other, again = back.act(observation, again, reset)
+        assert np.array_equal(action, other)
+        assert all(np.array_equal(x, y) for x, y in zip(memory, again, strict=True))
+        reset[:] = False
+
+
+def test_readable_without_minis5(saved):
+    with np.load(saved, allow_pickle=False) as file:
+        assert str(file["format"]) == "minis5-agent" and file["version"] == 1
+        assert file["core/layers/0/ssm/Lambda_re"].shape == (2,)
+        assert json.loads(str(file["config"]))["core_config"]["ssm_size"] == 4
+
+
+def test_same_agent_same_bytes(saved, tmp_path):
+    make_agent().save(tmp_path / "other.npz")
+    assert saved.read_bytes() == (tmp_path / "other.npz").read_bytes()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file .*nothing.npz"):
+        minis5.load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
+def test_truncated(saved, share):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        minis5.load(saved)
+
+
+def test_flipped_bits_never_pass(saved):
+    data, agent = saved.read_bytes(), make_agent()
+    for place in range(0, len(data), 61):
+        saved.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        try:
+            back = minis5.load(saved)
+        except CheckpointError:
+            continue
+        assert np.array_equal(back.flat, agent.parameter_vector)  # the bit was in a part of the zip that carries nothing
+
+
+def test_text_is_not_a_checkpoint(tmp_path):
+    path = tmp_path / "agent.npz"
+    path.write_text("step,return\n")
+    with pytest.raises(CheckpointError, match="not a readable minis5 checkpoint"):
+        minis5.load(path)
+
+
+def test_pickles_are_not_read(tmp_path):
+    path = tmp_path / "agent.npz"
+    np.savez(path, format="minis5-agent", version=1, config=np.array([{}], object))
+    with pytest.raises(CheckpointError, match="not a readable minis5 checkpoint"):
+        minis5.load(path)
+
+
+def test_other_archives(tmp_path):
+    path = tmp_path / "weights.npz"
+    np.savez(path, weights=np.zeros(3))
+    with pytest.raises(CheckpointError, match="expected a file of format 'minis5-agent', got 'none'"):
+        minis5.load(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("readme.txt", "hello")
+    with pytest.raises(CheckpointError):
+        minis5.load(path)
+
+
+def test_fields_added_later(saved):
+    """An agent from before a setting was there is loaded with its default."""
+    rewrite(saved, lambda a: a.update(config=str(a["config"]).replace(', "observation_scale": 1.0', "")))
+    with np.load(saved) as file:
+        assert "observation_scale" not in str(file["config"])
+    assert minis5.load(saved).config.observation_scale == 1.0
+
+
+CHANGES = {
+    "format version 2, this minis5 reads 1; upgrade minis5": lambda a: a.update(version=2),
+    "missing: ['actor/out/bias'], not known: none": lambda a: a.pop("actor/out/bias"),
+    "missing: none, not known: ['actor/7/kernel']": lambda a: a.update({"actor/7/kernel": np.zeros(2)}),
+    "parameter critic/out/bias: expected float32 (1,), got float32 (2,)": lambda a: a.update(
+        {"critic/out/bias": np.zeros(2, np.float32)}
+    ),
+    "parameter critic/out/bias: expected float32 (1,), got float64 (1,)": lambda a: a.update(
+        {"critic/out/bias": np.zeros(1)}
+    ),
+    "its content does not fit together": lambda a: a.update(config="{"),
+    "core: expected one of s5, gru, lstm, mlp, attention, none, got 'mamba'": lambda a: a.update(
+        config=str(a["config"]).replace('"core": "s5"', '"core": "mamba"')
+    ),
+    "AgentConfig: unknown fields colour; written by a newer minis5?": lambda a: a.update(
+        config=json.dumps({**json.loads(str(a["config"])), "colour": 1})
+    ),
+    "'action_space'": lambda a: a.pop("action_space"),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_changed_files(saved, message):
+    rewrite(saved, CHANGES[message])
+    with pytest.raises(CheckpointError, match=re.escape(message)) as caught:
+        minis5.load(saved)
+    assert str(saved) in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        make_agent(heads=(3,)).save(saved)
+    assert saved.read_bytes() == before
+    assert [file.name for file in saved.parent.iterdir()] == ["agent.npz"]
+
+
+def test_saving_into_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        make_agent().save(tmp_path / "nowhere" / "agent.npz")

@@ -1,0 +1,125 @@
+"""Action distributions: against reference.py, gradients against central differences, frequencies of samples."""
+
+import numpy as np
+import pytest
+from gradcheck import assert_close, check_gradients
+
+from minis5 import reference as ref
+from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
+
+NVEC = (2, 4, 3)
+CASES = {
+    "categorical": (Categorical(5), ref.categorical),
+    "multi": (MultiCategorical(NVEC), lambda params, action: ref.multi_categorical(params, action, NVEC)),
+    "gaussian": (DiagGaussian(3), ref.diag_gaussian),
+}
+cases = pytest.mark.parametrize("dist, spec", CASES.values(), ids=CASES)
+DTYPES = [np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@cases
+def test_equals_reference(dist, spec, dtype):
+    rng = np.random.default_rng(0)
+    params = rng.standard_normal((7, 4, dist.num_params)).astype(dtype)
+    action = dist.sample(params, rng)
+    log_prob, entropy = dist.log_prob(params, action), dist.entropy(params)
+    assert log_prob.shape == entropy.shape == (7, 4)
+    assert log_prob.dtype == entropy.dtype == dtype
+    for t, n in np.ndindex(7, 4):
+        expected = spec(params[t, n].astype(np.float64), action[t, n])
+        np.testing.assert_allclose((log_prob[t, n], entropy[t, n]), expected, rtol=64 * np.finfo(dtype).eps)
+
+
+@cases
+def test_backward(dist, spec):
+    """Cotangents on the log-probability and on the entropy."""
+    rng = np.random.default_rng(1)
+    params = rng.standard_normal((7, 4, dist.num_params))
+    action = dist.sample(params, rng)
+    check_gradients(
+        lambda z: (dist.log_prob(z["params"], action), dist.entropy(z["params"])),
+        lambda z, cotangents: {"params": dist.backward(z["params"], action, *cotangents)},
+        {"params": params},
+        entries=12,
+    )
+    params, zero = params.astype(np.float32), np.zeros((7, 4), np.float32)
+    assert dist.backward(params, dist.sample(params, rng), zero, zero).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_categorical_with_extreme_logits(dtype):
+    """Overflow neither in value nor in gradient; a constant added to all logits changes nothing."""
+    dist = Categorical(3)
+    logits = np.array([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0]], dtype)
+    action = np.array([0, 2])
+    np.testing.assert_allclose(dist.log_prob(logits, action), [0.0, -np.log(3.0)], rtol=1e-6)
+    np.testing.assert_allclose(dist.entropy(logits), [0.0, np.log(3.0)], rtol=1e-6)
+    grads = dist.backward(logits, action, np.ones(2, dtype), np.ones(2, dtype))
+    np.testing.assert_allclose(grads, [[0, 0, 0], [-1 / 3, -1 / 3, 2 / 3]], atol=1e-6)
+    assert_close(dist.log_prob(logits + dtype(64), action), dist.log_prob(logits, action), c=256)
+    np.testing.assert_array_equal(dist.sample(logits[:1].repeat(100, 0), np.random.default_rng(0)), 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_categorical_frequencies(dtype):
+    p, N = np.array([0.5, 0.0625, 0.25, 0.1875]), 40_000
+    logits = np.log(p).astype(dtype)
+    samples = Categorical(4).sample(np.tile(logits, (N, 1)), np.random.default_rng(2))
+    assert samples.shape == (N,) and np.issubdtype(samples.dtype, np.integer)
+    counts = np.bincount(samples, minlength=4)
+    assert (np.abs(counts - N * p) < 5 * np.sqrt(N * p * (1 - p))).all()
+
+
+def test_multi_categorical_components_are_independent():
+    dist, N = MultiCategorical((2, 3)), 40_000
+    p = np.array([0.25, 0.75, 0.5, 0.25, 0.25])
+    samples = dist.sample(np.tile(np.log(p), (N, 1)), np.random.default_rng(3))
+    assert samples.shape == (N, 2)
+    joint = np.histogram2d(*samples.T, bins=[[0, 1, 2], [0, 1, 2, 3]])[0]
+    expected = N * np.outer(p[:2], p[2:])
+    assert (np.abs(joint - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_gaussian_moments():
+    dist, N = DiagGaussian(2), 40_000
+    params = np.array([1.0, -2.0, np.log(0.5), np.log(3.0)], np.float32)
+    samples = dist.sample(np.tile(params, (N, 1)), np.random.default_rng(4))
+    assert samples.dtype == np.float32
+    std = np.exp(params[2:])
+    assert (np.abs(samples.mean(axis=0) - params[:2]) < 5 * std / np.sqrt(N)).all()
+    np.testing.assert_allclose(samples.std(axis=0), std, rtol=0.03)
+    assert abs(np.corrcoef(samples.T)[0, 1]) < 5 / np.sqrt(N)
+
+
+@cases
+def test_mode_is_the_most_probable(dist, spec):
+    rng = np.random.default_rng(5)
+    params = rng.standard_normal((4, dist.num_params))
+    mode = dist.mode(params)
+    for _ in range(50):
+        assert (dist.log_prob(params, mode) >= dist.log_prob(params, dist.sample(params, rng))).all()
+    before = params.copy()
+    mode += 1  # a copy, not a view of the parameters
+    np.testing.assert_array_equal(params, before)
+
+
+@cases
+def test_samples_follow_the_generator(dist, spec):
+    params = np.random.default_rng(6).standard_normal((4, 3, dist.num_params))
+    one, two = (dist.sample(params, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert (dist.sample(params, np.random.default_rng(8)) != one).any()
+
+
+def test_encoding():
+    """What the next observation contains of an action."""
+    np.testing.assert_array_equal(Categorical(3).encode(np.array([2, 0])), [[0, 0, 1], [1, 0, 0]])
+    multi = MultiCategorical((2, 3))
+    np.testing.assert_array_equal(multi.encode(np.array([[1, 0], [0, 2]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(DiagGaussian(2).encode(np.array([[0.5, -3.0]])), [[0.5, -3.0]])
+    for dist in (Categorical(3), multi, DiagGaussian(2)):
+        action = dist.mode(np.zeros((4, dist.num_params), np.float32))
+        assert dist.encode(action).shape == (4, dist.encoded_size)
+        assert dist.encode(action, np.float64).dtype == np.float64
+    assert (Categorical(3).num_params, multi.num_params, DiagGaussian(2).num_params) == (3, 5, 4)

@@ -1,0 +1,165 @@
+"""The command line: what it prints, what it accepts, and one clear line with exit code 2 for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import minis5
+from minis5.run import progress as runlog
+from minis5.run.cli import main
+
+TINY = "--num-envs 8 --unroll 8 --minibatches 2 --epochs 1 --encoder 8 --heads 8,8 --n-layers 1 --ssm-size 8"
+CHAIN = f"train MemoryChain --env-option memory_length=3 {TINY} --workers 1 --eval-episodes 20"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one setting and a run with another learning rate."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, options in {"a": "--seed 0", "b": "--seed 1", "c": "--lr=1e-4 --anneal-lr"}.items():
+        assert main(f"{CHAIN} --quiet --steps 1280 {options} --out {folder / name}".split()) == 0
+    return folder
+
+
+def error_of(capsys, command):
+    """The one line on stderr of a command that fails as it should."""
+    assert main(command if isinstance(command, list) else command.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("minis5: error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_version_and_help(capsys):
+    for arguments, text in (
+        ("--version", f"minis5 {minis5.__version__}\n"),
+        ("--help", "train an agent on an environment"),
+        ("train --help", "--gae-lambda"),
+        ("train --core none --help", "--gae-lambda"),
+        ("eval --help", "--stochastic"),
+        ("plot --help", "--out"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(arguments.split())
+        assert end.value.code == 0 and text in capsys.readouterr().out
+
+
+def test_hyper_parameters_follow_the_core(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--core", "none", "--help"])
+    assert "--ssm-size" not in capsys.readouterr().out
+    assert "unknown argument --ssm-size" in error_of(capsys, "train MemoryChain --core none --ssm-size 8")
+
+
+def test_train_prints_progress_and_result(tmp_path, capsys):
+    assert main(f"{CHAIN} --steps 6.4e2 --out {tmp_path / 'run'}".split()) == 0
+    captured = capsys.readouterr()
+    assert "640 of 640 steps" in captured.err and "steps/s" in captured.err and "KL" in captured.err
+    assert captured.out.startswith("MemoryChain: mean return ") and captured.out.endswith(f"{tmp_path / 'run'}\n")
+
+
+def test_settings_of_zero_arrive(tmp_path, capsys):
+    zeros = "--target-return 0 --entropy-coef 0 --seed 0"
+    assert main(f"{CHAIN} --steps 64e9 {zeros} --out {tmp_path / 'run'}".split()) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["target_return"] == 0
+
+
+def test_hyper_parameters_arrive(runs):
+    config = json.loads((runs / "c" / "config.json").read_text())
+    assert config["ppo"]["lr"] == 1e-4 and config["ppo"]["anneal_lr"] is True and config["ppo"]["unroll"] == 8
+    assert config["agent"]["heads"] == [8, 8] and config["agent"]["core_config"]["ssm_size"] == 8
+    assert config["env_options"] == {"memory_length": 3}
+    assert runlog.read_progress(runs / "c" / "progress.csv")[-1]["lr"] < 1e-4
+
+
+def test_eval_json_is_one_object(runs, capsys):
+    assert main(f"eval {runs / 'a'} --episodes 20 --json".split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result) == ["mean_return", "std_return", "min_return", "max_return", "episodes"]
+    summary = json.loads((runs / "a" / "summary.json").read_text())
+    assert result == {name: summary[name] for name in result}  # the same fresh episodes as at the end of training
+    assert main(f"eval {runs / 'a'} --episodes 20 --json --seed 5 --stochastic".split()) == 0
+    assert json.loads(capsys.readouterr().out) != result
+
+
+def test_eval_for_people(runs, capsys):
+    assert main(["eval", str(runs / "a"), "--episodes", "3", "--env-option", "memory_length=5"]) == 0
+    assert "mean_return" in capsys.readouterr().out
+
+
+def test_plot(runs, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    for folder in "abc":
+        assert (runs / folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    out = tmp_path / "curves.svg"
+    assert main(["plot", *(str(runs / name) for name in "abc"), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n" and out.read_text().count('id="FillBetweenPolyCollection') == 1
+
+
+def test_plot_without_matplotlib(runs, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "matplotlib is not installed; pip install matplotlib" in error_of(capsys, ["plot", str(runs / "a")])
+
+
+def test_envs(capsys):
+    assert main(["envs"]) == 0
+    assert "RepeatPreviousHard" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "required: COMMAND"),
+        ("trian", "unknown COMMAND 'trian'; did you mean train?"),
+        ("train", "ENV is missing"),
+        ("train MemoryChian --out x", "did you mean MemoryChain"),
+        ("train MemoryChain --sssm-size 8", "unknown argument --sssm-size; did you mean --ssm-size?"),
+        ("train MemoryChain --gae_lambda=8", "unknown argument --gae_lambda; did you mean --gae-lambda?"),
+        ("train MemoryChain --frobnicate", "unknown argument --frobnicate; minis5 train --help lists"),
+        ("train MemoryChain extra", "unknown argument extra"),
+        ("train MemoryChain --ssm-size many", "ssm_size: expected"),
+        ("train MemoryChain --gamma 7", "gamma: expected"),
+        ("train MemoryChain --core rnn", "core"),
+        ("train MemoryChain --preset desktop", "preset"),
+        ("train MemoryChain --steps few", "--steps: expected a count of at least 1, got 'few'"),
+        ("train MemoryChain --steps 0", "--steps: expected a count of at least 1, got '0'"),
+        ("train MemoryChain --seed -1", "--seed: expected an integer of at least 0, got '-1'"),
+        ("train MemoryChain --tf32", "tf32: is a way of a GPU's matrix products"),
+        ("train MemoryChain --env-option 3", "--env-option: expected name=value, got '3'"),
+        ("train MemoryChain --env-option length=3", "length: "),
+        ("train MemoryChain --out /dev/null/run", "cannot write to the folder /dev/null/run"),
+        ("train --resume nowhere", "nowhere: no run of minis5 train there"),
+        ("train --resume nowhere --lr 1 --seed 3", "--resume takes the run's own settings; leave out"),
+        ("eval nowhere", "nowhere: no run of minis5 train there"),
+        ("eval . --episodes 0", "--episodes: expected a count of at least 1"),
+        ("plot nowhere", "nowhere is no run of minis5 train"),
+    ],
+)
+def test_mistakes(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert message in error_of(capsys, command)
+    assert not any(tmp_path.iterdir())
+
+
+def test_damaged_agent(runs, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes((runs / "a" / "config.json").read_bytes())
+    assert "no file" in error_of(capsys, ["eval", str(tmp_path)])
+    (tmp_path / "agent.npz").write_bytes((runs / "a" / "agent.npz").read_bytes()[:3000])
+    assert "damaged or cut short" in error_of(capsys, ["eval", str(tmp_path)])
+
+
+def test_unwritable_picture(runs, capsys):
+    pytest.importorskip("matplotlib")
+    assert "/dev/null/x.png" in error_of(capsys, ["plot", str(runs / "a"), "--out", "/dev/null/x.png"])
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr("minis5.envs.table", lambda: [{}])
+    with pytest.raises(KeyError):
+        main(["envs"])
+
+
+def test_as_a_program():
+    result = subprocess.run([sys.executable, "-m", "minis5", "eval", "nowhere"], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stdout == "" and result.stderr.startswith("minis5: error: nowhere")
