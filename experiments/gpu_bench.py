@@ -43,7 +43,15 @@ from minis5.run.bench import TABLE, commit, row, show
 
 OUT = ROOT / "experiments" / "gpu_bench"
 ENV = "RepeatPreviousHard"
-QUICK = {"num_envs": 16, "unroll": 32, "epochs": 1, "encoder": (16,), "heads": (16,), "n_layers": 1, "ssm_size": 16}
+QUICK = {
+    "num_envs": 16,
+    "unroll": 32,
+    "epochs": 1,
+    "encoder": (16,),
+    "heads": (16,),
+    "n_layers": 1,
+    "ssm_size": 16,
+}
 
 
 def trainer(device, quick, ranks=None):
@@ -56,7 +64,9 @@ def trainer(device, quick, ranks=None):
     ranks = ranks or comm.Comm()
     share = config.num_envs // ranks.size
     envs = make_vec(ENV, share, first_index=ranks.rank * share, device=device)
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, device=device)
+    agent = ActorCritic(
+        envs.single_observation_space, envs.single_action_space, agent_config, device=device
+    )
     size = f"{agent_config.core_config.n_layers} x {agent_config.encoder[-1]}, {config.num_envs} x {config.unroll} steps"
     return PPO(agent, envs, config, comm=ranks), f"{size}, epochs {config.epochs}"
 
@@ -81,8 +91,12 @@ def bench_update(repeats, quick):
             ppo, size = trainer("cuda", quick)
             with ppo.passes.stream:
                 rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
-                ms = in_turn({"update": partial(ppo._update, rollout, 0.0)}, max(3, repeats // 3), wall_ms)
-        rows.append({"part": "update", **row(f"PPO update, {size}, {precision}", ms["update"], "ms", None)})
+                ms = in_turn(
+                    {"update": partial(ppo._update, rollout, 0.0)}, max(3, repeats // 3), wall_ms
+                )
+        rows.append(
+            {"part": "update", **row(f"PPO update, {size}, {precision}", ms["update"], "ms", None)}
+        )
     return rows
 
 
@@ -95,7 +109,12 @@ def bench_train(repeats, quick):
             lines = [ppo.iteration() for _ in range(2 + repeats)]
         assert np.isfinite([line["loss"] for line in lines]).all(), "train: the loss is not finite"
         speeds = [line["steps_per_second"] for line in lines[2:]]
-        rows.append({"part": "train", **row(f"train, {size}, {precision}", speeds, "steps/s", None if quick else aim)})
+        rows.append(
+            {
+                "part": "train",
+                **row(f"train, {size}, {precision}", speeds, "steps/s", None if quick else aim),
+            }
+        )
     return rows
 
 
@@ -114,31 +133,59 @@ def cpu_times(quick):
     """The same of rank 0, with as many processes as `minis5 train` takes."""
     from minis5.run.train import _choose_workers
 
-    workers = _choose_workers(None, presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1], ENV, {})
+    workers = _choose_workers(
+        None, presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1], ENV, {}
+    )
     return comm.run(train_rank, workers, (quick,))
 
 
 def bench_cpu(repeats, quick):
     """One iteration: minutes, so neither warmed up nor repeated. In a process of its own, which may fork: CUDA must not be."""
     code = f"import json, gpu_bench; print(json.dumps(gpu_bench.cpu_times({quick})))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     update, iteration, size = json.loads(done.stdout.splitlines()[-1])
     config = presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1]
     speed = 1e3 * config.num_envs * config.unroll / iteration
-    rows = row(f"PPO update on the CPU, {size}", [update], "ms", None), row(f"train on the CPU, {size}", [speed], "steps/s", None)
+    rows = (
+        row(f"PPO update on the CPU, {size}", [update], "ms", None),
+        row(f"train on the CPU, {size}", [speed], "steps/s", None),
+    )
     return [{"part": "cpu", **line} for line in rows]
 
 
 PARTS = {part: partial(bench_scan, part) for part in SERIES}
-PARTS |= {"sequential": bench_sequential, "jax": bench_jax, "update": bench_update, "train": bench_train, "cpu": bench_cpu}
+PARTS |= {
+    "sequential": bench_sequential,
+    "jax": bench_jax,
+    "update": bench_update,
+    "train": bench_train,
+    "cpu": bench_cpu,
+}
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="runs of each (default 15)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; needs --out")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default {OUT.relative_to(ROOT)}; READMEs change only there")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=15, metavar="N", help="runs of each (default 15)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it works; needs --out"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"default {OUT.relative_to(ROOT)}; READMEs change only there",
+    )
     parser.add_argument("--commit", default=commit(), help="of the source, where git does not tell")
     parser.add_argument("--report", action="store_true", help="no measurements")
     options = parser.parse_args(argv)
@@ -147,7 +194,9 @@ def main(argv=None):
     if options.quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
     out = options.out or OUT
-    readmes = (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
+    readmes = (
+        (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
+    )
     file = out / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     if not options.report:
@@ -167,7 +216,9 @@ def measure(options, old, file):
     """Run the parts; the json is written after each."""
     facts = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "device": "cuda", "quick": options.quick}
     facts |= {"versions": machine.versions("cuda"), "machine": machine.machine("cuda")}
-    print("{gpu}, {processor}, {cpus} CPUs".format(**facts["machine"]), f"commit {options.commit}\n")
+    print(
+        "{gpu}, {processor}, {cpus} CPUs".format(**facts["machine"]), f"commit {options.commit}\n"
+    )
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
     rows, results = [], old
     for part in dict.fromkeys(options.parts or PARTS):

@@ -12,7 +12,8 @@ from minis5.run.bench import row
 
 SERIES = "total", "width", "length"
 DIRECTIONS = "forward", "backward", "forward+backward"
-FULL = 1 << 22  # numbers (T·B·P) from which a GPU is taken to be full: several for each thread that it can hold
+# numbers (T·B·P) from which a GPU is taken to be full: several for each thread that it can hold
+FULL = 1 << 22
 
 
 def necessary_bytes(T, B, P, direction, varying=False):
@@ -59,17 +60,40 @@ def slopes(rows):
 
 def table(results):
     """What has an aim, and all but the long series of the scan, as Markdown."""
-    lines = ["| what | median | 10 … 90 % | GB/s | against | ratio | aim |", "|---|---:|---:|---:|---|---:|---:|"]
+    lines = [
+        "| what | median | 10 … 90 % | GB/s | against | ratio | aim |",
+        "|---|---:|---:|---:|---|---:|---:|",
+    ]
     for r in (r for r in results["rows"] if r["part"] not in SERIES or r["aim"]):
-        aim = "" if r["aim"] is None else f"{'≥' if r['unit'] == 'steps/s' else '≤'} {r['aim']:,}{'' if r['met'] else ' (missed)'}"
-        spread, speed = (f"{value:,.5g}" for value in r["spread"]), f"{r['gb_per_s']:,.0f}" if "gb_per_s" in r else ""
+        aim = (
+            ""
+            if r["aim"] is None
+            else f"{'≥' if r['unit'] == 'steps/s' else '≤'} {r['aim']:,}{'' if r['met'] else ' (missed)'}"
+        )
+        spread, speed = (
+            (f"{value:,.5g}" for value in r["spread"]),
+            f"{r['gb_per_s']:,.0f}" if "gb_per_s" in r else "",
+        )
         against = f"{r['against']}: {r['against_value']:,.5g} {r['unit']}" if "against" in r else ""
         ratio = f"{r['ratio']:.3g}" if "ratio" in r else ""
-        cells = r["what"], f"{r['value']:,.5g} {r['unit']}", " … ".join(spread), speed, against, ratio, aim
+        cells = (
+            r["what"],
+            f"{r['value']:,.5g} {r['unit']}",
+            " … ".join(spread),
+            speed,
+            against,
+            ratio,
+            aim,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     fitted = {name: k for name, k in slopes(results["rows"]).items() if k is not None}
-    growth = "".join(f" Time of {name} grows as T^{k:.3f} (aim: at most 1.05)." for name, k in fitted.items())
-    machine, versions = results["machine"], ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    growth = "".join(
+        f" Time of {name} grows as T^{k:.3f} (aim: at most 1.05)." for name, k in fitted.items()
+    )
+    machine, versions = (
+        results["machine"],
+        ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+    )
     commits = ", ".join(dict.fromkeys(str(r["commit"]) for r in results["rows"]))
     where = f"{machine['gpu']}, driver for CUDA {cuda_version(machine['cuda_driver'])}; {versions}; commit {commits}."
     return [*lines, "", f"GB/s: bytes that have to be moved at least, by the time.{growth} {where}"]
@@ -77,11 +101,16 @@ def table(results):
 
 def series(results):
     """The scan against T and B·P as Markdown: milliseconds, and the share of the copy's bandwidth."""
-    lines = ["| | T | B | P | a | forward | backward | forward+backward |", "|---|---:|---:|---:|---|---:|---:|---:|"]
+    lines = [
+        "| | T | B | P | a | forward | backward | forward+backward |",
+        "|---|---:|---:|---:|---|---:|---:|---:|",
+    ]
     found = {}
     for r in (r for r in results["rows"] if r["part"] in SERIES):
         cell = f"{r['value']:,.4g} ms, {100 / r['ratio']:.0f} %"
-        found.setdefault((r["part"], *r["shape"], "varies" if r["varying"] else "constant"), {})[r["direction"]] = cell
+        found.setdefault((r["part"], *r["shape"], "varies" if r["varying"] else "constant"), {})[
+            r["direction"]
+        ] = cell
     for key, cells in found.items():
         lines.append(f"| {' | '.join([*map(str, key), *(cells[name] for name in DIRECTIONS)])} |")
     return lines if found else []
@@ -103,14 +132,33 @@ def draw(results, path):
         rows = length_rows(results["rows"], direction)
         lengths = [r["shape"][0] for r in rows]
         grows = "" if fitted[direction] is None else f", grows as T^{fitted[direction]:.2f}"
-        axes.plot(lengths, [r["value"] for r in rows], "o-", color=colour, markersize=4, label=direction + grows)
-        axes.fill_between(lengths, *zip(*(r["spread"] for r in rows), strict=True), color=colour, alpha=0.2, linewidth=0)
+        axes.plot(
+            lengths,
+            [r["value"] for r in rows],
+            "o-",
+            color=colour,
+            markersize=4,
+            label=direction + grows,
+        )
+        axes.fill_between(
+            lengths,
+            *zip(*(r["spread"] for r in rows), strict=True),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
         copies = [r["against_value"] for r in rows]
         axes.plot(lengths, copies, ":", color=colour, label=f"copy of the bytes of {direction}")
-    axes.axvline(FULL / 128, color="grey", linewidth=0.8, linestyle="--", label="fitted from here on")
+    axes.axvline(
+        FULL / 128, color="grey", linewidth=0.8, linestyle="--", label="fitted from here on"
+    )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set(xlabel="T", ylabel="milliseconds", title=f"Scan, complex float32, B·P = 128, {results['machine']['gpu']}")
+    axes.set(
+        xlabel="T",
+        ylabel="milliseconds",
+        title=f"Scan, complex float32, B·P = 128, {results['machine']['gpu']}",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path)

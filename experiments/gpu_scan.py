@@ -50,14 +50,18 @@ def check(data, x, g):
     for i, p in ((0, 0), (B - 1, P - 1)):
 
         def column(z, i=i, p=p):
-            return np.ascontiguousarray(to_host(z[:, i % z.shape[1], p::P] if z.ndim == 3 else z[:, i]))[:, None]
+            return np.ascontiguousarray(
+                to_host(z[:, i % z.shape[1], p::P] if z.ndim == 3 else z[:, i])
+            )[:, None]
 
         a1, b1, reset1, dx1 = map(column, (a, b, reset, dx))
         exact = scan_forward(a1, b1, reset1, np.zeros((1, 2), np.float32))
         _, exact_g, _ = scan_backward(a1, reset1, np.zeros((1, 2), np.float32), exact, dx1)
         for name, got, wanted in (("states", x, exact), ("gradients", g, exact_g)):
             bound = 1e-5 * math.log2(2 * T) * np.abs(wanted).max()
-            assert np.abs(column(got) - wanted).max() < bound, f"scan, T={T} B={B} P={P}: wrong {name} in column {i, p}"
+            assert np.abs(column(got) - wanted).max() < bound, (
+                f"scan, T={T} B={B} P={P}: wrong {name} in column {i, p}"
+            )
 
 
 def on_a_stream(part):
@@ -96,7 +100,9 @@ def wall_ms(function):
 
 def in_turn(functions, repeats, clock, warm_up=3):
     """Each function in turn, `repeats` times round: name → milliseconds of each run."""
-    times = {name: [clock(function) for _ in range(warm_up)] for name, function in functions.items()}
+    times = {
+        name: [clock(function) for _ in range(warm_up)] for name, function in functions.items()
+    }
     for _ in range(repeats):
         for name, function in functions.items():
             times[name].append(clock(function))
@@ -108,7 +114,9 @@ def copying(bytes_moved):
     import cupy
 
     source, target = cupy.zeros(bytes_moved // 2, np.uint8), cupy.empty(bytes_moved // 2, np.uint8)
-    return lambda: target.data.copy_from_device_async(source.data, target.nbytes, cupy.cuda.get_current_stream())
+    return lambda: target.data.copy_from_device_async(
+        source.data, target.nbytes, cupy.cuda.get_current_stream()
+    )
 
 
 def scan_rows(part, shape, varying, repeats, aim):
@@ -119,14 +127,22 @@ def scan_rows(part, shape, varying, repeats, aim):
     data = a, b, reset, x0, dx = inputs(*shape, varying)
     x = scan_forward(a, b, reset, x0)
     check(data, x, scan_backward(a, reset, x0, x, dx)[1])
-    work = {"forward": lambda: scan_forward(a, b, reset, x0, out=x), "backward": lambda: scan_backward(a, reset, x0, x, dx)}
-    work["forward+backward"] = lambda: (scan_forward(a, b, reset, x0, out=x), scan_backward(a, reset, x0, x, dx))
+    work = {
+        "forward": lambda: scan_forward(a, b, reset, x0, out=x),
+        "backward": lambda: scan_backward(a, reset, x0, x, dx),
+    }
+    work["forward+backward"] = lambda: (
+        scan_forward(a, b, reset, x0, out=x),
+        scan_backward(a, reset, x0, x, dx),
+    )
     moved = {name: necessary_bytes(*shape, name, varying) for name in work}
     functions = {}
     for name in work:
         functions |= {name: Graph(work[name]), f"copy for {name}": Graph(copying(moved[name]))}
     ms = in_turn(functions, repeats, event_ms)
-    rows = [scan_row(part, name, shape, varying, ms[name], ms[f"copy for {name}"], aim) for name in work]
+    rows = [
+        scan_row(part, name, shape, varying, ms[name], ms[f"copy for {name}"], aim) for name in work
+    ]
     del functions
     cupy.get_default_memory_pool().free_all_blocks()
     return rows
@@ -138,7 +154,9 @@ def bench_scan(part, repeats, quick):
     rows = []
     for shape in shapes(part, quick):
         for varying in (False, True) if part == "total" else (False,):
-            rows += scan_rows(part, shape, varying, repeats, AIM if shape == AIMED and not varying else None)
+            rows += scan_rows(
+                part, shape, varying, repeats, AIM if shape == AIMED and not varying else None
+            )
     return rows
 
 
@@ -157,23 +175,33 @@ def bench_sequential(repeats, quick):
             return x, gpu.scan_backward(a, reset, x0, x, dx, sequential=sequential)[1]
 
         check(data, *both(True))
-        ms = in_turn({name: Graph(partial(both, name)) for name in (False, True)}, repeats, event_ms)
+        ms = in_turn(
+            {name: Graph(partial(both, name)) for name in (False, True)}, repeats, event_ms
+        )
         what = "forward+backward, T={} B={} P={}, a constant".format(*shape)
-        rows.append({"part": "sequential", **row(what, ms[False], "ms", None, "a sequential kernel", ms[True])})
+        rows.append(
+            {
+                "part": "sequential",
+                **row(what, ms[False], "ms", None, "a sequential kernel", ms[True]),
+            }
+        )
     return rows
 
 
 @on_a_stream
 def bench_jax(repeats, quick):
     """Forward, and forward and backward; both sides called from Python, waiting for the result."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of the memory, which is ours too
+    # or it takes most of the memory, which is ours too
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import jax
         import jax_scan
 
         device = jax.devices("gpu")[0]
     except (ImportError, RuntimeError) as error:
-        print(f"jax: left out, for there is no JAX with a GPU ({str(error).splitlines()[0]}); pip install 'jax[cuda13]'")
+        print(
+            f"jax: left out, for there is no JAX with a GPU ({str(error).splitlines()[0]}); pip install 'jax[cuda13]'"
+        )
         return []
     import cupy
 
@@ -194,9 +222,19 @@ def bench_jax(repeats, quick):
 
         functions = {"forward": partial(ours, False), "forward+backward": partial(ours, True)}
         functions["JAX forward"] = lambda f=jax_forward, z=theirs: f(*z[:3]).block_until_ready()
-        functions["JAX forward+backward"] = lambda f=jax_both, z=theirs: jax.block_until_ready(f(*z))
+        functions["JAX forward+backward"] = lambda f=jax_both, z=theirs: jax.block_until_ready(
+            f(*z)
+        )
         ms = in_turn(functions, repeats, wall_ms)
         for name in ("forward", "forward+backward"):
-            what, aim = "{}, T={} B={} P={}, a constant".format(name, *shape), None if quick or "+" not in name else 0.1
-            rows.append({"part": "jax", **row(what, ms[name], "ms", aim, f"JAX {jax.__version__}", ms[f"JAX {name}"])})
+            what, aim = (
+                "{}, T={} B={} P={}, a constant".format(name, *shape),
+                None if quick or "+" not in name else 0.1,
+            )
+            rows.append(
+                {
+                    "part": "jax",
+                    **row(what, ms[name], "ms", aim, f"JAX {jax.__version__}", ms[f"JAX {name}"]),
+                }
+            )
     return rows

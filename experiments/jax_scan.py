@@ -12,7 +12,11 @@ import jax.numpy as jnp
 
 def combine(e_i, e_j):
     (a_i, b_i, c_i), (a_j, b_j, c_j) = e_i, e_j
-    return jnp.where(c_j, a_j, a_j * a_i), jnp.where(c_j, b_j, a_j * b_i + b_j), jnp.where(c_j, c_j, c_i)
+    return (
+        jnp.where(c_j, a_j, a_j * a_i),
+        jnp.where(c_j, b_j, a_j * b_i + b_j),
+        jnp.where(c_j, c_j, c_i),
+    )
 
 
 def forward(a, b, reset):

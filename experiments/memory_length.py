@@ -23,7 +23,11 @@ VARIANTS = {  # name: options, label, colour
     "gru": (("--core", "gru", *SOLVED), "GRU", "#e69f00"),
     "attention": (("--core", "attention", *SOLVED), "self-attention", "#009e73"),
     "s5-epsilon": (("--adam-eps", "1e-5", *SOLVED), "S5, Adam's ε 1e-5", "#000000"),
-    "s5-horizon": (("--gamma", "0.99", "--gae-lambda", "0.95", *SOLVED), "S5, γ .99, λ .95", "#999999"),
+    "s5-horizon": (
+        ("--gamma", "0.99", "--gae-lambda", "0.95", *SOLVED),
+        "S5, γ .99, λ .95",
+        "#999999",
+    ),
     "s5-a2c": (A2C, "S5, A2C", "#56b4e9"),
     "lstm-a2c": (("--core", "lstm", *A2C), "LSTM, A2C", "#cc79a7"),
     "gru-a2c": (("--core", "gru", *A2C), "GRU, A2C", "#b8860b"),
@@ -45,7 +49,9 @@ def collect(groups):
             rows = [group[0] for key, group in groups.items() if key[:2] == (task, variant)]
             if rows:
                 wanted = ("mean_return", "steps", "cpu_seconds", "peak_mib")
-                values = np.array([[row[name] or "nan" for name in wanted] for row in rows], float).T
+                values = np.array(
+                    [[row[name] or "nan" for name in wanted] for row in rows], float
+                ).T
                 found.setdefault(variant, {})[length] = dict(zip(wanted, values, strict=True))
     return found
 
@@ -61,23 +67,35 @@ def table(groups):
     rule = "|---" * (len(LENGTHS) + 1) + "|"
 
     def lines(title, text, more=()):
-        rows = [(VARIANTS[v][1], [text(cells[n], n) if n in cells else "" for n in LENGTHS]) for v, cells in found.items()]
+        rows = [
+            (VARIANTS[v][1], [text(cells[n], n) if n in cells else "" for n in LENGTHS])
+            for v, cells in found.items()
+        ]
         rows += [(f"*{label}, paper*", [f"{x:.2g}" for x in numbers]) for label, numbers in more]
         body = [f"| {label} | {' | '.join(cells)} |".replace("-0", "−0") for label, cells in rows]
         return [f"| {title} | {' | '.join(map(str, LENGTHS))} |", rule, *body, ""]
 
     def score(cell, _):
         mean, worst = cell["mean_return"].mean(), cell["mean_return"].min()
-        return f"{mean:.2f}" + (f" ({worst:.2f})" if f"{worst:.2f}" != f"{mean:.2f}" else "") + f" ×{len(cell['mean_return'])}"
+        return (
+            f"{mean:.2f}"
+            + (f" ({worst:.2f})" if f"{worst:.2f}" != f"{mean:.2f}" else "")
+            + f" ×{len(cell['mean_return'])}"
+        )
 
     result = lines("mean return (worst) × seeds", score, PAPER.items())
-    result += lines("episodes until solved, or all", lambda cell, n: f"{cell['steps'].mean() / n:,.0f}")
+    result += lines(
+        "episodes until solved, or all", lambda cell, n: f"{cell['steps'].mean() / n:,.0f}"
+    )
     result += lines("CPU seconds for 1,000 episodes", lambda cell, n: f"{thousand(cell, n):.3g}")
     result += lines("peak memory, MiB", lambda cell, n: f"{cell['peak_mib'].mean():.0f}")
     row = next(iter(groups.values()))[0]
     note = f"Mean return: over {row['episodes']} fresh episodes, deterministic policy, at the end, and over the seeds. "
     note += "CPU seconds: user and system time of the whole command on one core, start and compilation included. "
-    return [*result, note + "; ".join(sorted({group[0]["machine"] for group in groups.values()})) + "."]
+    return [
+        *result,
+        note + "; ".join(sorted({group[0]["machine"] for group in groups.values()})) + ".",
+    ]
 
 
 def figure(path, groups):
@@ -90,14 +108,32 @@ def figure(path, groups):
     score, seconds, memory = drawing.subplots(1, 3)
     for variant, cells in found.items():
         _, label, colour = VARIANTS[variant]
-        look = {"color": colour, "label": label, "marker": "s" if variant.endswith("a2c") else "o", "markersize": 4}
+        look = {
+            "color": colour,
+            "label": label,
+            "marker": "s" if variant.endswith("a2c") else "o",
+            "markersize": 4,
+        }
         returns = [cells[n]["mean_return"] for n in cells]
         score.plot(list(cells), [x.mean() for x in returns], **look)
-        score.fill_between(list(cells), [x.min() for x in returns], [x.max() for x in returns], color=colour, alpha=0.15)
+        score.fill_between(
+            list(cells),
+            [x.min() for x in returns],
+            [x.max() for x in returns],
+            color=colour,
+            alpha=0.15,
+        )
         seconds.plot(list(cells), [thousand(cells[n], n) for n in cells], **look)
         memory.plot(list(cells), [cells[n]["peak_mib"].mean() for n in cells], **look)
     for label, numbers in PAPER.items():
-        score.plot(LENGTHS, numbers, color=COLOURS[label], linestyle=":", linewidth=1, label=f"{label}, paper (5 seeds)")
+        score.plot(
+            LENGTHS,
+            numbers,
+            color=COLOURS[label],
+            linestyle=":",
+            linewidth=1,
+            label=f"{label}, paper (5 seeds)",
+        )
     score.set(ylabel="mean return (band: worst to best seed)", ylim=(-0.6, 1.05))
     seconds.set(ylabel="CPU seconds for 1,000 episodes", yscale="log")
     memory.set(ylabel="peak memory of the process, MiB")

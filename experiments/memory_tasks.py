@@ -21,23 +21,59 @@ PAPER = {  # mean return there: POPGym's table, and for the memory length a figu
     ("RepeatPreviousHard", "none"): "−.48 (MLP)",
     ("MemoryChain-64", "s5"): "1 ± .05 (read off a figure)",
 }
-LINES = {"RepeatPreviousHard": ((0.91, "S5 in the paper", "--"), (0.191, "best model in the POPGym paper", ":"))}
+LINES = {
+    "RepeatPreviousHard": (
+        (0.91, "S5 in the paper", "--"),
+        (0.191, "best model in the POPGym paper", ":"),
+    )
+}
 
 
 def table(groups):
     """The results as a Markdown table, one line for each task and variant."""
-    names = ("task", "agent", "seeds", "mean return (worst seed)", "in training", "in the paper", "steps", "time", "steps/s")
-    lines, rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"], [group[0] for group in groups.values()]
+    names = (
+        "task",
+        "agent",
+        "seeds",
+        "mean return (worst seed)",
+        "in training",
+        "in the paper",
+        "steps",
+        "time",
+        "steps/s",
+    )
+    lines, rows = (
+        [f"| {' | '.join(names)} |", "|---" * len(names) + "|"],
+        [group[0] for group in groups.values()],
+    )
     for task in TASKS:
         for variant, (_, label, _) in VARIANTS.items():
             some = [row for row in rows if (row["task"], row["variant"]) == (task, variant)]
             if some:
                 wanted = ("mean_return", "training_return_last", "steps", "steps_per_second")
-                returns, training, steps, speeds = np.array([[row[name] or "nan" for name in wanted] for row in some], float).T
+                returns, training, steps, speeds = np.array(
+                    [[row[name] or "nan" for name in wanted] for row in some], float
+                ).T
                 walls = [float(row["wall_seconds"]) for row in some if row["wall_seconds"]]
-                wall = "–".join(dict.fromkeys(f"{w:.0f}" for w in (min(walls), max(walls)))) + " s" if walls else "not known"
-                score = f"{returns.mean():.3f} ({returns.min():.3f}) | {training.mean():.3f}".replace("-", "−")
-                cells = (task, label, len(some), score, PAPER.get((task, variant), "–"), f"{steps.mean():,.0f}", wall)
+                wall = (
+                    "–".join(dict.fromkeys(f"{w:.0f}" for w in (min(walls), max(walls)))) + " s"
+                    if walls
+                    else "not known"
+                )
+                score = (
+                    f"{returns.mean():.3f} ({returns.min():.3f}) | {training.mean():.3f}".replace(
+                        "-", "−"
+                    )
+                )
+                cells = (
+                    task,
+                    label,
+                    len(some),
+                    score,
+                    PAPER.get((task, variant), "–"),
+                    f"{steps.mean():,.0f}",
+                    wall,
+                )
                 lines.append("| " + " | ".join(map(str, (*cells, f"{speeds.mean():,.0f}"))) + " |")
     note = f"Means over seeds. Mean return: over {rows[0]['episodes']} fresh episodes, deterministic policy, at the end; in "
     note += "training: over the last rollout's episodes, sampled actions. Time: of the whole command, fastest to slowest. "

@@ -20,9 +20,28 @@ from sweep import Sweep, main
 
 TASK = "PositionOnlyCartPoleEasy"
 TRIALS, EVALUATED, EPISODES = 16, 32, 512
-FIGURES = ("training", "return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")  # of details.csv: see by_trial
-META = ("--env-option", f"trials={TRIALS}", "--env-option", "project_observation=4", "--env-option", "permute_actions=true")
-OURS = ("--unroll", "512", "--minibatches", "16", "--lr", "2e-3", "--adam-eps", "1e-8", "--trial-horizon", "true")
+# of details.csv: see by_trial
+FIGURES = ("training", "return", "std", "gain", "gain_error", "pole_weaker", "pole_stronger")
+META = (
+    "--env-option",
+    f"trials={TRIALS}",
+    "--env-option",
+    "project_observation=4",
+    "--env-option",
+    "permute_actions=true",
+)
+OURS = (
+    "--unroll",
+    "512",
+    "--minibatches",
+    "16",
+    "--lr",
+    "2e-3",
+    "--adam-eps",
+    "1e-8",
+    "--trial-horizon",
+    "true",
+)
 OURS += ("--eval-episodes", "32")
 STEPS, LONG_STEPS = 12_000_000, 25_000_000
 EPISODE = ("--trial-horizon", "false", "--gamma", "0.9995", "--gae-lambda", "0.97")
@@ -56,15 +75,26 @@ def by_trial(folder):
     from minis5.run import progress
     from minis5.run.evaluate import FIRST_SEED, trial_returns
 
-    config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
+    config, summary = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "summary.json")
+    )
     episodes = 16 if summary["steps"] < 100_000 else EPISODES  # --quick
-    env, seed, options = config["env"], config["seed"], {**config["env_options"], "trials": EVALUATED}
+    env, seed, options = (
+        config["env"],
+        config["seed"],
+        {**config["env_options"], "trials": EVALUATED},
+    )
     returns = trial_returns(load(folder / "agent.npz"), env, episodes, seed, **options)
     envs = make_vec(env, episodes, FIRST_SEED + seed, **options)  # the same episodes
     envs.reset()
     cart, pole = np.linalg.norm(envs.view("M_o"), axis=1).T
     gain = returns - returns[:, :1]
-    late = [row["return"] for row in progress.read_progress(folder / "progress.csv") if row["step"] > 0.9 * summary["steps"]]
+    late = [
+        row["return"]
+        for row in progress.read_progress(folder / "progress.csv")
+        if row["step"] > 0.9 * summary["steps"]
+    ]
     late = [value for value in late if value == value]  # nan: no episode ended
     figures = {
         "training": np.full(EVALUATED, np.mean(late) if late else np.nan),
@@ -77,7 +107,12 @@ def by_trial(folder):
     }
     columns = {name: values.round(4).tolist() for name, values in figures.items()}
     return [
-        {"step": summary["steps"], "trial": k, **{name: values[k] for name, values in columns.items()}} for k in range(EVALUATED)
+        {
+            "step": summary["steps"],
+            "trial": k,
+            **{name: values[k] for name, values in columns.items()},
+        }
+        for k in range(EVALUATED)
     ]
 
 
@@ -88,29 +123,62 @@ def curves(details, figure="return"):
         runs = [rows for key, rows in details.items() if key[1] == variant]
         if runs:
             step = min(max(int(row["step"]) for row in rows) for rows in runs)
-            found[variant] = np.array([[float(row[figure]) for row in rows if int(row["step"]) == step] for rows in runs]), step
+            found[variant] = (
+                np.array(
+                    [
+                        [float(row[figure]) for row in rows if int(row["step"]) == step]
+                        for rows in runs
+                    ]
+                ),
+                step,
+            )
     return found
 
 
 def spread(values, form):
     """The mean over seeds, and the worst and the best where there are several."""
-    return f"{values.mean():{form}}" + (f" ({values.min():{form}} … {values.max():{form}})" if len(values) > 1 else "")
+    return f"{values.mean():{form}}" + (
+        f" ({values.min():{form}} … {values.max():{form}})" if len(values) > 1 else ""
+    )
 
 
 def table(results, details):
     """The results as a Markdown table, one line for each agent."""
-    names = ("agent", "seeds", "steps", "return of 16 trials, last tenth of training", "paper", "trial 0", "trial 15", "trial 31")
-    names += ("paper: 0 / 15 / 31", "gain from trial 0 to 15", "trial 15, pole weaker / stronger", "time of a run")
+    names = (
+        "agent",
+        "seeds",
+        "steps",
+        "return of 16 trials, last tenth of training",
+        "paper",
+        "trial 0",
+        "trial 15",
+        "trial 31",
+    )
+    names += (
+        "paper: 0 / 15 / 31",
+        "gain from trial 0 to 15",
+        "trial 15, pole weaker / stronger",
+        "time of a run",
+    )
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     found = {figure: curves(details, figure) for figure in FIGURES}
     for variant, (returns, step) in found["return"].items():
         training, gain = found["training"][variant][0][:, 0], found["gain"][variant][0][:, 15]
-        halves = [f"{found[figure][variant][0][:, 15].mean():.2f}" for figure in ("pole_weaker", "pole_stronger")]
+        halves = [
+            f"{found[figure][variant][0][:, 15].mean():.2f}"
+            for figure in ("pole_weaker", "pole_stronger")
+        ]
         times = [group[0]["wall_seconds"] for key, group in results.items() if key[1] == variant]
         time = f"{np.mean(list(map(float, times))):,.0f} s" if all(times) else "not known"
         label, (total, paper) = VARIANTS[variant][1], PAPER.get(variant, ("–", "–"))
         cells = [label, str(len(returns)), f"{step:,}", spread(training, ".2f"), total]
-        cells += [*(spread(returns[:, k], ".3f") for k in (0, 15, 31)), paper, spread(gain, "+.3f"), " / ".join(halves), time]
+        cells += [
+            *(spread(returns[:, k], ".3f") for k in (0, 15, 31)),
+            paper,
+            spread(gain, "+.3f"),
+            " / ".join(halves),
+            time,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     errors = np.concatenate([values[:, 15] for values, _ in found["gain_error"].values()])
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
@@ -131,10 +199,27 @@ def figure(path, results, details):
     for variant, (returns, step) in curves(details).items():
         _, label, colour = VARIANTS[variant]
         trials = np.arange(EVALUATED)
-        axes.plot(trials, returns.mean(axis=0), color=colour, label=f"{label}, {step / 1e6:.3g}M steps, seeds: {len(returns)}")
-        axes.fill_between(trials, returns.min(axis=0), returns.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    axes.axvline(TRIALS - 0.5, color="black", linestyle=":", linewidth=1, label="trained with the trials on the left")
-    axes.set(xlabel="trial of the episode", ylabel="mean return of the trial", title="Randomly projected PositionOnlyCartPole")
+        axes.plot(
+            trials,
+            returns.mean(axis=0),
+            color=colour,
+            label=f"{label}, {step / 1e6:.3g}M steps, seeds: {len(returns)}",
+        )
+        axes.fill_between(
+            trials, returns.min(axis=0), returns.max(axis=0), color=colour, alpha=0.2, linewidth=0
+        )
+    axes.axvline(
+        TRIALS - 0.5,
+        color="black",
+        linestyle=":",
+        linewidth=1,
+        label="trained with the trials on the left",
+    )
+    axes.set(
+        xlabel="trial of the episode",
+        ylabel="mean return of the trial",
+        title="Randomly projected PositionOnlyCartPole",
+    )
     axes.grid(alpha=0.3)
     drawing.legend(fontsize="small", loc="outside right upper")
     drawing.savefig(path)

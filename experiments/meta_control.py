@@ -28,8 +28,28 @@ SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
 SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
 REPEAT = 4  # frames of an action
 PROJECTED = ("--env-option", "project_observation=12", "--env-option", "project_action=2")
-SHARED = ("--env-option", f"action_repeat={REPEAT}", "--unroll", "250", "--gamma", "0.98", "--lr", "5e-4", "--anneal-lr", "false")
-SHARED += ("--adam-eps", "1e-8", "--reward-scale", "0.02", "--observation-scale", "5", "--entropy-coef", "0.002")
+SHARED = (
+    "--env-option",
+    f"action_repeat={REPEAT}",
+    "--unroll",
+    "250",
+    "--gamma",
+    "0.98",
+    "--lr",
+    "5e-4",
+    "--anneal-lr",
+    "false",
+)
+SHARED += (
+    "--adam-eps",
+    "1e-8",
+    "--reward-scale",
+    "0.02",
+    "--observation-scale",
+    "5",
+    "--entropy-coef",
+    "0.002",
+)
 SHARED += ("--target-kl", "0.03", "--eval-episodes", "8")
 STAGES = {  # the suite's physics takes some hundred times as long
     "Mixture": tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 20)),
@@ -47,7 +67,11 @@ VARIANTS = {  # name: options, label, colour
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
     # for dmc/mixture, after the same agent has been trained on Mixture:
-    "s5-native": (("--postnorm", "true", *begun_with("s5")), "S5, begun on native tasks", "#56b4e9"),
+    "s5-native": (
+        ("--postnorm", "true", *begun_with("s5")),
+        "S5, begun on native tasks",
+        "#56b4e9",
+    ),
     "mlp-native": (("--core", "mlp", *begun_with("mlp")), "MLP, begun on native tasks", "#bbbbbb"),
 }
 DEFAULT = ("s5", "lstm", "mlp")
@@ -80,14 +104,22 @@ def by_task(folder):
     from minis5 import load
     from minis5.run.evaluate import evaluate
 
-    config, summary = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "summary.json"))
+    config, summary = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "summary.json")
+    )
     agent, rows = load(folder / "agent.npz"), []
     episodes = 1 if summary["steps"] < 100_000 else EPISODES[config["env"]]  # --quick
     for split, tasks in SPLITS[config["env"]].items():
         for tested in tasks:
             options = {**config["env_options"], "tasks": tested}
-            found = evaluate(agent, config["env"], episodes, config["seed"], deterministic=False, **options)
-            figures = {"return": round(found["mean_return"], 2), "std": round(found["std_return"], 2)}
+            found = evaluate(
+                agent, config["env"], episodes, config["seed"], deterministic=False, **options
+            )
+            figures = {
+                "return": round(found["mean_return"], 2),
+                "std": round(found["std_return"], 2),
+            }
             rows.append({"step": summary["steps"], "split": split, "tested": tested, **figures})
     return rows
 
@@ -117,17 +149,27 @@ def table(results, details):
             continue
         steps = {v: max(next(iter(cells.values()))) for v, cells in agents.items()}
         heads = [f"{VARIANTS[v][1]}, {steps[v] * REPEAT / 1e6:.3g}M frames" for v in agents]
-        lines += [f"| {env} | task | {' | '.join(heads)} | paper, 2e9 frames: S5 / LSTM / MLP |", "|---" * (len(agents) + 3) + "|"]
+        lines += [
+            f"| {env} | task | {' | '.join(heads)} | paper, 2e9 frames: S5 / LSTM / MLP |",
+            "|---" * (len(agents) + 3) + "|",
+        ]
         for split, tasks in splits.items():
             for tested in tasks:
                 cells = [f"{np.mean(cells[tested][steps[v]]):.0f}" for v, cells in agents.items()]
                 name = NAMES.get(tested, tested).removeprefix(dmc.NAMESPACE)
                 lines.append(f"| {split} | {tested} | {' | '.join(cells)} | {PAPER[name]} |")
-            means = [f"**{np.mean([np.mean(cells[t][steps[v]]) for t in tasks]):.0f}**" for v, cells in agents.items()]
+            means = [
+                f"**{np.mean([np.mean(cells[t][steps[v]]) for t in tasks]):.0f}**"
+                for v, cells in agents.items()
+            ]
             lines.append(f"| {split} | **mean** | {' | '.join(means)} | |")
         seeds = {VARIANTS[v][1]: sum(key[:2] == (env, v) for key in details) for v in agents}
         counts = "; ".join(f"{label}: {count}" for label, count in seeds.items())
-        lines += ["", f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; returns are at most 1000.", ""]
+        lines += [
+            "",
+            f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; returns are at most 1000.",
+            "",
+        ]
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     return [*lines, f"Trained and tested on {machines}."]
 
@@ -147,11 +189,28 @@ def figure(path, results, details):
                 if (env, variant) in found:
                     cells = found[env, variant]
                     steps = sorted(cells[tasks[0]])
-                    means = [np.mean([cells[t][step] for t in tasks], axis=0) for step in steps]  # of each seed
+                    # of each seed
+                    means = [np.mean([cells[t][step] for t in tasks], axis=0) for step in steps]
                     frames = [step * REPEAT / 1e6 for step in steps]
-                    axes.plot(frames, [m.mean() for m in means], "o-", color=colour, markersize=3, label=label)
-                    axes.fill_between(frames, [m.min() for m in means], [m.max() for m in means], color=colour, alpha=0.2)
-            axes.set(title=f"{env}: tasks {'trained on' if split == 'train' else split}", xlabel="million frames")
+                    axes.plot(
+                        frames,
+                        [m.mean() for m in means],
+                        "o-",
+                        color=colour,
+                        markersize=3,
+                        label=label,
+                    )
+                    axes.fill_between(
+                        frames,
+                        [m.min() for m in means],
+                        [m.max() for m in means],
+                        color=colour,
+                        alpha=0.2,
+                    )
+            axes.set(
+                title=f"{env}: tasks {'trained on' if split == 'train' else split}",
+                xlabel="million frames",
+            )
             axes.set(ylabel="mean return over the tasks")
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")

@@ -16,4 +16,7 @@ from minis5.envs.registry import REGISTRY
 if __name__ == "__main__":
     for level in sys.argv[1:] or REGISTRY:
         returns = measure(level, episodes=40_000)
-        print(f'    "{level}": ({returns.mean():.5f}, {returns.std() / len(returns) ** 0.5:.5f}),', flush=True)
+        print(
+            f'    "{level}": ({returns.mean():.5f}, {returns.std() / len(returns) ** 0.5:.5f}),',
+            flush=True,
+        )

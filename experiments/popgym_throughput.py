@@ -34,7 +34,16 @@ from minis5.spaces import ObservationEncoder
 
 OUT = ROOT / "experiments" / "popgym"
 AIMS = dict.fromkeys(
-    ("Autoencode", "Concentration", "CountRecall", "HigherLower", "MultiarmedBandit", "RepeatFirst", "RepeatPrevious"), 100
+    (
+        "Autoencode",
+        "Concentration",
+        "CountRecall",
+        "HigherLower",
+        "MultiarmedBandit",
+        "RepeatFirst",
+        "RepeatPrevious",
+    ),
+    100,
 )  # times POPGym; 50 for the other families
 LARGER = 8  # the batch with two threads, times --num-envs
 COLUMNS = ("level", "popgym", "popgym_encoded", "raw", "encoded", "raw_2_threads")
@@ -73,7 +82,9 @@ def measure(level, peer_class, num_envs, seconds, repeats):
     peer = peer_class()
     peer.action_space.seed(0)
     peer_actions = [peer.action_space.sample() for _ in range(4096)]
-    one, two = (minis5.make_vec(level, n, num_threads=k) for n, k in ((num_envs, 1), (LARGER * num_envs, 2)))
+    one, two = (
+        minis5.make_vec(level, n, num_threads=k) for n, k in ((num_envs, 1), (LARGER * num_envs, 2))
+    )
     one.action_space.seed(0)
     actions = [one.action_space.sample() for _ in range(64)]
     many = [np.concatenate([one.action_space.sample() for _ in range(LARGER)]) for _ in range(8)]
@@ -83,7 +94,9 @@ def measure(level, peer_class, num_envs, seconds, repeats):
         our_turn(envs, batches, 0.05, observation_encoder)
     turns = {
         "popgym": lambda: popgym_turn(peer, peer_actions, seconds),
-        "popgym_encoded": lambda: popgym_turn(gymnasium.wrappers.FlattenObservation(peer), peer_actions, seconds),
+        "popgym_encoded": lambda: popgym_turn(
+            gymnasium.wrappers.FlattenObservation(peer), peer_actions, seconds
+        ),
         "raw": lambda: our_turn(one, actions, seconds),
         "encoded": lambda: our_turn(one, actions, seconds, observation_encoder),
         "raw_2_threads": lambda: our_turn(two, many, seconds),
@@ -95,34 +108,71 @@ def measure(level, peer_class, num_envs, seconds, repeats):
             speeds[name].append(turn())
     os.sched_setaffinity(0, cores)
     two.close()
-    return {"level": level, **{name: round(statistics.median(values)) for name, values in speeds.items()}}
+    return {
+        "level": level,
+        **{name: round(statistics.median(values)) for name, values in speeds.items()},
+    }
 
 
 def table(rows, num_envs):
     """The rows as Markdown."""
-    titles = ("level", "POPGym", "ours", "ratio", "2 threads", "ratio", "POPGym, encoded", "ours, encoded", "ratio", "aim")
+    titles = (
+        "level",
+        "POPGym",
+        "ours",
+        "ratio",
+        "2 threads",
+        "ratio",
+        "POPGym, encoded",
+        "ours, encoded",
+        "ratio",
+        "aim",
+    )
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         base, flat = int(row["popgym"]), int(row["popgym_encoded"])
         raw, encoded, two = (int(row[name]) for name in ("raw", "encoded", "raw_2_threads"))
         aim = AIMS.get(family(row["level"]), 50)
         missed = " (missed)" if min(raw / base, encoded / flat) < aim else ""
-        cells = (row["level"], f"{base / 1e3:.0f}k", f"{raw / 1e6:.1f}M", f"{raw / base:.0f}×", f"{two / 1e6:.1f}M")
-        cells += (f"{two / base:.0f}×", f"{flat / 1e3:.0f}k", f"{encoded / 1e6:.1f}M", f"{encoded / flat:.0f}×", f"{aim}×{missed}")
+        cells = (
+            row["level"],
+            f"{base / 1e3:.0f}k",
+            f"{raw / 1e6:.1f}M",
+            f"{raw / base:.0f}×",
+            f"{two / 1e6:.1f}M",
+        )
+        cells += (
+            f"{two / base:.0f}×",
+            f"{flat / 1e3:.0f}k",
+            f"{encoded / 1e6:.1f}M",
+            f"{encoded / flat:.0f}×",
+            f"{aim}×{missed}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     facts = machine.machine()
-    versions = ", ".join(f"{name} {number}" for name, number in (machine.versions() | {"popgym": version("popgym")}).items())
+    versions = ", ".join(
+        f"{name} {number}"
+        for name, number in (machine.versions() | {"popgym": version("popgym")}).items()
+    )
     note = f"Steps per second on one core, {num_envs} environments in a call; with two threads {LARGER * num_envs}. "
     return [*lines, "", f"{note}{facts['processor']}, {facts['cpus']} CPUs; {versions}."]
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--levels", nargs="+", default=[""], metavar="TEXT", help="only levels whose names contain one of these")
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        default=[""],
+        metavar="TEXT",
+        help="only levels whose names contain one of these",
+    )
     parser.add_argument("--num-envs", type=int, default=2048)
     parser.add_argument("--seconds", type=float, default=0.4, help="of one turn")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="READMEs change only without it")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="FOLDER", help="READMEs change only without it"
+    )
     options = parser.parse_args(argv)
     from popgym.envs import ALL
 
@@ -131,7 +181,9 @@ def main(argv=None):
     rows = []
     for level in REGISTRY:
         if level in peers and any(text in level for text in options.levels):
-            rows.append(measure(level, peers[level], options.num_envs, options.seconds, options.repeats))
+            rows.append(
+                measure(level, peers[level], options.num_envs, options.seconds, options.repeats)
+            )
             print(*table(rows[-1:], options.num_envs)[2:3], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     with open(options.out / "throughput.csv", "w", encoding="utf-8", newline="") as file:
@@ -139,7 +191,9 @@ def main(argv=None):
         writer.writeheader()
         writer.writerows(rows)
     if options.out == OUT:
-        replace_block(OUT.with_name("README.md"), "popgym_throughput", table(rows, options.num_envs))
+        replace_block(
+            OUT.with_name("README.md"), "popgym_throughput", table(rows, options.num_envs)
+        )
         easy = [row for row in rows if row["level"].endswith("Easy")]
         replace_block(ROOT / "README.md", "popgym_throughput", table(easy, options.num_envs))
 

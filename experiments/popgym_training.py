@@ -16,13 +16,17 @@ from minis5.envs.registry import find
 EASY = "RepeatFirst RepeatPrevious Autoencode CountRecall HigherLower Concentration MultiarmedBandit Battleship MineSweeper"
 EASY += " PositionOnlyCartPole VelocityOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"
 EASY += " LabyrinthEscape LabyrinthExplore"
-HARD = "PositionOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"
+HARD = (
+    "PositionOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"
+)
 TASKS = (*(name + "Easy" for name in EASY.split()), *(name + "Hard" for name in HARD.split()))
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
     "none": (("--core", "none"), "no memory", "#777777"),
 }
-PUBLISHED = {  # best mean return in training: 2303.03982 for the Hard levels (S5, 15M steps), else POPGym's paper (GRU, 15M steps)
+# best mean return in training: 2303.03982 for the Hard levels (S5, 15M steps), else POPGym's paper
+# (GRU, 15M steps)
+PUBLISHED = {
     "RepeatFirstEasy": "1 (GRU)",
     "RepeatPreviousEasy": "1 (GRU)",
     "AutoencodeEasy": "−.28 (GRU)",
@@ -39,16 +43,31 @@ LINES = {task: ((RANDOM_RETURNS[task][0], "random policy", ":"),) for task in TA
 
 def table(groups):
     """The results as a Markdown table, one line for each level."""
-    names = ("level", "random", "no memory", "S5: mean (worst seed)", "no memory in training", "S5 in training", "bounds")
+    names = (
+        "level",
+        "random",
+        "no memory",
+        "S5: mean (worst seed)",
+        "no memory in training",
+        "S5 in training",
+        "bounds",
+    )
     names += ("published", "steps", "time")
-    lines, rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"], [group[0] for group in groups.values()]
+    lines, rows = (
+        [f"| {' | '.join(names)} |", "|---" * len(names) + "|"],
+        [group[0] for group in groups.values()],
+    )
     for task in TASKS:
-        scores = {v: [row for row in rows if (row["task"], row["variant"]) == (task, v)] for v in VARIANTS}
+        scores = {
+            v: [row for row in rows if (row["task"], row["variant"]) == (task, v)] for v in VARIANTS
+        }
         if scores["s5"]:
             mean, worst, training, seconds = ([float(row[n] or "nan") for row in scores["s5"]] for n in (
                 "mean_return", "mean_return", "training_return_last", "wall_seconds"))  # fmt: skip
             none, sampled = (
-                f"{np.mean([float(row[n] or 'nan') for row in scores['none']]):.3f}" if scores["none"] else "–"
+                f"{np.mean([float(row[n] or 'nan') for row in scores['none']]):.3f}"
+                if scores["none"]
+                else "–"
                 for n in ("mean_return", "training_return_last")
             )
             level = find(task)[1]
@@ -65,7 +84,10 @@ def table(groups):
                 f"{np.nanmean(seconds):.0f} s",
             )
             lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
-    count = sorted({sum(row["task"] == task and row["variant"] == "s5" for row in rows) for task in TASKS} - {0})
+    count = sorted(
+        {sum(row["task"] == task and row["variant"] == "s5" for row in rows) for task in TASKS}
+        - {0}
+    )
     note = f"Seeds with S5: {'–'.join(map(str, count))}. Returns: of {rows[0]['episodes']} fresh episodes, deterministic policy, "
     note += "at the end; in training: of the last rollout's episodes, sampled actions. Time: of the whole command. "
     return [*lines, "", note + "; ".join(sorted({row["machine"] for row in rows})) + "."]

@@ -38,13 +38,29 @@ from minis5.run.bench import commit
 
 OUT = ROOT / "experiments" / "runtime"
 LENGTHS = tuple(2**k for k in range(6, 15))
-CORES = {"s5": ("S5", "#0072b2"), "lstm": ("LSTM", "#d55e00"), "gru": ("GRU", "#e69f00"), "mlp": ("MLP", "#777777")}
+CORES = {
+    "s5": ("S5", "#0072b2"),
+    "lstm": ("LSTM", "#d55e00"),
+    "gru": ("GRU", "#e69f00"),
+    "mlp": ("MLP", "#777777"),
+}
 CORES |= {"attention": ("self-attention", "#009e73")}
 ENVS = 8  # of a minibatch: 64 environments in 8 minibatches, as both presets have it
 FITTED_FROM = 1024  # shorter sequences pay for calls more than for steps
 SECONDS = 2.0  # of repetitions, and at least three of them
 KEY = ("device", "preset", "core", "length")
-COLUMNS = (*KEY, "milliseconds", "low", "high", "repeats", "peak_mib", "parameters", "machine", "versions", "commit")
+COLUMNS = (
+    *KEY,
+    "milliseconds",
+    "low",
+    "high",
+    "repeats",
+    "peak_mib",
+    "parameters",
+    "machine",
+    "versions",
+    "commit",
+)
 
 
 def update(core, length, preset, device, shape=None):
@@ -65,7 +81,9 @@ def update(core, length, preset, device, shape=None):
     settings |= {"window": length} if core == "attention" else {}
     config, ppo_config, _ = presets.resolve(env, preset, core, settings)
     envs = make_vec(env, ENVS, device=device)
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, config, device=device)
+    agent = ActorCritic(
+        envs.single_observation_space, envs.single_action_space, config, device=device
+    )
     ppo = PPO(agent, envs, ppo_config)
     rng, many = np.random.default_rng(0), (length, ENVS)
     values, rewards = rng.standard_normal((2, *many)).astype(np.float32)
@@ -98,7 +116,8 @@ def held(device, peak):
     if device == "cuda":
         import cupy
 
-        free, total = cupy.cuda.runtime.memGetInfo()  # CUDA graphs have pools of their own: ask the driver
+        # CUDA graphs have pools of their own: ask the driver
+        free, total = cupy.cuda.runtime.memGetInfo()
         return (total - free) / 2**20
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -132,17 +151,27 @@ def measure(core, length, preset, device, shape=None):
         "high": high,
         "repeats": len(times),
         "peak_mib": round(held(device, True) - before, 1),
-        "parameters": sum(z.size for name, z in agent.parameters().items() if name.startswith("core/")),
+        "parameters": sum(
+            z.size for name, z in agent.parameters().items() if name.startswith("core/")
+        ),
         "machine": machine.get("gpu", f"{machine['processor']}, one core"),
-        "versions": ", ".join(f"{name} {version}" for name, version in machine.versions(device).items()),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in machine.versions(device).items()
+        ),
         "commit": commit(),
     }
 
 
 def in_turn(cores, length, preset, device, shape=None, repeats=40):
     """core → ratios of its update's time to S5's, round by round, so that a busy neighbour slows both."""
-    runs = {core: update(core, length, preset, device, shape)[0] for core in dict.fromkeys(["s5", *cores])}
-    clock, times = time.process_time if device == "cpu" else time.perf_counter, {core: [] for core in runs}
+    runs = {
+        core: update(core, length, preset, device, shape)[0]
+        for core in dict.fromkeys(["s5", *cores])
+    }
+    clock, times = (
+        time.process_time if device == "cpu" else time.perf_counter,
+        {core: [] for core in runs},
+    )
     for turn in range(repeats + 1):
         for core, run in runs.items():
             start = clock()
@@ -159,7 +188,9 @@ def read(path):
 
 def write(path, rows):
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows.values())])
+    csv.writer(text, lineterminator="\n").writerows(
+        [COLUMNS, *([row[name] for name in COLUMNS] for row in rows.values())]
+    )
     files.write_text(path, text.getvalue())
 
 
@@ -170,7 +201,9 @@ def curves(rows):
         found[device, preset] = cores = {}
         for core in CORES:
             points = [rows[key] for key in rows if key[:3] == (device, preset, core)]
-            points = sorted((int(r["length"]), float(r["milliseconds"]), float(r["peak_mib"])) for r in points)
+            points = sorted(
+                (int(r["length"]), float(r["milliseconds"]), float(r["peak_mib"])) for r in points
+            )
             if points:
                 cores[core] = np.array(points).T
     return found
@@ -187,9 +220,14 @@ def table(rows):
     lines = []
     for (device, preset), cores in curves(rows).items():
         lengths = sorted({int(n) for points in cores.values() for n in points[0]})
-        sizes = {core: int(rows[device, preset, core, str(int(points[0][0]))]["parameters"]) for core, points in cores.items()}
+        sizes = {
+            core: int(rows[device, preset, core, str(int(points[0][0]))]["parameters"])
+            for core, points in cores.items()
+        }
         for k, title, unit in ((1, "time of an update", "ms"), (2, "memory", "MiB")):
-            lines += [f"| {device}, {preset}: {title}, {unit} | {' | '.join(map(str, lengths))} | grows as |"]
+            lines += [
+                f"| {device}, {preset}: {title}, {unit} | {' | '.join(map(str, lengths))} | grows as |"
+            ]
             lines += ["|---" + "|---:" * (len(lengths) + 1) + "|"]
             for core, points in cores.items():
                 by_length = dict(zip(points[0].astype(int), points[k], strict=True))
@@ -210,8 +248,12 @@ def draw(rows, path):
 
     found = curves(rows)
     FigureCanvasAgg(figure := Figure(figsize=(11, 4 * len(found)), dpi=150, layout="constrained"))
-    for ((device, preset), cores), panels in zip(found.items(), figure.subplots(len(found), 2, squeeze=False), strict=True):
-        for k, (axes, label) in enumerate(zip(panels, ("milliseconds for an update", "MiB"), strict=True), 1):
+    for ((device, preset), cores), panels in zip(
+        found.items(), figure.subplots(len(found), 2, squeeze=False), strict=True
+    ):
+        for k, (axes, label) in enumerate(
+            zip(panels, ("milliseconds for an update", "MiB"), strict=True), 1
+        ):
             for core, points in cores.items():
                 name, colour = CORES[core]
                 grows = exponent(points[0], points[k])
@@ -219,7 +261,11 @@ def draw(rows, path):
                 axes.plot(points[0], points[k], "o-", color=colour, markersize=4, label=name)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
-            axes.set(xlabel="T", ylabel=label, title=f"{device}, the {preset} preset's sizes, {ENVS} environments × T steps")
+            axes.set(
+                xlabel="T",
+                ylabel=label,
+                title=f"{device}, the {preset} preset's sizes, {ENVS} environments × T steps",
+            )
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")
     figure.savefig(path)
@@ -230,7 +276,11 @@ def too_long(rows, device, preset, core, length, limit):
 
     Where half T was not measured because it took too long already, so does this.
     """
-    shorter = [row for key, row in rows.items() if key[:3] == (device, preset, core) and int(key[3]) < length]
+    shorter = [
+        row
+        for key, row in rows.items()
+        if key[:3] == (device, preset, core) and int(key[3]) < length
+    ]
     if not shorter:
         return False
     longest = max(shorter, key=lambda row: int(row["length"]))
@@ -240,24 +290,68 @@ def too_long(rows, device, preset, core, length, limit):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--preset", choices=("laptop", "paper"), default="laptop", help="whose sizes (default laptop)")
-    parser.add_argument("--cores", nargs="+", choices=CORES, default=tuple(CORES), metavar="CORE", help=", ".join(CORES))
-    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="T", help="default 64 128 … 16384")
-    parser.add_argument("--limit", type=float, default=300, metavar="S", help="seconds that one measurement may take (default 300)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default experiments/runtime; READMEs change only there")
-    parser.add_argument("--in-turn", type=int, metavar="T", help="only print ratios of the cores' times to S5's at this length")
+    parser.add_argument(
+        "--preset",
+        choices=("laptop", "paper"),
+        default="laptop",
+        help="whose sizes (default laptop)",
+    )
+    parser.add_argument(
+        "--cores",
+        nargs="+",
+        choices=CORES,
+        default=tuple(CORES),
+        metavar="CORE",
+        help=", ".join(CORES),
+    )
+    parser.add_argument(
+        "--lengths",
+        nargs="+",
+        type=int,
+        default=LENGTHS,
+        metavar="T",
+        help="default 64 128 … 16384",
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=300,
+        metavar="S",
+        help="seconds that one measurement may take (default 300)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="default experiments/runtime; READMEs change only there",
+    )
+    parser.add_argument(
+        "--in-turn",
+        type=int,
+        metavar="T",
+        help="only print ratios of the cores' times to S5's at this length",
+    )
     parser.add_argument("--report", action="store_true", help="no measurements")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # the measuring process
+    # the measuring process
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.one:
-        print(json.dumps(measure(options.cores[0], options.lengths[0], options.preset, options.device)))
+        print(
+            json.dumps(
+                measure(options.cores[0], options.lengths[0], options.preset, options.device)
+            )
+        )
         return 0
     if options.in_turn:
         set_num_threads(1)
         with threadpoolctl.threadpool_limits(1):
-            for core, ratios in in_turn(options.cores, options.in_turn, options.preset, options.device).items():
+            for core, ratios in in_turn(
+                options.cores, options.in_turn, options.preset, options.device
+            ).items():
                 low, middle, high = np.percentile(ratios, [10, 50, 90])
-                print(f"{core} at T = {options.in_turn}: {middle:.2f} x the time of s5 (10 % .. 90 %: {low:.2f} .. {high:.2f})")
+                print(
+                    f"{core} at T = {options.in_turn}: {middle:.2f} x the time of s5 (10 % .. 90 %: {low:.2f} .. {high:.2f})"
+                )
         return 0
     out = options.out or OUT
     rows = read(out / "results.csv")
@@ -268,17 +362,25 @@ def main(argv=None):
             if key in rows:
                 continue
             if too_long(rows, *key[:3], length, options.limit):
-                print(f"{core} at T = {length}: left out, it would take more than {options.limit:g} s", flush=True)
+                print(
+                    f"{core} at T = {length}: left out, it would take more than {options.limit:g} s",
+                    flush=True,
+                )
                 continue
             row = apart(core, length, options.preset, options.device)
             rows[key] = {name: str(row[name]) for name in COLUMNS}
             write(out / "results.csv", rows)
-            print(f"{core} at T = {length}: {row['milliseconds']:,} ms, {row['peak_mib']:,} MiB", flush=True)
+            print(
+                f"{core} at T = {length}: {row['milliseconds']:,} ms, {row['peak_mib']:,} MiB",
+                flush=True,
+            )
     if not rows:
         sys.exit(f"runtime: nothing to report; there is no {out / 'results.csv'}")
     draw(rows, out / "runtime.png")
     lines = table(rows)
-    for readme in (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md"):
+    for readme in (
+        (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
+    ):
         replace_block(readme, "runtime", lines)
     print(*lines, sep="\n")
     return 0
@@ -286,12 +388,33 @@ def main(argv=None):
 
 def apart(core, length, preset, device):
     """`measure` in a process of its own, on one CPU core."""
-    arguments = ["--one", "--device", device, "--preset", preset, "--cores", core, "--lengths", str(length)]
-    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "cuda"), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, __file__, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    arguments = [
+        "--one",
+        "--device",
+        device,
+        "--preset",
+        preset,
+        "--cores",
+        core,
+        "--lengths",
+        str(length),
+    ]
+    path = os.pathsep.join(
+        filter(None, [str(ROOT), str(ROOT / "cuda"), os.environ.get("PYTHONPATH")])
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], env=environment, stdout=subprocess.PIPE, text=True
+    )
     if done.returncode:
-        sys.exit(f"runtime: {core} at T = {length} failed with exit code {done.returncode}; the same command goes on from here")
+        sys.exit(
+            f"runtime: {core} at T = {length} failed with exit code {done.returncode}; the same command goes on from here"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

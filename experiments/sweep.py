@@ -28,9 +28,26 @@ from minis5.run import progress
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16 --eval-episodes 4 --workers 1".split()
 KEY = ("task", "variant", "seed")
-COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib", "steps_per_second")
+COLUMNS = (
+    *KEY,
+    "steps",
+    "train_seconds",
+    "wall_seconds",
+    "cpu_seconds",
+    "peak_mib",
+    "steps_per_second",
+)
 COLUMNS += ("mean_return", "std_return", "min_return")
-COLUMNS += ("max_return", "episodes", "training_return_last", "parameters", "workers", "machine", "versions", "command")
+COLUMNS += (
+    "max_return",
+    "episodes",
+    "training_return_last",
+    "parameters",
+    "workers",
+    "machine",
+    "versions",
+    "command",
+)
 QUICK_STAGES = (512, 1024)
 POINTS = 60  # of a curve in curves.csv
 
@@ -41,14 +58,23 @@ class Sweep(NamedTuple):
     name: str  # of its folder and of its block in the READMEs
     title: str
     tasks: tuple
-    variants: dict  # name: (options of the command, label, colour); in an option {runs} is the folder of runs, {seed} the seed
-    table: object  # function: rows of results.csv (and of details.csv) by (task, variant, seed) -> lines of Markdown
+    # name: (options of the command, label, colour); in an option {runs} is the folder of runs,
+    # {seed} the seed
+    variants: dict
+    # function: rows of results.csv (and of details.csv) by (task, variant, seed) -> lines of
+    # Markdown
+    table: object
     lines: dict  # task: ((height, label, line style), ...), drawn into its panel
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
-    one_core: bool = False  # each run on one CPU core, so that its CPU time and memory can be compared
-    stages: dict = {}  # variant or task: totals of steps at which a run pauses for `details`; none: one go, the preset's number
-    details: tuple = ()  # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for each row
+    # each run on one CPU core, so that its CPU time and memory can be compared
+    one_core: bool = False
+    # variant or task: totals of steps at which a run pauses for `details`; none: one go, the
+    # preset's number
+    stages: dict = {}
+    # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for
+    # each row
+    details: tuple = ()
     default: tuple = ()  # variants that run where none is named; () for all
     figure: object = None  # function: path, then as for table; draws a picture of its own
 
@@ -57,15 +83,31 @@ def run(sweep, runs, task, variant, seed, quick):
     """Train, or go on where it was stopped; nothing where it is done. RUN.json beside the run keeps what the report needs."""
     name = f"{task.replace('/', '_')}-{variant}-seed{seed}"
     folder, log = runs / name, runs / f"{name}.json"
-    arguments = ["train", task, "--seed", str(seed), *sweep.options.get(task, ()), *sweep.variants[variant][0]]
+    arguments = [
+        "train",
+        task,
+        "--seed",
+        str(seed),
+        *sweep.options.get(task, ()),
+        *sweep.variants[variant][0],
+    ]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
     stages = sweep.stages.get(variant, sweep.stages.get(task, (None,)))
     stages = QUICK_STAGES if quick and stages[-1] else stages
-    command = " ".join(["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])])
+    command = " ".join(
+        ["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])]
+    )
     command = command.format(runs=f"experiments/{sweep.name}/runs", seed=seed)
     arguments = [argument.format(runs=runs, seed=seed) for argument in arguments]
-    facts = {"task": task, "variant": variant, "seed": seed, "command": command, "spent": [], "details": {}}
+    facts = {
+        "task": task,
+        "variant": variant,
+        "seed": seed,
+        "command": command,
+        "spent": [],
+        "details": {},
+    }
     if log.exists():
         facts |= json.loads(log.read_text(encoding="utf-8"))
     elif (folder / "config.json").exists():
@@ -82,25 +124,38 @@ def run(sweep, runs, task, variant, seed, quick):
 def finished(folder, steps):
     """Whether the run in this folder has come to its end, and so far if a number of steps is given."""
     summary = folder / "summary.json"
-    return summary.exists() and (steps is None or json.loads(summary.read_text(encoding="utf-8"))["steps"] >= steps)
+    return summary.exists() and (
+        steps is None or json.loads(summary.read_text(encoding="utf-8"))["steps"] >= steps
+    )
 
 
 def train(sweep, folder, log, facts, arguments, steps):
     """`minis5 train` in a process of its own, anew or resumed; what it took goes to ``facts`` and into ``log``."""
     resumed = (folder / "config.json").exists()
-    arguments = ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
+    arguments = (
+        ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
+    )
     arguments += ["--steps", str(steps)] if steps else []
     print(f"== {folder.name}", flush=True)
-    files.write_json(log, {**facts, "spent": [*facts["spent"], None]})  # None stays after a kill: not known
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    # None stays after a kill: not known
+    files.write_json(log, {**facts, "spent": [*facts["spent"], None]})
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    handler = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the run, which saves itself
+    # Ctrl-C reaches the run, which saves itself
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "minis5", *arguments], env=environment)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = status = os.waitstatus_to_exitcode(status)
-    spent = {"wall": time.perf_counter() - start, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}
+    spent = {
+        "wall": time.perf_counter() - start,
+        "cpu": used.ru_utime + used.ru_stime,
+        "peak": used.ru_maxrss / 1024,
+    }
     facts["spent"].append({name: round(value, 2) for name, value in spent.items()})
     files.write_json(log, facts)
     signal.signal(signal.SIGINT, handler)
@@ -110,7 +165,9 @@ def train(sweep, folder, log, facts, arguments, steps):
 
 def result(folder, facts):
     """A row of results.csv from a finished run."""
-    summary, config = (json.loads((folder / name).read_text()) for name in ("summary.json", "config.json"))
+    summary, config = (
+        json.loads((folder / name).read_text()) for name in ("summary.json", "config.json")
+    )
     known = None not in facts["spent"]
     return {
         **summary,
@@ -129,7 +186,10 @@ def curve(folder, facts):
     rows = [(row["step"], row["return"]) for row in progress.read_progress(folder / "progress.csv")]
     rows = np.array([row for row in rows if not np.isnan(row[1])]).reshape(-1, 2)
     parts = [part for part in np.array_split(rows, POINTS) if len(part)]
-    return [{**facts, "step": int(part[-1, 0]), "return": round(float(part[:, 1].mean()), 5)} for part in parts]
+    return [
+        {**facts, "step": int(part[-1, 0]), "return": round(float(part[:, 1].mean()), 5)}
+        for part in parts
+    ]
 
 
 def read(path):
@@ -142,9 +202,19 @@ def read(path):
 
 def write(sweep, path, columns, groups):
     """Write groups of rows in the order of the sweep's tasks and variants."""
-    keys = sorted(groups, key=lambda key: (sweep.tasks.index(key[0]), list(sweep.variants).index(key[1]), int(key[2])))
+    keys = sorted(
+        groups,
+        key=lambda key: (
+            sweep.tasks.index(key[0]),
+            list(sweep.variants).index(key[1]),
+            int(key[2]),
+        ),
+    )
     with open(path, "w", encoding="utf-8", newline="") as file:
-        lines = [columns, *([row.get(column, "") for column in columns] for key in keys for row in groups[key])]
+        lines = [
+            columns,
+            *([row.get(column, "") for column in columns] for key in keys for row in groups[key]),
+        ]
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
@@ -157,7 +227,9 @@ def report(sweep, out, readmes):
             key = tuple(str(facts[name]) for name in KEY)
             groups["results.csv"][key] = [result(folder, facts)]
             groups["curves.csv"][key] = curve(folder, facts)
-            groups["details.csv"][key] = [{**facts, **row} for rows in facts.get("details", {}).values() for row in rows]
+            groups["details.csv"][key] = [
+                {**facts, **row} for rows in facts.get("details", {}).values() for row in rows
+            ]
     if not groups["results.csv"]:
         sys.exit(f"no run in {out / 'runs'} has finished yet")
     write(sweep, out / "results.csv", COLUMNS, groups["results.csv"])
@@ -190,27 +262,43 @@ def draw(sweep, path, groups):
 
     tasks = [task for task in sweep.tasks if any(key[0] == task for key in groups)]
     down = max(1, -(-len(tasks) // sweep.columns))
-    FigureCanvasAgg(figure := Figure(figsize=(4.5 * sweep.columns, 3.4 * down), dpi=150, layout="constrained"))
+    FigureCanvasAgg(
+        figure := Figure(figsize=(4.5 * sweep.columns, 3.4 * down), dpi=150, layout="constrained")
+    )
     panels = figure.subplots(down, sweep.columns, squeeze=False).ravel()
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for axes, task in zip(panels, tasks, strict=False):
         for variant, (_, label, colour) in sweep.variants.items():
             some = [group for key, group in groups.items() if key[:2] == (task, variant)]
-            curves = [np.array([(float(row["step"]), float(row["return"])) for row in group]).T for group in some]
+            curves = [
+                np.array([(float(row["step"]), float(row["return"])) for row in group]).T
+                for group in some
+            ]
             for steps, returns in curves:
                 axes.plot(steps, returns, color=colour, linewidth=0.6, alpha=0.6)
             if curves:
-                low, high = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+                low, high = (
+                    max(steps[0] for steps, _ in curves),
+                    min(steps[-1] for steps, _ in curves),
+                )
                 grid = np.linspace(low, max(low, high), 200)
                 mean = np.mean([np.interp(grid, *one) for one in curves], axis=0)
-                axes.plot(grid, mean, color=colour, linewidth=1.8, label=f"{label}, seeds: {len(curves)}")
+                axes.plot(
+                    grid, mean, color=colour, linewidth=1.8, label=f"{label}, seeds: {len(curves)}"
+                )
         for height, text, style in sweep.lines.get(task, ()):
-            axes.axhline(height, color="black", linewidth=1, linestyle=style, label=f"{text}: {height:g}")
+            axes.axhline(
+                height, color="black", linewidth=1, linestyle=style, label=f"{text}: {height:g}"
+            )
         axes.set(title=task, xlabel="environment steps", ylabel="mean episode return in training")
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k" if x else "0")
+        axes.xaxis.set_major_formatter(
+            lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k" if x else "0"
+        )
         axes.grid(alpha=0.3)
-        axes.legend(handles=[line for line in axes.lines if line.get_label()[0] != "_"], fontsize="x-small")
+        axes.legend(
+            handles=[line for line in axes.lines if line.get_label()[0] != "_"], fontsize="x-small"
+        )
     figure.savefig(path)
 
 
@@ -219,18 +307,36 @@ def main(sweep, argv=None):
     parser = argparse.ArgumentParser(description=sweep.title)
     tasks, variants, out = sweep.tasks, tuple(sweep.variants), ROOT / "experiments" / sweep.name
     default, names = sweep.default or variants, ", ".join(variants)
-    parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, metavar="TASK", help=", ".join(tasks))
+    parser.add_argument(
+        "--tasks", nargs="+", choices=tasks, default=tasks, metavar="TASK", help=", ".join(tasks)
+    )
     names += f"; default: {', '.join(default)}" if sweep.default else ""
-    parser.add_argument("--variants", nargs="+", choices=variants, default=default, metavar="V", help=names)
-    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2")
-    parser.add_argument("--quick", action="store_true", help="tiny runs, to see that it works; needs --out")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default experiments/{sweep.name}; READMEs change only there")
+    parser.add_argument(
+        "--variants", nargs="+", choices=variants, default=default, metavar="V", help=names
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny runs, to see that it works; needs --out"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"default experiments/{sweep.name}; READMEs change only there",
+    )
     parser.add_argument("--report", action="store_true", help="no runs")
     if (options := parser.parse_args(argv)).quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
-    readmes = (options.out / "README.md",) if options.out else (out.with_name("README.md"), ROOT / "README.md")
+    readmes = (
+        (options.out / "README.md",)
+        if options.out
+        else (out.with_name("README.md"), ROOT / "README.md")
+    )
     out = options.out or out
     jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds]
-    for task, variant, seed in [] if options.report else sorted(jobs, key=lambda job: job[2]):  # every task once, soon
+    # every task once, soon
+    for task, variant, seed in [] if options.report else sorted(jobs, key=lambda job: job[2]):
         run(sweep, out / "runs", task, variant, seed, options.quick)
     report(sweep, out, readmes)

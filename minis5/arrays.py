@@ -36,7 +36,9 @@ def concatenate(parts, axis=-1):
     """Return the arrays ``parts`` joined along ``axis``; on a GPU without copies from the host, as a CUDA graph demands."""
     xp = array_module(parts[0])
     while len(parts) > EIGHT:
-        parts = [xp.concatenate(parts[i : i + EIGHT], axis=axis) for i in range(0, len(parts), EIGHT)]
+        parts = [
+            xp.concatenate(parts[i : i + EIGHT], axis=axis) for i in range(0, len(parts), EIGHT)
+        ]
     return xp.concatenate(parts, axis=axis)
 
 

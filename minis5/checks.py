@@ -40,7 +40,9 @@ def check_array(name, value, shape, dtypes, remedy="", xp=np):
     end = f"; {remedy}" if remedy else ""
     if not isinstance(value, xp.ndarray):
         kind = "NumPy" if xp is np else "CuPy"
-        raise TypeError(f"{name}: expected a {kind} array {wanted}, got {type(value).__name__}{end}")
+        raise TypeError(
+            f"{name}: expected a {kind} array {wanted}, got {type(value).__name__}{end}"
+        )
     raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")
 
 
@@ -57,7 +59,11 @@ def check_integer(name, value, low, high, remedy):
 
 def check_number(name, value, low, high, remedy):
     """Return `value` as a float, or raise a ValueError that names the argument if it is no number in [low, high]."""
-    number = float(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else None
+    number = (
+        float(value)
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        else None
+    )
     if number is None or not low <= number <= high:
         raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value!r}; {remedy}")
     return number
@@ -66,5 +72,7 @@ def check_number(name, value, low, high, remedy):
 def check_choice(name, value, choices):
     """Return `value`, or raise a ValueError that names the argument if it is not one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them")
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them"
+        )
     return value

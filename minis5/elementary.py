@@ -28,7 +28,8 @@ LN2_1 = 0.6931471803691238  # log 2 = the first 32 bits: times any exponent they
 LN2_2 = 1.9082149292705877e-10  # + the next 53
 TWO_OVER_PI = 2 / math.pi
 LOG2_E = 1.4426950408889634
-LEAST_EXPONENT = -708.0  # exp of less has an exponent below that of normal numbers, and ldexp would round once more
+# exp of less has an exponent below that of normal numbers, and ldexp would round once more
+LEAST_EXPONENT = -708.0
 SQRT_HALF = 0.7071067811865476
 
 
@@ -41,10 +42,18 @@ def _sine(x, quarters):
     k += quarters
     if k & 1:  # cos r = 1 - z / 2! + z**2 / 4! - ...
         tail = 1 / 479001600 - z * (1 / 87178291200 - z / 20922789888000)
-        value = 1.0 - z * (1 / 2 - z * (1 / 24 - z * (1 / 720 - z * (1 / 40320 - z * (1 / 3628800 - z * tail)))))
+        value = 1.0 - z * (
+            1 / 2 - z * (1 / 24 - z * (1 / 720 - z * (1 / 40320 - z * (1 / 3628800 - z * tail))))
+        )
     else:  # sin r = r - r z / 3! + r z**2 / 5! - ...
         tail = 1 / 6227020800 - z * (1 / 1307674368000 - z / 355687428096000)
-        value = r - r * (z * (1 / 6 - z * (1 / 120 - z * (1 / 5040 - z * (1 / 362880 - z * (1 / 39916800 - z * tail))))))
+        value = r - r * (
+            z
+            * (
+                1 / 6
+                - z * (1 / 120 - z * (1 / 5040 - z * (1 / 362880 - z * (1 / 39916800 - z * tail))))
+            )
+        )
     return -value if k & 2 else value
 
 
@@ -70,7 +79,8 @@ def log(x):
     f = m - 1.0  # exact, as sqrt(1/2) <= m < sqrt(2); x = (1 + f) * 2**e
     s = f / (f + 2.0)
     z = s * s  # below 0.0295
-    # log(1 + f) = 2 atanh(s) = 2 s (1 + z / 3 + z**2 / 5 + ...), and 2 s = f - s f: so the largest term, f, is exact.
+    # log(1 + f) = 2 atanh(s) = 2 s (1 + z / 3 + z**2 / 5 + ...), and 2 s = f - s f: so the largest
+    # term, f, is exact.
     tail = z * (2 / 11 + z * (2 / 13 + z * (2 / 15 + z * (2 / 17 + z * (2 / 19 + z * (2 / 21))))))
     tail = z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + tail))))
     return e * LN2_1 - (s * (f - tail) - e * LN2_2 - f)
@@ -84,8 +94,12 @@ def exp(x):
     k = math.floor(x * LOG2_E + 0.5)
     r = x - k * LN2_1 - k * LN2_2  # |r| <= log(2) / 2; e**x = e**r 2**k
     # e**r = 1 + r + r**2 / 2! + r**3 / 3! + ...
-    tail = 1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800))))
-    tail = 1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320 + r * tail)))))
+    tail = 1 / 362880 + r * (
+        1 / 3628800 + r * (1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800)))
+    )
+    tail = 1 / 6 + r * (
+        1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320 + r * tail))))
+    )
     return math.ldexp(1.0 + (r + r * r * (1 / 2 + r * tail)), int(k))
 
 

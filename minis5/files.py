@@ -17,7 +17,15 @@ from pathlib import Path
 import numpy as np
 
 VERSION = 1
-DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class CheckpointError(ValueError):
@@ -78,8 +86,12 @@ def read_npz(path, expected_format):
         ) from error
     found = str(arrays.pop("format", "")) or "none"
     if found != expected_format:
-        raise CheckpointError(f"{path}: expected a file of format {expected_format!r}, got {found!r}")
+        raise CheckpointError(
+            f"{path}: expected a file of format {expected_format!r}, got {found!r}"
+        )
     version = int(arrays.pop("version", 0))
     if version != VERSION:
-        raise CheckpointError(f"{path}: format version {version}, this minis5 reads {VERSION}; upgrade minis5")
+        raise CheckpointError(
+            f"{path}: format version {version}, this minis5 reads {VERSION}; upgrade minis5"
+        )
     return arrays

@@ -43,7 +43,9 @@ def array_operation(function):
 def _dispatching(cpu_form, function):
     @functools.wraps(function)
     def call(first, *rest, **options):
-        if type(first) is np.ndarray or not on_gpu(first[0] if isinstance(first, list | tuple) else first):
+        if type(first) is np.ndarray or not on_gpu(
+            first[0] if isinstance(first, list | tuple) else first
+        ):
             return cpu_form(first, *rest, **options)
         return gpu_form(call)(first, *rest, **options)
 
@@ -78,7 +80,9 @@ def gpu_form(cpu):
     if cpu not in _gpu_forms:
         _load()
     if cpu not in _gpu_forms:
-        raise NotImplementedError(f"{cpu.__module__}.{cpu.__qualname__} has no GPU form; use device='cpu'")
+        raise NotImplementedError(
+            f"{cpu.__module__}.{cpu.__qualname__} has no GPU form; use device='cpu'"
+        )
     return _gpu_forms[cpu]
 
 

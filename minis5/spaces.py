@@ -58,7 +58,9 @@ class ObservationEncoder:
         self.size = 0
         self._add(space, (), "observation")
         if self.size == 0:
-            raise ValueError(f"space: expected at least one value, got the empty {space}; an agent needs an input")
+            raise ValueError(
+                f"space: expected at least one value, got the empty {space}; an agent needs an input"
+            )
 
     def _add(self, space, path, name):
         one_hot = {}
@@ -71,14 +73,20 @@ class ObservationEncoder:
         elif isinstance(space, spaces.MultiBinary):
             kind, width = "binary", math.prod(space.shape)
         elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            sizes = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec).astype(np.int64)
+            sizes = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec).astype(
+                np.int64
+            )
             start = np.ravel(space.start).astype(np.int64)
             kind, width = "one-hot", int(sizes.sum())
             offsets = self.size + np.cumsum(sizes) - sizes
             one_hot = {"start": start, "sizes": sizes, "offsets": offsets}
         else:
-            raise ValueError(f"space: {name} is {space}, which is not supported; supported are {SUPPORTED}")
-        self._leaves.append(Leaf(path, name, kind, space.shape, self.size, self.size + width, **one_hot))
+            raise ValueError(
+                f"space: {name} is {space}, which is not supported; supported are {SUPPORTED}"
+            )
+        self._leaves.append(
+            Leaf(path, name, kind, space.shape, self.size, self.size + width, **one_hot)
+        )
         self.size += width
 
     def observation_vector(self, observation):
@@ -104,7 +112,10 @@ class ObservationEncoder:
         for leaf in self._leaves:
             values = _pick(observation, leaf)
             axes = values.ndim - len(leaf.shape)
-            if values.shape[max(axes, 0) :] != leaf.shape or lead not in (None, values.shape[:axes]):
+            if values.shape[max(axes, 0) :] != leaf.shape or lead not in (
+                None,
+                values.shape[:axes],
+            ):
                 expected = f"(..., {', '.join(map(str, leaf.shape))})" if leaf.shape else "(...)"
                 same = "" if lead is None else f" with batch axes {lead}"
                 raise ValueError(
@@ -157,7 +168,9 @@ def _write_box(leaf, values, out):
 def _write_binary(leaf, values, out):
     wrong = (values != 0) & (values != 1)
     if array_module(out) is np and wrong.any():
-        raise ValueError(f"{leaf.name}: expected zeros and ones, got {values[wrong][0]}; check the environment")
+        raise ValueError(
+            f"{leaf.name}: expected zeros and ones, got {values[wrong][0]}; check the environment"
+        )
     out[:, leaf.begin : leaf.end] = values
 
 
@@ -216,11 +229,15 @@ def leaves(batch):
     """The arrays of a batch of observations, in a fixed order."""
     if isinstance(batch, dict):
         return [leaf for value in batch.values() for leaf in leaves(value)]
-    return [leaf for value in batch for leaf in leaves(value)] if isinstance(batch, tuple) else [batch]
+    return (
+        [leaf for value in batch for leaf in leaves(value)] if isinstance(batch, tuple) else [batch]
+    )
 
 
 def rebuild(like, arrays):
     """The inverse of :func:`leaves`: a batch of the structure of ``like`` from an iterator of arrays."""
     if isinstance(like, dict):
         return {key: rebuild(value, arrays) for key, value in like.items()}
-    return tuple(rebuild(value, arrays) for value in like) if isinstance(like, tuple) else next(arrays)
+    return (
+        tuple(rebuild(value, arrays) for value in like) if isinstance(like, tuple) else next(arrays)
+    )

@@ -5,11 +5,18 @@ from minis5.envs.registry import find, make_single, make_vec
 COMPOSED = {  # name: (id, options)
     "meta cartpole": (
         "NoisyPositionOnlyCartPoleEasy",
-        {"max_steps": 20, "trials": 3, "project_observation": 5, "permute_actions": True},  # some trials fall, some are cut off
+        # some trials fall, some are cut off
+        {"max_steps": 20, "trials": 3, "project_observation": 5, "permute_actions": True},
     ),
     "meta pendulum": (
         "PositionOnlyPendulumEasy",
-        {"max_steps": 15, "trials": 2, "project_observation": 4, "project_action": 3, "action_repeat": 2},
+        {
+            "max_steps": 15,
+            "trials": 2,
+            "project_observation": 4,
+            "project_action": 3,
+            "action_repeat": 2,
+        },
     ),
     "meta autoencode": ("AutoencodeEasy", {"trials": 2, "project_action": 3}),
     "meta battleship": ("BattleshipEasy", {"trials": 1}),

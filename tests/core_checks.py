@@ -18,12 +18,24 @@ def problem(case, seed=0, dtype=np.float64, T=T, B=B):
     """A core, nested parameters and inputs: core, params, u, reset, state, rng."""
     name, config, d_model = case
     rng, core = np.random.default_rng(seed), CORES[name][1](config, d_model)
-    params = {key: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for key, z in flatten_tree(core.init(rng)).items()}
+    params = {
+        key: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype)
+        for key, z in flatten_tree(core.init(rng)).items()
+    }
     u = rng.standard_normal((T, B, d_model)).astype(dtype)
     reset = np.zeros((T, B), bool)
     if B > 2:
-        reset[0, 0] = reset[T // 2, 1] = reset[T // 2 + 1, 1] = reset[T // 2, 2] = reset[T - 1, 2] = True
-    return core, unflatten_tree(params), u, reset, random_like(rng, core.initial_state(B, dtype)), rng
+        reset[0, 0] = reset[T // 2, 1] = reset[T // 2 + 1, 1] = reset[T // 2, 2] = reset[
+            T - 1, 2
+        ] = True
+    return (
+        core,
+        unflatten_tree(params),
+        u,
+        reset,
+        random_like(rng, core.initial_state(B, dtype)),
+        rng,
+    )
 
 
 def equals_reference(case):
@@ -40,7 +52,9 @@ def gradients(case):
     inputs = {"u": u} | ({"state": state} if state.size else {}) | flatten_tree(params)
 
     def run(z):
-        params = unflatten_tree({name: value for name, value in z.items() if name not in ("u", "state")})
+        params = unflatten_tree(
+            {name: value for name, value in z.items() if name not in ("u", "state")}
+        )
         return core.forward(params, z["u"], reset, z.get("state", state))
 
     def backward(z, cotangents):
@@ -76,7 +90,9 @@ def packed_is_separate(case):
     total = {name: 0 for name in flatten_tree(grads)}
     for begin, end in zip(edges, edges[1:], strict=False):
         rows = slice(begin, end)
-        y1, last1, cache1 = core.forward(params, u[rows], np.zeros_like(reset[rows]), core.initial_state(1, np.float64))
+        y1, last1, cache1 = core.forward(
+            params, u[rows], np.zeros_like(reset[rows]), core.initial_state(1, np.float64)
+        )
         du1, _, grads1 = core.backward(dy[rows], cache1)
         assert_close(y1, y[rows], T=9, c=32)
         assert_close(du1, du[rows], T=9, c=64)
@@ -198,7 +214,14 @@ def device(case, dtype):
         step, memory, outputs = core.stepper(moved), move(state), {}
         for t in range(2):
             outputs[f"step {t}"], memory = step(move(u[t]), move(reset[t]), memory)
-        named = {"y": y, "last": last, "du": du, "dstate": dstate, "dstate alone": dstate_alone, "memory": memory}
+        named = {
+            "y": y,
+            "last": last,
+            "du": du,
+            "dstate": dstate,
+            "dstate alone": dstate_alone,
+            "memory": memory,
+        }
         results.append(named | outputs | flatten_tree(grads))
     for name, expected in results[0].items():
         assert isinstance(results[1][name], cupy.ndarray), name

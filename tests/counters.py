@@ -11,7 +11,9 @@ from minis5.envs.task import Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 STEPS = GENERATOR_SIZE
-LEVELS = {f"Counter{size}": {"size": size, "begin": 10 * size, "length": 3 + size} for size in range(1, 6)}
+LEVELS = {
+    f"Counter{size}": {"size": size, "begin": 10 * size, "length": 3 + size} for size in range(1, 6)
+}
 
 
 class CounterParams(NamedTuple):

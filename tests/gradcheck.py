@@ -13,7 +13,9 @@ EPS = np.finfo(np.float64).eps
 def random_like(rng, z):
     """Standard normal numbers with the shape and dtype of z."""
     w = rng.standard_normal(np.shape(z))
-    return (w + 1j * rng.standard_normal(np.shape(z)) if np.iscomplexobj(z) else w).astype(np.asarray(z).dtype)
+    return (w + 1j * rng.standard_normal(np.shape(z)) if np.iscomplexobj(z) else w).astype(
+        np.asarray(z).dtype
+    )
 
 
 def inner(w, z):
@@ -43,7 +45,12 @@ def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, 
     outputs = forward(inputs)
     cotangents = tuple(random_like(rng, y) for y in outputs)
     grads = backward(inputs, cotangents)
-    rounding = 4 * EPS / h * np.sqrt(sum(np.sum(np.abs(w * y) ** 2) for w, y in zip(cotangents, outputs, strict=True)))
+    rounding = (
+        4
+        * EPS
+        / h
+        * np.sqrt(sum(np.sum(np.abs(w * y) ** 2) for w, y in zip(cotangents, outputs, strict=True)))
+    )
     assert set(grads) == set(inputs)
     for name, z in inputs.items():
         dz = grads[name]
@@ -52,11 +59,15 @@ def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, 
         scale = np.linalg.norm(dz) / np.sqrt(dz.size)
         for label, v in directions(rng, z, entries):
             ahead, behind = forward(inputs | {name: z + h * v}), forward(inputs | {name: z - h * v})
-            expected = sum(inner(w, p - m) for w, p, m in zip(cotangents, ahead, behind, strict=True)) / (2 * h)
+            expected = sum(
+                inner(w, p - m) for w, p, m in zip(cotangents, ahead, behind, strict=True)
+            ) / (2 * h)
             got = inner(dz, v)
             tolerance = rtol * max(abs(expected), scale) + rounding
             error = abs(got - expected)
-            assert error <= tolerance, f"d{name} ({label}): {got}, not {expected}: {error:.1e} > {tolerance:.1e}"
+            assert error <= tolerance, (
+                f"d{name} ({label}): {got}, not {expected}: {error:.1e} > {tolerance:.1e}"
+            )
 
 
 def assert_close(got, expected, *, T=2, c=8, dtype=None, name=""):
@@ -68,4 +79,5 @@ def assert_close(got, expected, *, T=2, c=8, dtype=None, name=""):
     eps = np.finfo(dtype or got.dtype).eps
     tolerance = c * eps * np.log2(T + 1) * max(np.abs(expected).max(), np.finfo(np.float32).tiny)
     error = np.abs(got - expected).max()
-    assert error <= tolerance, f"{name}: differs by {error:.3e}, allowed {tolerance:.3e}"  # NaN fails too
+    # NaN fails too
+    assert error <= tolerance, f"{name}: differs by {error:.3e}, allowed {tolerance:.3e}"

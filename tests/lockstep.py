@@ -55,7 +55,10 @@ def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
     Returns how the episodes ended, a list of (terminated, truncated), for further assertions.
     """
     peer, env = peer_class(name)(), make_single(name)
-    assert env.observation_space == peer.observation_space and env.observation_space.dtype == peer.observation_space.dtype
+    assert (
+        env.observation_space == peer.observation_space
+        and env.observation_space.dtype == peer.observation_space.dtype
+    )
     assert env.action_space == peer.action_space
     rng = np.random.default_rng(0)
     env.action_space.seed(0)

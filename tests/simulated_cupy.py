@@ -99,7 +99,11 @@ def _is_mask(index):
 
 def _property(name):
     def get(self):
-        return wrap(getattr(self._a, name)) if name in ("T", "real", "imag") else getattr(self._a, name)
+        return (
+            wrap(getattr(self._a, name))
+            if name in ("T", "real", "imag")
+            else getattr(self._a, name)
+        )
 
     def put(self, value):
         setattr(self._a, name, unwrap(value))
@@ -153,7 +157,9 @@ def asarray(x, dtype=None):
     if isinstance(x, ndarray):
         return x if dtype is None or x.dtype == dtype else ndarray(x._a.astype(dtype))
     if recording:
-        raise RuntimeError("a copy from the host, or a look at another library's array, within work that is recorded")
+        raise RuntimeError(
+            "a copy from the host, or a look at another library's array, within work that is recorded"
+        )
     if hasattr(type(x), "__cuda_array_interface__"):  # Numba's
         return asarray(ndarray(x._ary), dtype)
     return ndarray(np.array(x, dtype))
@@ -164,17 +170,23 @@ array = asarray
 
 def concatenate(arrays, axis=0):
     if recording and len(arrays) > 8:
-        raise RuntimeError("cupy.concatenate of more than eight arrays copies from the host, within work that is recorded")
+        raise RuntimeError(
+            "cupy.concatenate of more than eight arrays copies from the host, within work that is recorded"
+        )
     return wrap(np.concatenate(unwrap(list(arrays)), axis=axis))
 
 
 def __getattr__(name):
     value = getattr(np, name)
     if name in FUNCTIONS:
-        return lambda *args, **kwargs: wrap(value(*map(unwrap, args), **{k: unwrap(v) for k, v in kwargs.items()}))
+        return lambda *args, **kwargs: wrap(
+            value(*map(unwrap, args), **{k: unwrap(v) for k, v in kwargs.items()})
+        )
     if isinstance(value, type | float):
         return value
-    raise AttributeError(f"simulated CuPy has no {name}; does the real one? Then add it to FUNCTIONS")
+    raise AttributeError(
+        f"simulated CuPy has no {name}; does the real one? Then add it to FUNCTIONS"
+    )
 
 
 class Stream:
@@ -238,7 +250,9 @@ def install():
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     sys.modules["cupy"] = sys.modules[__name__]
-    FakeCUDAArray.__cuda_array_interface__ = property(lambda self: {**self._ary.__array_interface__, "stream": None})
+    FakeCUDAArray.__cuda_array_interface__ = property(
+        lambda self: {**self._ary.__array_interface__, "stream": None}
+    )
     numba_cuda.as_cuda_array = lambda a, sync=True: FakeCUDAArray(a._a)
     for name in ("copy_to_host", "copy_to_device"):
         setattr(FakeCUDAArray, name, _not_recorded(getattr(FakeCUDAArray, name)))

@@ -30,11 +30,16 @@ def patient():
 
     def array(self, shape, dtype):
         caller = sys._getframe(1)
-        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, dtype))
+        return self._allocations.setdefault(
+            (caller.f_code, caller.f_lineno), np.empty(shape, dtype)
+        )
 
     def run(self, grid_point, *args):
         points = np.ndindex(*self._block_dim)
-        threads = [BlockThread(lambda: self._f(*args), self, grid_point, point, self._debug) for point in points]
+        threads = [
+            BlockThread(lambda: self._f(*args), self, grid_point, point, self._debug)
+            for point in points
+        ]
         for thread in threads:
             thread.start()
         while alive := [thread for thread in threads if thread.is_alive()]:
@@ -54,11 +59,15 @@ def patient():
 def simulated(file, call):
     """Call there a function of a test file: ``call`` is text, such as "play('a.npz')"."""
     file = Path(file)
-    path = os.pathsep.join([str(file.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(file.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    )
     module = file.stem
     variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
     code = "import simulated_cupy, simulator; simulated_cupy.install(); simulator.patient(); simulator.small_blocks(); "
     code += f"import {module}; {module}.{call}"
     environment = {**os.environ, **variables}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -30,11 +30,26 @@ def fake_cupy(count):
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ({"numba_cuda": None}, r"'cuda' needs numba-cuda, which could not be imported .*pip install 'minis5\[cuda\]'"),
-        ({"cupy": None}, r"'cuda' needs CuPy, which could not be imported .*pip install 'minis5\[cuda\]'"),
-        ({"cupy": fake_cupy(RuntimeError("too old"))}, "'cuda' needs an NVIDIA GPU and its driver, .*too old.*580 or newer"),
-        ({"cupy": fake_cupy(0)}, "'cuda' needs an NVIDIA GPU, and CUDA sees none .*CUDA_VISIBLE_DEVICES"),
-        ({"cupy": fake_cupy(1)}, r"'cuda' needs CUDA's libraries, which numba-cuda did not find: pip install"),
+        (
+            {"numba_cuda": None},
+            r"'cuda' needs numba-cuda, which could not be imported .*pip install 'minis5\[cuda\]'",
+        ),
+        (
+            {"cupy": None},
+            r"'cuda' needs CuPy, which could not be imported .*pip install 'minis5\[cuda\]'",
+        ),
+        (
+            {"cupy": fake_cupy(RuntimeError("too old"))},
+            "'cuda' needs an NVIDIA GPU and its driver, .*too old.*580 or newer",
+        ),
+        (
+            {"cupy": fake_cupy(0)},
+            "'cuda' needs an NVIDIA GPU, and CUDA sees none .*CUDA_VISIBLE_DEVICES",
+        ),
+        (
+            {"cupy": fake_cupy(1)},
+            r"'cuda' needs CUDA's libraries, which numba-cuda did not find: pip install",
+        ),
     ],
 )
 def test_one_sentence_says_what_is_missing(modules, message, monkeypatch, capsys):
@@ -82,8 +97,17 @@ def test_arrays_are_found_where_they_live(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1))
     host, there, exported, other = np.ones(3), Interface(), Exported(DLPACK_CUDA), Exported(1)
     assert as_array(host) is host and to_host(host) is host and move(host, "cpu") is host
-    assert as_array(there) == ("asarray", there) and as_array(exported) == ("from_dlpack", exported) and as_array(other) is other
-    assert on_gpu(there) and not on_gpu(host) and array_module(host) is np and array_module(there) is sys.modules["cupy"]
+    assert (
+        as_array(there) == ("asarray", there)
+        and as_array(exported) == ("from_dlpack", exported)
+        and as_array(other) is other
+    )
+    assert (
+        on_gpu(there)
+        and not on_gpu(host)
+        and array_module(host) is np
+        and array_module(there) is sys.modules["cupy"]
+    )
     assert move(host, "cuda")[0] == "asarray"
 
 
@@ -98,7 +122,11 @@ def test_a_loop_goes_where_its_first_argument_is(monkeypatch):
     _double(x, y)
     assert y.tolist() == [0, 2, 4] and _double.__name__ == "_double" and _double.__doc__ is None
     called = []
-    monkeypatch.setitem(sys.modules, "minis5_cuda.test_arrays", SimpleNamespace(double=lambda *args: called.append(args)))
+    monkeypatch.setitem(
+        sys.modules,
+        "minis5_cuda.test_arrays",
+        SimpleNamespace(double=lambda *args: called.append(args)),
+    )
     there = Interface()
     _double(there, y)
     assert called == [(there, y)] and y.tolist() == [0, 2, 4]

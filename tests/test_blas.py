@@ -81,7 +81,12 @@ class Library:
         def element(address, leading, i, j):
             return number.from_address(address + (j * leading + i) * size)
 
-        if min(m, n, k) < 0 or lda < max(1, k if transa else m) or ldb < max(1, n if transb else k) or ldc < max(1, m):
+        if (
+            min(m, n, k) < 0
+            or lda < max(1, k if transa else m)
+            or ldb < max(1, n if transb else k)
+            or ldc < max(1, m)
+        ):
             return 7
         assert self.workspace and transa in (0, 1) and transb in (0, 1)
         alpha, beta = number.from_address(alpha).value, number.from_address(beta).value
@@ -120,7 +125,9 @@ def library(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(blas.ctypes, "CDLL", lambda path: stand_in)
     pathfinder = types.ModuleType("cuda.pathfinder")
-    pathfinder.load_nvidia_dynamic_lib = lambda name: types.SimpleNamespace(abs_path=f"lib{name}.so")
+    pathfinder.load_nvidia_dynamic_lib = lambda name: types.SimpleNamespace(
+        abs_path=f"lib{name}.so"
+    )
     pathfinder.DynamicLibNotFoundError = RuntimeError
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
     clear()
@@ -142,11 +149,20 @@ def layouts(a):
     tall = np.full((a.shape[1], a.shape[0] + 2), np.nan, a.dtype)
     wide[:, 1:-2], tall[:, 2:] = a, a.T
     spread = [DeviceArray(np.repeat(np.repeat(a, 3, 0), 2, 1))[::3, ::2]] if 1 in a.shape else []
-    return DeviceArray(a), DeviceArray(a.T.copy()).T, DeviceArray(wide)[:, 1:-2], DeviceArray(tall)[:, 2:].T, *spread
+    return (
+        DeviceArray(a),
+        DeviceArray(a.T.copy()).T,
+        DeviceArray(wide)[:, 1:-2],
+        DeviceArray(tall)[:, 2:].T,
+        *spread,
+    )
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("N, K, M", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 5), (1, 3, 1), (4, 1, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "N, K, M",
+    [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (1, 1, 5), (1, 3, 1), (4, 1, 1), (1, 1, 1)],
+)
 def test_every_layout(library, N, K, M, dtype):
     rng = np.random.default_rng(0)
     x, y = numbers(rng, (N, K), dtype), numbers(rng, (K, M), dtype)
@@ -154,12 +170,18 @@ def test_every_layout(library, N, K, M, dtype):
         for b in layouts(y):
             assert np.array_equal(a.host, x) and np.array_equal(b.host, y)
             result = blas.matmul(a, b)
-            assert result.dtype == dtype and result.flags.c_contiguous and np.array_equal(result.host, x @ y)
+            assert (
+                result.dtype == dtype
+                and result.flags.c_contiguous
+                and np.array_equal(result.host, x @ y)
+            )
             rows = DeviceArray(np.full((N + 2, M), np.nan, dtype))
             out = rows[1:-1]
             assert blas.matmul(a, b, out) is out and np.array_equal(out.host, x @ y)
             assert np.isnan(rows.host[[0, -1]]).all()  # and nothing beside it
-    assert {call[0] for call in library.calls if "gemm" in call[0]} == {blas.GEMM[np.dtype(dtype).char][0]}
+    assert {call[0] for call in library.calls if "gemm" in call[0]} == {
+        blas.GEMM[np.dtype(dtype).char][0]
+    }
 
 
 def test_nothing_to_multiply(library):
@@ -175,7 +197,10 @@ def test_each_product_on_the_current_stream_with_our_workspace(library):
     streams = [0, 0x7F0000001230, 0x7F0000001230, 2, 0]
     for cupy.current in streams:
         blas.matmul(a, a)
-        assert library.stream == cupy.current and library.workspace[1] == blas.WORKSPACE == 32 * 1024 * 1024
+        assert (
+            library.stream == cupy.current
+            and library.workspace[1] == blas.WORKSPACE == 32 * 1024 * 1024
+        )
     names = [call[0] for call in library.calls]
     each = ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasDgemm_v2"]
     assert names == ["cublasCreate_v2", "cublasSetMathMode", *each * len(streams)]
@@ -207,9 +232,18 @@ def test_tf32_only_when_asked_for(library, monkeypatch):
 
 def test_failures_name_the_call_and_the_status(library):
     a = DeviceArray(np.eye(2))
-    for name in ("cublasCreate_v2", "cublasSetMathMode", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasDgemm_v2"):
+    for name in (
+        "cublasCreate_v2",
+        "cublasSetMathMode",
+        "cublasSetStream_v2",
+        "cublasSetWorkspace_v2",
+        "cublasDgemm_v2",
+    ):
         library.status = {name: 3}
-        with pytest.raises(MemoryError, match=rf"^{name}: cuBLAS answers with status 3, ALLOC_FAILED: .* lower --num-envs"):
+        with pytest.raises(
+            MemoryError,
+            match=rf"^{name}: cuBLAS answers with status 3, ALLOC_FAILED: .* lower --num-envs",
+        ):
             blas.matmul(a, a)
     library.status = {"cublasDgemm_v2": 99}
     with pytest.raises(DeviceError, match="status 99, which is not in its documentation"):
@@ -225,7 +259,9 @@ def test_a_missing_library_is_named(library, monkeypatch):
     a = DeviceArray(np.eye(2))
     blas._library.cache_clear()
     monkeypatch.setattr(sys.modules["cuda.pathfinder"], "load_nvidia_dynamic_lib", missing)
-    with pytest.raises(DeviceError, match=r"cuBLAS was not found \(no libcublas.so\); pip install 'minis5\[cuda\]'"):
+    with pytest.raises(
+        DeviceError, match=r"cuBLAS was not found \(no libcublas.so\); pip install 'minis5\[cuda\]'"
+    ):
         blas.matmul(a, a)
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
     with pytest.raises(DeviceError, match=r"needs cuda-pathfinder.*pip install 'minis5\[cuda\]'"):
@@ -240,12 +276,19 @@ def test_wrong_matrices_are_named(library):
         r"got \(4, 6\) and \(4, 6\)": (a, a),
         r"got \(4, 6\) and \(6,\)": (a, a[0]),
         r"^a: expected contiguous rows or columns, got strides \(48, 8\)": (a[::2, ::2], a[:3]),
-        r"^b: expected contiguous rows or columns, got strides \(0, 0\)": (a, np.broadcast_to(np.float32(1), (6, 2))),
+        r"^b: expected contiguous rows or columns, got strides \(0, 0\)": (
+            a,
+            np.broadcast_to(np.float32(1), (6, 2)),
+        ),
     }
     for message, (x, y) in wrong.items():
         with pytest.raises((TypeError, ValueError), match=message):
             blas.matmul(DeviceArray(x), DeviceArray(y))
-    for out in (np.ones((4, 4)), np.ones((4, 5), np.float32), np.ones((4, 4), np.float32, order="F")):
+    for out in (
+        np.ones((4, 4)),
+        np.ones((4, 5), np.float32),
+        np.ones((4, 4), np.float32, order="F"),
+    ):
         with pytest.raises(ValueError, match=r"out: expected float32 \(4, 4\), C-contiguous, got"):
             blas.matmul(DeviceArray(a), DeviceArray(a.T), DeviceArray(out))
     assert not library.calls

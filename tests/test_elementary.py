@@ -17,7 +17,9 @@ from minis5 import elementary
 PI = Fraction("3.14159265358979323846264338327950288419716939937510582097494459")
 LOG_2 = Fraction("0.69314718055994530941723212145817656807550013436025525412068001")
 RANGE = 1e5
-FUNCTIONS = {name: (getattr(elementary, name), getattr(math, name)) for name in ("sin", "cos", "log", "exp")}
+FUNCTIONS = {
+    name: (getattr(elementary, name), getattr(math, name)) for name in ("sin", "cos", "log", "exp")
+}
 ULPS = {"sin": 2, "cos": 2, "log": 1, "exp": 1}
 
 
@@ -36,19 +38,37 @@ def points(name):
         halves = np.arange(-2041, 2045) * (math.log(2) / 2)  # where the exponent changes
         around = [np.nextafter(halves, -np.inf), halves, np.nextafter(halves, np.inf)]
         tiny = 10.0 ** rng.uniform(-300, 0, 20_000)
-        grids = [np.linspace(-708, 709, 100_001), rng.uniform(-708, 709, 50_000), np.linspace(-2, 2, 100_001)]
+        grids = [
+            np.linspace(-708, 709, 100_001),
+            rng.uniform(-708, 709, 50_000),
+            np.linspace(-2, 2, 100_001),
+        ]
         return np.concatenate([*grids, *around, tiny, -tiny, [0.0]])
     if name == "log":
         near_one = 1 + rng.uniform(-1, 1, 50_000) * 10.0 ** rng.uniform(-16, 0, 50_000)
         wide = 10.0 ** rng.uniform(-308, 308, 50_000)
         uniforms = 1 - rng.integers(0, 2**32, 50_000) / 2**32  # what next_normal asks for
-        edges = [5e-324, 2e-310, 2.0**-1022, math.nextafter(1, 0), 1, math.nextafter(1, 2), 0.5**0.5, 2**0.5, 1.7976e308]
+        edges = [
+            5e-324,
+            2e-310,
+            2.0**-1022,
+            math.nextafter(1, 0),
+            1,
+            math.nextafter(1, 2),
+            0.5**0.5,
+            2**0.5,
+            1.7976e308,
+        ]
         return np.concatenate([np.linspace(1e-6, 4, 100_001), near_one, wide, uniforms, edges])
     quarters = np.arange(-63_661, 63_662) * (math.pi / 2)  # next to the zeros: little is left of x
     eighths = np.arange(-20_001, 20_000, 2) * (math.pi / 4)  # where the series changes
     around = [np.nextafter(eighths, -np.inf), eighths, np.nextafter(eighths, np.inf)]
     tiny = 10.0 ** rng.uniform(-300, 0, 20_000)
-    grids = [np.linspace(-8, 8, 100_001), np.linspace(-RANGE, RANGE, 100_001), rng.uniform(-RANGE, RANGE, 50_000)]
+    grids = [
+        np.linspace(-8, 8, 100_001),
+        np.linspace(-RANGE, RANGE, 100_001),
+        rng.uniform(-RANGE, RANGE, 50_000),
+    ]
     return np.concatenate([*grids, quarters, *around, tiny, -tiny])
 
 
@@ -75,7 +95,10 @@ def leading_bits(number, bits):
 
 
 def test_constants():
-    parts = [Fraction(part) for part in (elementary.HALF_PI_1, elementary.HALF_PI_2, elementary.HALF_PI_3)]
+    parts = [
+        Fraction(part)
+        for part in (elementary.HALF_PI_1, elementary.HALF_PI_2, elementary.HALF_PI_3)
+    ]
     assert parts[0] == leading_bits(PI / 2, 37) and parts[0] + parts[1] == leading_bits(PI / 2, 74)
     assert abs(sum(parts) - PI / 2) < Fraction(1, 2**129)
     parts = [Fraction(part) for part in (elementary.LN2_1, elementary.LN2_2)]
@@ -113,7 +136,9 @@ def test_values_known_beforehand():
     for function in (elementary.sin, elementary.cos):
         assert abs(each(function, points("sin"))).max() == 1
     assert elementary.exp(0.0) == 1 and (each(elementary.exp, tiny[tiny < 1e-16]) == 1).all()
-    assert each(elementary.exp, np.array([-708.0, np.nextafter(-708, -709), -1e300]))[1:].tolist() == [0, 0]
+    assert each(elementary.exp, np.array([-708.0, np.nextafter(-708, -709), -1e300]))[
+        1:
+    ].tolist() == [0, 0]
     assert 0 < elementary.exp(-708.0) < 4e-308 and elementary.exp(709.0) > 8e307
     powers = np.arange(-1074, 1024)
     np.testing.assert_allclose(each(elementary.log, 2.0**powers), powers * math.log(2), rtol=3e-16)
@@ -134,17 +159,22 @@ def test_wrap_next_to_whole_turns():
     turns = np.arange(-15_900, 15_900) * math.tau
     for x in (turns, turns - math.pi, turns + math.pi):
         for y in (np.nextafter(x, -np.inf), x, np.nextafter(x, np.inf)):
-            np.testing.assert_array_equal(each(elementary.wrap, y), (y + np.pi) % (2 * np.pi) - np.pi)
+            np.testing.assert_array_equal(
+                each(elementary.wrap, y), (y + np.pi) % (2 * np.pi) - np.pi
+            )
 
 
 def test_python_and_numba_give_the_same_bits():
     def same_bits(compiled, plain, x):
-        np.testing.assert_array_equal(each(compiled, x).view(np.int64), np.array([plain(v) for v in x]).view(np.int64))
+        np.testing.assert_array_equal(
+            each(compiled, x).view(np.int64), np.array([plain(v) for v in x]).view(np.int64)
+        )
 
     rng = np.random.default_rng(2)
     angles = rng.choice(points("sin"), 20_000)
     same_bits(elementary.sin, lambda v: elementary._sine.py_func(v, 0), angles)
-    same_bits(elementary.cos, lambda v: elementary._sine.py_func(float(v), 1), angles)  # of Python's floats, too
+    # of Python's floats, too
+    same_bits(elementary.cos, lambda v: elementary._sine.py_func(float(v), 1), angles)
     same_bits(elementary.wrap, elementary.wrap.py_func, angles)
     same_bits(elementary.log, elementary.log.py_func, rng.choice(points("log"), 20_000))
     same_bits(elementary.exp, elementary.exp.py_func, rng.choice(points("exp"), 20_000))

@@ -25,7 +25,17 @@ RUN = "MemoryChain-64-s5-seed3"
 
 
 def arguments(out, *variants):
-    return ["--quick", "--out", str(out), "--tasks", "MemoryChain-64", "--seeds", "3", "--variants", *variants]
+    return [
+        "--quick",
+        "--out",
+        str(out),
+        "--tasks",
+        "MemoryChain-64",
+        "--seeds",
+        "3",
+        "--variants",
+        *variants,
+    ]
 
 
 def rows(path):
@@ -34,17 +44,27 @@ def rows(path):
 
 
 def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # with so small matrices, threads of a busy machine only wait
+    # with so small matrices, threads of a busy machine only wait
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     main(MEMORY_TASKS, arguments(tmp_path, "s5", "none"))
     s5, none = rows(tmp_path / "results.csv")
-    assert (s5["task"], s5["variant"], s5["seed"], s5["steps"]) == ("MemoryChain-64", "s5", "3", "1024")
+    assert (s5["task"], s5["variant"], s5["seed"], s5["steps"]) == (
+        "MemoryChain-64",
+        "s5",
+        "3",
+        "1024",
+    )
     assert none["variant"] == "none" and int(none["parameters"]) < int(s5["parameters"])
-    assert s5["command"].startswith("minis5 train MemoryChain-64 --seed 3 --steps") and "--core none" in none["command"]
+    assert (
+        s5["command"].startswith("minis5 train MemoryChain-64 --seed 3 --steps")
+        and "--core none" in none["command"]
+    )
     assert float(s5["wall_seconds"]) > float(s5["train_seconds"]) > 0
     points = rows(tmp_path / "curves.csv")
-    assert [p["step"] for p in points if p["variant"] == "s5"] == ["1024"]  # the only update in which episodes end
+    # the only update in which episodes end
+    assert [p["step"] for p in points if p["variant"] == "s5"] == ["1024"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     before, table, after = readme.read_text().partition("| task |")
     assert before == f"before\n{BEGIN}\n" and after.endswith(f".\n{END}\nafter\n")
@@ -59,8 +79,14 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     capfd.readouterr()
     main(MEMORY_TASKS, arguments(tmp_path, "s5", "none"))
     assert f"== {RUN}\n" in capfd.readouterr().out and other.stat().st_mtime_ns == untouched
-    again = {name: value for name, value in json.loads(summary.read_text()).items() if "second" not in name}
-    assert again == {name: value for name, value in json.loads(finished).items() if "second" not in name}
+    again = {
+        name: value
+        for name, value in json.loads(summary.read_text()).items()
+        if "second" not in name
+    }
+    assert again == {
+        name: value for name, value in json.loads(finished).items() if "second" not in name
+    }
     first, second = json.loads(log.read_text())["spent"]
     s5 = rows(tmp_path / "results.csv")[0]
     assert float(s5["wall_seconds"]) == pytest.approx(first["wall"] + second["wall"], abs=0.01)
@@ -72,7 +98,11 @@ def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     other.unlink()
     main(MEMORY_TASKS, ["--out", str(tmp_path), "--report"])
     s5, kept = rows(tmp_path / "results.csv")
-    assert s5["wall_seconds"] == s5["cpu_seconds"] == "" and kept == none and "not known" in readme.read_text()
+    assert (
+        s5["wall_seconds"] == s5["cpu_seconds"] == ""
+        and kept == none
+        and "not known" in readme.read_text()
+    )
 
 
 def test_failures_are_told(tmp_path, capfd):
@@ -91,16 +121,40 @@ def test_failures_are_told(tmp_path, capfd):
 
 def test_popgym_training(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    families = {family(level) for level, (env, _) in REGISTRY.items() if env not in CONTROL_SUITE} - {"MemoryChain"}
-    assert {family(task) for task in POPGYM.tasks} == families and set(PUBLISHED) <= set(POPGYM.tasks)
+    families = {
+        family(level) for level, (env, _) in REGISTRY.items() if env not in CONTROL_SUITE
+    } - {"MemoryChain"}
+    assert {family(task) for task in POPGYM.tasks} == families and set(PUBLISHED) <= set(
+        POPGYM.tasks
+    )
     readme = tmp_path / "README.md"
     readme.write_text("<!-- popgym:begin -->\n<!-- popgym:end -->\n")
-    main(POPGYM, ["--quick", "--out", str(tmp_path), "--tasks", "AutoencodeEasy", "BattleshipEasy", "--seeds", "0", "1"])
-    assert len(rows(tmp_path / "results.csv")) == 8 and (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    main(
+        POPGYM,
+        [
+            "--quick",
+            "--out",
+            str(tmp_path),
+            "--tasks",
+            "AutoencodeEasy",
+            "BattleshipEasy",
+            "--seeds",
+            "0",
+            "1",
+        ],
+    )
+    assert len(rows(tmp_path / "results.csv")) == 8 and (
+        tmp_path / "curves.png"
+    ).read_bytes().startswith(b"\x89PNG")
     head, rule, auto, ships, _, note, *_ = readme.read_text().splitlines()[1:]
     assert head.count("|") == rule.count("|") == auto.count("|") == ships.count("|")
-    assert auto.startswith("| AutoencodeEasy | −0.499 | ") and "| −1 … 1 | −.28 (GRU) | 1,024 |" in auto
-    assert ships.startswith("| BattleshipEasy | −0.449 | ") and note.startswith("Seeds with S5: 2. ")
+    assert (
+        auto.startswith("| AutoencodeEasy | −0.499 | ")
+        and "| −1 … 1 | −.28 (GRU) | 1,024 |" in auto
+    )
+    assert ships.startswith("| BattleshipEasy | −0.449 | ") and note.startswith(
+        "Seeds with S5: 2. "
+    )
 
 
 def test_memory_length(tmp_path):
@@ -108,39 +162,71 @@ def test_memory_length(tmp_path):
     sweep = memory_length.MEMORY_LENGTH
     assert sweep.tasks[0] == "MemoryChain-4" and sweep.tasks[-1] == "MemoryChain-2048"
     assert all(len(numbers) == len(sweep.tasks) for numbers in memory_length.PAPER.values())
-    (tmp_path / "README.md").write_text("<!-- memory_length:begin -->\n<!-- memory_length:end -->\n")
+    (tmp_path / "README.md").write_text(
+        "<!-- memory_length:begin -->\n<!-- memory_length:end -->\n"
+    )
     options = ["--quick", "--out", str(tmp_path), "--tasks", "MemoryChain-8", "--seeds", "0"]
     main(sweep, [*options, "--variants", "attention", "s5-a2c"])
     attention, a2c = found = rows(tmp_path / "results.csv")
-    assert attention["workers"] == "1" and attention["command"].startswith("minis5 train MemoryChain-8 --seed 0 --core attention ")
-    assert "--preset a2c" in a2c["command"] and (tmp_path / "memory_length.png").read_bytes().startswith(b"\x89PNG")
+    assert attention["workers"] == "1" and attention["command"].startswith(
+        "minis5 train MemoryChain-8 --seed 0 --core attention "
+    )
+    assert "--preset a2c" in a2c["command"] and (
+        tmp_path / "memory_length.png"
+    ).read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "README.md").read_text()
     score = f"{float(attention['mean_return']):.2f} ×1".replace("-0", "−0")
-    assert f"| self-attention |  | {score} |" in text and f"| S5, A2C |  | {int(a2c['steps']) / 8:,.0f} |" in text
-    cell = memory_length.collect({(r["task"], r["variant"], r["seed"]): [r] for r in found})["attention"][8]
+    assert (
+        f"| self-attention |  | {score} |" in text
+        and f"| S5, A2C |  | {int(a2c['steps']) / 8:,.0f} |" in text
+    )
+    cell = memory_length.collect({(r["task"], r["variant"], r["seed"]): [r] for r in found})[
+        "attention"
+    ][8]
     by_hand = 1000 * float(attention["cpu_seconds"]) / (int(attention["steps"]) / 8)
-    assert memory_length.thousand(cell, 8) == pytest.approx(by_hand) and f"| self-attention |  | {by_hand:.3g} |" in text
+    assert (
+        memory_length.thousand(cell, 8) == pytest.approx(by_hand)
+        and f"| self-attention |  | {by_hand:.3g} |" in text
+    )
 
 
 def test_meta_cartpole(tmp_path, monkeypatch):
     """Trained in stages, looked at after each; a stage that is done is not done again."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    (tmp_path / "README.md").write_text("<!-- meta_cartpole:begin -->\n<!-- meta_cartpole:end -->\n")
+    (tmp_path / "README.md").write_text(
+        "<!-- meta_cartpole:begin -->\n<!-- meta_cartpole:end -->\n"
+    )
     options = ["--quick", "--out", str(tmp_path), "--seeds", "1", "--variants", "mlp"]
     main(META_CARTPOLE, options)
-    found, log = rows(tmp_path / "details.csv"), tmp_path / "runs" / "PositionOnlyCartPoleEasy-mlp-seed1.json"
-    assert [(row["step"], row["trial"]) for row in found] == [(step, str(k)) for step in ("512", "1024") for k in range(32)]
+    found, log = (
+        rows(tmp_path / "details.csv"),
+        tmp_path / "runs" / "PositionOnlyCartPoleEasy-mlp-seed1.json",
+    )
+    assert [(row["step"], row["trial"]) for row in found] == [
+        (step, str(k)) for step in ("512", "1024") for k in range(32)
+    ]
     assert all(0 < float(row["return"]) <= 1 for row in found)
     for row in found[32:]:  # one row for each trial
-        mean, halves = float(row["return"]), sorted(float(row[name]) for name in ("pole_weaker", "pole_stronger"))
+        mean, halves = (
+            float(row["return"]),
+            sorted(float(row[name]) for name in ("pole_weaker", "pole_stronger")),
+        )
         assert float(row["gain"]) == pytest.approx(mean - float(found[32]["return"]), abs=2e-4)
         assert halves[0] - 1e-4 <= mean <= halves[1] + 1e-4
     last = [float(row["return"]) for row in found[32:]]
-    (line,) = (line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| MLP |"))
+    (line,) = (
+        line
+        for line in (tmp_path / "README.md").read_text().splitlines()
+        if line.startswith("| MLP |")
+    )
     assert line.startswith("| MLP | 1 | 1,024 | ") and f"| {last[15]:.3f} |" in line
     assert (tmp_path / "meta_cartpole.png").read_bytes().startswith(b"\x89PNG")
     facts = json.loads(log.read_text())
-    assert "trials=16" in facts["command"] and facts["command"].endswith("--steps 1024") and len(facts["spent"]) == 2
+    assert (
+        "trials=16" in facts["command"]
+        and facts["command"].endswith("--steps 1024")
+        and len(facts["spent"]) == 2
+    )
     log.write_text(json.dumps({**facts, "details": {"512": facts["details"]["512"]}}))
     main(META_CARTPOLE, options)
     assert json.loads(log.read_text()) == facts  # looked at again: the same; not trained again
@@ -148,37 +234,60 @@ def test_meta_cartpole(tmp_path, monkeypatch):
 
 def test_popgym_throughput(tmp_path, capsys):
     pytest.importorskip("popgym")
-    options = "--levels AutoencodeE BanditEasy --num-envs 8 --seconds 0.01 --repeats 1 --out".split()
+    options = (
+        "--levels AutoencodeE BanditEasy --num-envs 8 --seconds 0.01 --repeats 1 --out".split()
+    )
     popgym_throughput.main([*options, str(tmp_path)])
     auto, bandit = rows(tmp_path / "throughput.csv")
     assert (auto["level"], bandit["level"]) == ("AutoencodeEasy", "MultiarmedBanditEasy")
-    assert all(int(row[name]) > 0 for row in (auto, bandit) for name in popgym_throughput.COLUMNS[1:])
+    assert all(
+        int(row[name]) > 0 for row in (auto, bandit) for name in popgym_throughput.COLUMNS[1:]
+    )
     assert capsys.readouterr().out.count("\n| ") == 1
 
 
 def test_meta_control(tmp_path, monkeypatch):
     """At every stage a row for each task, trained on and held out; frames are four times the steps."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    split = {"train": ("PointMassEasy",), "held out": ("PointMassHard",)}  # of eight: all take minutes to compile
+    # of eight: all take minutes to compile
+    split = {"train": ("PointMassEasy",), "held out": ("PointMassHard",)}
     monkeypatch.setitem(meta_control.SPLITS, "Mixture", split)
     given = META_CONTROL.options["Mixture"]
     options = ["tasks=PointMassEasy" if option.startswith("tasks=") else option for option in given]
     (tmp_path / "README.md").write_text("<!-- meta_control:begin -->\n<!-- meta_control:end -->\n")
-    command = ["--quick", "--out", str(tmp_path), "--seeds", "1", "--variants", "mlp", "--tasks", "Mixture"]
+    command = [
+        "--quick",
+        "--out",
+        str(tmp_path),
+        "--seeds",
+        "1",
+        "--variants",
+        "mlp",
+        "--tasks",
+        "Mixture",
+    ]
     main(META_CONTROL._replace(options={"Mixture": options}), command)
     found = rows(tmp_path / "details.csv")
     assert [row["step"] for row in found] == ["512", "512", "1024", "1024"]
-    assert [(row["split"], row["tested"]) for row in found[2:]] == [(name, tasks[0]) for name, tasks in split.items()]
+    assert [(row["split"], row["tested"]) for row in found[2:]] == [
+        (name, tasks[0]) for name, tasks in split.items()
+    ]
     easy, hard = (float(row["return"]) for row in found[2:])
     assert 0 <= easy <= 1000 and 0 <= hard <= 1000
     text = (tmp_path / "README.md").read_text()
-    assert "| Mixture | task | MLP, 0.0041M frames | " in text and f"| train | **mean** | **{easy:.0f}** | |" in text
+    assert (
+        "| Mixture | task | MLP, 0.0041M frames | " in text
+        and f"| train | **mean** | **{easy:.0f}** | |" in text
+    )
     assert f"| train | PointMassEasy | {easy:.0f} | 798 / 709 / 4 |" in text
     assert f"| held out | PointMassHard | {hard:.0f} | 681 / 458 / 2 |" in text
     assert (tmp_path / "meta_control.png").read_bytes().startswith(b"\x89PNG")
-    command[command.index("mlp")] = "mlp-native"  # goes on from the agent that the first has trained
+    # goes on from the agent that the first has trained
+    command[command.index("mlp")] = "mlp-native"
     main(META_CONTROL._replace(options={"Mixture": options}), command)
     (row,) = (row for row in rows(tmp_path / "results.csv") if row["variant"] == "mlp-native")
     assert " --init-from experiments/meta_control/runs/Mixture-mlp-seed1 " in row["command"]
-    config = json.loads((tmp_path / "runs" / "Mixture-mlp-native-seed1" / "config.json").read_text())
+    config = json.loads(
+        (tmp_path / "runs" / "Mixture-mlp-native-seed1" / "config.json").read_text()
+    )
     assert config["init_from"] == str(tmp_path / "runs" / "Mixture-mlp-seed1")

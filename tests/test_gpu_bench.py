@@ -24,7 +24,13 @@ ORDER = list(gpu_bench.PARTS)
 
 def results(rows, **changes):
     rows = [{"commit": "abc", **row} for row in rows]
-    return {"machine": MACHINE, "versions": {"minis5": "7"}, "quick": False, "rows": rows, **changes}
+    return {
+        "machine": MACHINE,
+        "versions": {"minis5": "7"},
+        "quick": False,
+        "rows": rows,
+        **changes,
+    }
 
 
 def lengths(exponent):
@@ -33,7 +39,11 @@ def lengths(exponent):
     for T, B, P in gpu_scan.shapes("length"):
         for direction in gpu_report.DIRECTIONS:
             ms = max(T, 2**15) ** exponent / 1000
-            rows.append(gpu_report.scan_row("length", direction, (T, B, P), False, [ms, 1.01 * ms], [ms / 2, ms / 2]))
+            rows.append(
+                gpu_report.scan_row(
+                    "length", direction, (T, B, P), False, [ms, 1.01 * ms], [ms / 2, ms / 2]
+                )
+            )
     return rows
 
 
@@ -51,7 +61,9 @@ def test_shapes():
     lengths = [2**k for k in range(8, 21)]
     total, width, length = map(gpu_scan.shapes, gpu_report.SERIES)
     assert [T for T, _, _ in total] == [T for T, _, _ in length] == lengths
-    assert {T * B * P for T, B, P in total} == {gpu_scan.NUMBERS} and {B * P for _, B, P in length} == {128}
+    assert {T * B * P for T, B, P in total} == {gpu_scan.NUMBERS} and {
+        B * P for _, B, P in length
+    } == {128}
     assert gpu_scan.AIMED in total and [B * P for _, B, P in width] == [2**k for k in range(5, 14)]
     assert all(P <= 128 and B >= 1 for _, B, P in total + width)
     for part in gpu_report.SERIES:
@@ -68,29 +80,54 @@ def test_slopes():
 
 
 def test_rows():
-    row = gpu_report.scan_row("total", "backward", (1000, 10, 100), True, [4.0, 2.0, 3.0], [1.5, 1.5, 1.5], aim=1.333)
-    assert row["what"] == "backward, T=1000 B=10 P=100, a varies" and row["shape"] == [1000, 10, 100]
-    assert row["value"] == 3 and row["ratio"] == 2 and row["met"] is False and row["bytes"] == 40_010_000
+    row = gpu_report.scan_row(
+        "total", "backward", (1000, 10, 100), True, [4.0, 2.0, 3.0], [1.5, 1.5, 1.5], aim=1.333
+    )
+    assert row["what"] == "backward, T=1000 B=10 P=100, a varies" and row["shape"] == [
+        1000,
+        10,
+        100,
+    ]
+    assert (
+        row["value"] == 3
+        and row["ratio"] == 2
+        and row["met"] is False
+        and row["bytes"] == 40_010_000
+    )
     assert row["gb_per_s"] == 13.34 and row["copy_gb_per_s"] == 26.67
     json.dumps(row)
 
 
 def test_tables():
     aimed = gpu_report.scan_row("total", "forward", gpu_scan.AIMED, False, [0.25], [0.2], aim=1.333)
-    others = [gpu_report.scan_row("total", d, gpu_scan.AIMED, False, [0.5], [0.2]) for d in gpu_report.DIRECTIONS[1:]]
-    train = {"part": "train", **gpu_bench.row("train, small, TF32", [1000.0, 3000.0, 2000.0], "steps/s", 150_000)}
+    others = [
+        gpu_report.scan_row("total", d, gpu_scan.AIMED, False, [0.5], [0.2])
+        for d in gpu_report.DIRECTIONS[1:]
+    ]
+    train = {
+        "part": "train",
+        **gpu_bench.row("train, small, TF32", [1000.0, 3000.0, 2000.0], "steps/s", 150_000),
+    }
     given = results([aimed, *others, train, *lengths(1.0)])
     lines = gpu_report.table(given)
     assert len({line.count("|") for line in lines[:4]}) == 1 and len(lines) == 6
-    assert lines[2].startswith("| forward, T=4096 B=64 P=128, a constant | 0.25 ms | 0.25 … 0.25 | 2,149 |")
+    assert lines[2].startswith(
+        "| forward, T=4096 B=64 P=128, a constant | 0.25 ms | 0.25 … 0.25 | 2,149 |"
+    )
     assert lines[2].endswith("| a copy of the bytes: 0.2 ms | 1.25 | ≤ 1.333 |")
     assert lines[3].endswith("|  |  |  | ≥ 150,000 (missed) |")
     assert "forward grows as T^1.000" in lines[5]
     assert lines[5].endswith("An imagined GPU, driver for CUDA 13.1; minis5 7; commit abc.")
     series = gpu_report.series(given)
-    assert series[2] == "| total | 4096 | 64 | 128 | constant | 0.25 ms, 80 % | 0.5 ms, 40 % | 0.5 ms, 40 % |"
+    assert (
+        series[2]
+        == "| total | 4096 | 64 | 128 | constant | 0.25 ms, 80 % | 0.5 ms, 40 % | 0.5 ms, 40 % |"
+    )
     assert len(series) == 2 + 1 + 13 and len({line.count("|") for line in series}) == 1
-    assert gpu_report.series(results([train])) == [] and "grows" not in gpu_report.table(results([train]))[-1]
+    assert (
+        gpu_report.series(results([train])) == []
+        and "grows" not in gpu_report.table(results([train]))[-1]
+    )
 
 
 def test_parts_that_were_not_measured_again_stay():
@@ -100,15 +137,28 @@ def test_parts_that_were_not_measured_again_stay():
     old = results(rows("total", "train", "cpu"))
     new = results(rows("train", "jax", value=2))
     merged = gpu_report.merged(old, new, ORDER)["rows"]
-    assert [(r["part"], r["value"]) for r in merged] == [("total", 1), ("jax", 2), ("train", 2), ("cpu", 1)]
+    assert [(r["part"], r["value"]) for r in merged] == [
+        ("total", 1),
+        ("jax", 2),
+        ("train", 2),
+        ("cpu", 1),
+    ]
     for changed in ({"machine": {**MACHINE, "gpu": "Another"}}, {"versions": {}}, {"quick": True}):
-        assert gpu_report.merged({**old, **changed}, new, ORDER)["rows"] == gpu_report.merged(None, new, ORDER)["rows"]
+        assert (
+            gpu_report.merged({**old, **changed}, new, ORDER)["rows"]
+            == gpu_report.merged(None, new, ORDER)["rows"]
+        )
 
 
 def test_report_from_a_file(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the report draws a picture")
     readme = tmp_path / "README.md"
-    readme.write_text("".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\n" for name in ("gpu_bench", "gpu_bench_series")))
+    readme.write_text(
+        "".join(
+            f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\n"
+            for name in ("gpu_bench", "gpu_bench_series")
+        )
+    )
     with pytest.raises(SystemExit, match="nothing to report"):
         gpu_bench.main(["--report", "--out", str(tmp_path)])
     (tmp_path / "results.json").write_text(json.dumps(results(lengths(1.0))))
@@ -123,9 +173,15 @@ def test_without_a_gpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_bench, "missing_for_cuda", lambda: "an NVIDIA GPU, and CUDA sees none")
     assert gpu_bench.main(["--out", str(tmp_path / "new")]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == "gpu_bench: needs an NVIDIA GPU, and CUDA sees none\n"
+    assert (
+        captured.out == ""
+        and captured.err == "gpu_bench: needs an NVIDIA GPU, and CUDA sees none\n"
+    )
     assert not (tmp_path / "new").exists()
-    for arguments, message in ((["scan"], "PART: expected total, width, length, sequential"), (["--quick"], "give --out too")):
+    for arguments, message in (
+        (["scan"], "PART: expected total, width, length, sequential"),
+        (["--quick"], "give --out too"),
+    ):
         with pytest.raises(SystemExit):
             gpu_bench.main(arguments)
         assert message in capsys.readouterr().err
@@ -134,13 +190,22 @@ def test_without_a_gpu(tmp_path, monkeypatch, capsys):
 def test_measuring_writes_after_each_part(tmp_path, monkeypatch, capsys):
     machine = {**MACHINE, "system": "s"}
     monkeypatch.setattr(gpu_bench, "missing_for_cuda", lambda: None)
-    runlog = types.SimpleNamespace(versions=lambda device: {"a": "1"}, machine=lambda device: machine)
+    runlog = types.SimpleNamespace(
+        versions=lambda device: {"a": "1"}, machine=lambda device: machine
+    )
     monkeypatch.setattr(gpu_bench, "runlog", runlog)
     calls = []
 
     def part(name, repeats, quick):
         file = tmp_path / "results.json"
-        calls.append((name, repeats, quick, len(json.loads(file.read_text())["rows"]) if file.exists() else None))
+        calls.append(
+            (
+                name,
+                repeats,
+                quick,
+                len(json.loads(file.read_text())["rows"]) if file.exists() else None,
+            )
+        )
         return [{"part": name, **gpu_bench.row(name, [1.0], "ms", None)}]
 
     monkeypatch.setattr(gpu_bench, "PARTS", {name: gpu_bench.partial(part, name) for name in ORDER})
@@ -149,20 +214,35 @@ def test_measuring_writes_after_each_part(tmp_path, monkeypatch, capsys):
     assert calls == [("cpu", 4, True, None), ("train", 4, True, 1)]
     assert gpu_bench.main(["update", *arguments[2:], "--commit", "two"]) == 0
     written = json.loads((tmp_path / "results.json").read_text())
-    assert [(r["part"], r["commit"]) for r in written["rows"]] == [("update", "two"), ("train", "one"), ("cpu", "one")]
+    assert [(r["part"], r["commit"]) for r in written["rows"]] == [
+        ("update", "two"),
+        ("train", "one"),
+        ("cpu", "one"),
+    ]
     assert capsys.readouterr().out.splitlines()[-1].endswith("; a 1; commit two, one.")
 
 
 def test_turns_are_taken_in_alternation():
     order = []
-    times = gpu_scan.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, gpu_scan.wall_ms, warm_up=1)
-    assert order == ["a", "b", "a", "b", "a", "b"] and {name: len(ms) for name, ms in times.items()} == {"a": 2, "b": 2}
+    times = gpu_scan.in_turn(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
+        2,
+        gpu_scan.wall_ms,
+        warm_up=1,
+    )
+    assert order == ["a", "b", "a", "b", "a", "b"] and {
+        name: len(ms) for name, ms in times.items()
+    } == {"a": 2, "b": 2}
 
 
 @pytest.mark.parametrize("varying", [False, True])
 def test_wrong_results_are_found(varying):
     data = a, b, reset, x0, dx = gpu_scan.inputs(40, 3, 4, varying, device="cpu")
-    assert 0 < reset.mean() < 0.1 and 0.89 < np.abs(from_planar(a)).min() and np.abs(from_planar(a)).max() < 1.001
+    assert (
+        0 < reset.mean() < 0.1
+        and 0.89 < np.abs(from_planar(a)).min()
+        and np.abs(from_planar(a)).max() < 1.001
+    )
     x = scan_forward(a, b, reset, x0)
     g = scan_backward(a, reset, x0, x, dx)[1]
     gpu_scan.check(data, x, g)
@@ -176,13 +256,18 @@ def test_wrong_results_are_found(varying):
 
 
 def test_jax_scan_is_the_reference():
-    pytest.importorskip("jax", reason="needs JAX (pip install jax)").config.update("jax_enable_x64", True)
+    pytest.importorskip("jax", reason="needs JAX (pip install jax)").config.update(
+        "jax_enable_x64", True
+    )
     import jax_scan
 
     rng = np.random.default_rng(0)
     b, dx = rng.standard_normal((2, 33, 3, 2)) + 1j * rng.standard_normal((2, 33, 3, 2))
     reset = rng.random((33, 3)) < 0.2
-    for a in (np.exp(-0.1 + 1j * rng.standard_normal(2)), np.exp(-0.1 + 1j * rng.standard_normal((33, 3, 2)))):
+    for a in (
+        np.exp(-0.1 + 1j * rng.standard_normal(2)),
+        np.exp(-0.1 + 1j * rng.standard_normal((33, 3, 2))),
+    ):
         x, da, db = jax_scan.forward_and_backward(a, b, reset, dx)
         exact = reference.scan(a, b, reset)
         wanted = exact, *reference.scan_vjp(a, b, reset, None, exact, dx)[:2]
@@ -207,19 +292,32 @@ def in_the_simulator():
         def synchronize(self):
             pass
 
-    cupy.cuda.Event, cupy.cuda.get_elapsed_time = Event, lambda start, stop: 1e3 * (stop.time - start.time)
+    cupy.cuda.Event, cupy.cuda.get_elapsed_time = (
+        Event,
+        lambda start, stop: 1e3 * (stop.time - start.time),
+    )
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     scan.LANES, scan.CHUNKS, scan.STEPS = 2, 2, 2
-    gpu_scan.shapes, gpu_scan.copying = lambda part, quick: [(9, 1, 2)], lambda bytes_moved: lambda: None
+    gpu_scan.shapes, gpu_scan.copying = (
+        lambda part, quick: [(9, 1, 2)],
+        lambda bytes_moved: lambda: None,
+    )
     gpu_scan.WIDE = gpu_scan.LONG = gpu_scan.AIMED = 9, 1, 2
     rows = gpu_scan.bench_scan("total", 1, True)
-    assert [(row["direction"], row["varying"]) for row in rows] == [(d, v) for v in (False, True) for d in gpu_report.DIRECTIONS]
+    assert [(row["direction"], row["varying"]) for row in rows] == [
+        (d, v) for v in (False, True) for d in gpu_report.DIRECTIONS
+    ]
     assert rows[0]["aim"] == gpu_scan.AIM and rows[0]["gb_per_s"] > 0
     launch, launched = scan.launch, []
     scan.launch = lambda kernel, *rest: (launched.append(kernel.fn.__name__), launch(kernel, *rest))
     rows = gpu_scan.bench_sequential(1, False)
     counts = {name: launched.count(name) for name in set(launched) if name != "summary"}
-    assert counts == {"forward_scan": 12, "backward_scan": 12, "forward_sequential": 15, "backward_sequential": 15}
+    assert counts == {
+        "forward_scan": 12,
+        "backward_scan": 12,
+        "forward_sequential": 15,
+        "backward_sequential": 15,
+    }
     assert len(rows) == 3 and rows[0]["against"] == "a sequential kernel" and rows[0]["ratio"] > 0
 
 

@@ -22,10 +22,15 @@ from minis5.random import next_uniform
 
 REGISTERS, THREADS, SHARED = 65536, 1024, 48 * 1024  # of a block at most, on all targets
 # Fused, or free to be fused by ptxas; approximate; subnormal numbers flushed to 0.
-INEXACT = re.compile(r"\b(?:fma\.\S+|(?:mul|add|sub)\.f\d\d|mad\.\S*f\d\d|\w+\.(?:approx|full)\S*|\w+\.\S*ftz\S*)")
+INEXACT = re.compile(
+    r"\b(?:fma\.\S+|(?:mul|add|sub)\.f\d\d|mad\.\S*f\d\d|\w+\.(?:approx|full)\S*|\w+\.\S*ftz\S*)"
+)
 
-# Arithmetic with doubles, but for the multiplication by pi/2 / 2**64 in NVIDIA's float32 sine and cosine of large angles.
-DOUBLE = re.compile(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|min|max|setp)\b\S*\.f64 (?!.*0d3BF921FB54442D19).*")
+# Arithmetic with doubles, but for the multiplication by pi/2 / 2**64 in NVIDIA's float32 sine and
+# cosine of large angles.
+DOUBLE = re.compile(
+    r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|min|max|setp)\b\S*\.f64 (?!.*0d3BF921FB54442D19).*"
+)
 
 
 def inexact(code):
@@ -33,7 +38,11 @@ def inexact(code):
 
 
 def modules(package):
-    names = (info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in ("__main__", "ptx", "ptx_examples"))
+    names = (
+        info.name
+        for info in pkgutil.iter_modules(package.__path__)
+        if info.name not in ("__main__", "ptx", "ptx_examples")
+    )
     return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
 
 
@@ -41,17 +50,27 @@ def modules(package):
 def test_every_kernel_compiles(module):
     ptxas, rows = ptx.find_ptxas(), []
     for code, results in ptx.usages(ptx.record([module]), ptxas):
-        assert code.kernel.targetoptions["lto"] is False  # linking would compile it anew, with other options
+        # linking would compile it anew, with other options
+        assert code.kernel.targetoptions["lto"] is False
         for target, (text, usage) in results.items():
             what = code.name, code.case, code.floats, target
             assert f".target {ptx.name(target)}" in text, what
-            assert {"float64", "complex128"} & set(code.floats) or not DOUBLE.search(text), (what, DOUBLE.findall(text))
+            assert {"float64", "complex128"} & set(code.floats) or not DOUBLE.search(text), (
+                what,
+                DOUBLE.findall(text),
+            )
             assert not (code.exact and inexact(text)), (what, inexact(text))
             assert code.threads <= THREADS
             if usage:
                 warps = -(-code.threads // 32)
-                assert warps * 32 * (-(-usage.registers // 8) * 8) <= REGISTERS and usage.shared <= SHARED, (what, usage)
-                assert module != "scan" or usage.spill_stores == usage.spill_loads == 0, (what, usage)
+                assert (
+                    warps * 32 * (-(-usage.registers // 8) * 8) <= REGISTERS
+                    and usage.shared <= SHARED
+                ), (what, usage)
+                assert module != "scan" or usage.spill_stores == usage.spill_loads == 0, (
+                    what,
+                    usage,
+                )
         rows.append((code, results))
     assert rows
     if ptxas:
@@ -59,11 +78,17 @@ def test_every_kernel_compiles(module):
 
 
 def test_no_kernel_is_forgotten():
-    recorded = {code.kernel for code in ptx.record([name for name in ptx.EXAMPLES if name != "envs"])}
+    recorded = {
+        code.kernel for code in ptx.record([name for name in ptx.EXAMPLES if name != "envs"])
+    }
     for module in modules(minis5_cuda):
         for name, value in vars(module).items():
-            if isinstance(value, dispatcher.CUDADispatcher) and not value.targetoptions.get("device"):
-                assert value in recorded or value is cuda_envs.find_illegal, f"{module.__name__}: {name}; add it to ptx_examples.py"
+            if isinstance(value, dispatcher.CUDADispatcher) and not value.targetoptions.get(
+                "device"
+            ):
+                assert value in recorded or value is cuda_envs.find_illegal, (
+                    f"{module.__name__}: {name}; add it to ptx_examples.py"
+                )
 
 
 def test_every_loop_has_a_launcher_with_the_same_arguments():
@@ -73,7 +98,9 @@ def test_every_loop_has_a_launcher_with_the_same_arguments():
     for function in loops:
         module, name = function.__module__.rpartition(".")[2], function.__name__.lstrip("_")
         launcher = getattr(importlib.import_module(f"minis5_cuda.{module}"), name)
-        assert list(inspect.signature(launcher).parameters) == list(inspect.signature(function).parameters), name
+        assert list(inspect.signature(launcher).parameters) == list(
+            inspect.signature(function).parameters
+        ), name
 
 
 def test_what_is_recorded():
@@ -128,10 +155,14 @@ def test_contraction_is_seen_and_switched_off(monkeypatch):
 
     class Kernel:
         def specialize(self, *arguments):
-            self.ptx, _ = cuda.compile_ptx(kernel, tuple(map(cuda.jit(kernel).typeof_pyval, arguments)), cc=(9, 0))
+            self.ptx, _ = cuda.compile_ptx(
+                kernel, tuple(map(cuda.jit(kernel).typeof_pyval, arguments)), cc=(9, 0)
+            )
             return {"grid": self}
 
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
+    monkeypatch.setattr(
+        dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0))
+    )
     arguments = np.zeros(3, np.int64), np.zeros(1)
     assert "fma.rn.f64" in inexact(Kernel().specialize(*arguments)["grid"].ptx)
     assert not inexact(cuda_envs.compiled(Kernel(), "grid", *arguments)["grid"].ptx)

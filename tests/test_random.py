@@ -57,8 +57,16 @@ def normals(seed, stream, n):
 
 @njit
 def top_bits(seed, stream):
-    first, second, third = np.array([seed, stream, 0]), np.array([seed, stream, 0]), np.array([seed, stream, 0])
-    return random.next_integer(first, 2), random.next_integer(second, 4), random.next_integer(third, 8)
+    first, second, third = (
+        np.array([seed, stream, 0]),
+        np.array([seed, stream, 0]),
+        np.array([seed, stream, 0]),
+    )
+    return (
+        random.next_integer(first, 2),
+        random.next_integer(second, 4),
+        random.next_integer(third, 8),
+    )
 
 
 @njit
@@ -81,7 +89,9 @@ def even(counts):
 
 def independent(a, b, bins):
     """Chi-square over the bins x bins squares of pairs of numbers in [0, 1); a and b have each been seen to be uniform."""
-    return even(np.bincount((a * bins).astype(int) * bins + (b * bins).astype(int), minlength=bins * bins))
+    return even(
+        np.bincount((a * bins).astype(int) * bins + (b * bins).astype(int), minlength=bins * bins)
+    )
 
 
 @pytest.mark.parametrize("how", FUNCTIONS)
@@ -96,7 +106,8 @@ def test_python_and_numba_agree_on_extreme_and_random_words():
     words += np.random.default_rng(0).integers(0, 2**32, (1000, 3)).tolist()
     for key, c0, c1 in words:
         assert random.philox2x32(key, c0, c1) == random.philox2x32.py_func(key, c0, c1)
-        scalars = np.array([key, c0, c1])  # NumPy scalars would overflow if they were not turned into ints
+        # NumPy scalars would overflow if they were not turned into ints
+        scalars = np.array([key, c0, c1])
         assert random.philox2x32.py_func(*scalars) == random.philox2x32(*scalars)
 
 
@@ -104,7 +115,8 @@ def test_every_bit_survives_where_the_compiler_sees_the_whole_expression():
     """With signed arithmetic LLVM takes overflow to be impossible, and drops the top bit only in code like this."""
     cases = [(seed, stream) for seed in range(20) for stream in range(20)]
     expected = [
-        [random.philox2x32.py_func(seed, 0, stream)[0] >> shift for shift in (31, 30, 29)] for seed, stream in cases
+        [random.philox2x32.py_func(seed, 0, stream)[0] >> shift for shift in (31, 30, 29)]
+        for seed, stream in cases
     ]
     assert [list(top_bits(seed, stream)) for seed, stream in cases] == expected
 
@@ -188,13 +200,19 @@ def test_shuffled_packs(n):
     packs = shuffles(2, n, 10_000)
     assert np.array_equal(np.sort(packs, axis=1), np.broadcast_to(np.arange(n), packs.shape))
     counts = np.array([np.bincount(position, minlength=n) for position in packs.T])
-    squares = ((counts - 10_000 / n) ** 2).sum() / (10_000 / n) * (n - 1) / n  # each row and each column has the same sum
-    assert stats.chi2.sf(squares, (n - 1) ** 2) > 1e-3 and stats.chi2.cdf(squares, (n - 1) ** 2) > 1e-3
+    # each row and each column has the same sum
+    squares = ((counts - 10_000 / n) ** 2).sum() / (10_000 / n) * (n - 1) / n
+    assert (
+        stats.chi2.sf(squares, (n - 1) ** 2) > 1e-3 and stats.chi2.cdf(squares, (n - 1) ** 2) > 1e-3
+    )
     for place in (0, n // 2, n - 2):
         card, following = packs[:, place], packs[:, place + 1]
         pairs = np.bincount(card % 4 * 4 + following % 4, minlength=16).reshape(4, 4)
         expected = np.full((4, 4), n / 4) - np.eye(4)  # the card itself cannot follow
-        assert stats.chisquare(pairs.ravel(), (10_000 * expected / expected.sum()).ravel()).pvalue > 1e-3
+        assert (
+            stats.chisquare(pairs.ravel(), (10_000 * expected / expected.sum()).ravel()).pvalue
+            > 1e-3
+        )
 
 
 def test_shuffle_leaves_the_rest_of_the_row_alone():
@@ -210,10 +228,16 @@ def test_normal_follows_from_two_uniforms(monkeypatch):
         other = np.array([4, stream, 0])
         expected = math.sqrt(-2 * math.log(1 - a)) * math.cos(2 * math.pi * b)
         assert math.isclose(random.next_normal(other), expected, rel_tol=1e-14, abs_tol=1e-15)
-        assert random.next_normal.py_func(np.array([4, stream, 0])) == random.next_normal(np.array([4, stream, 0]))
+        assert random.next_normal.py_func(np.array([4, stream, 0])) == random.next_normal(
+            np.array([4, stream, 0])
+        )
         assert other.tolist() == row.tolist() == [4, stream, 2]
     largest = math.sqrt(64 * math.log(2))
-    for uniforms, expected in [((0, 0.3), 0), ((1 - 2**-32, 0), largest), ((1 - 2**-32, 0.5), -largest)]:
+    for uniforms, expected in [
+        ((0, 0.3), 0),
+        ((1 - 2**-32, 0), largest),
+        ((1 - 2**-32, 0.5), -largest),
+    ]:
         values = iter(uniforms)
         monkeypatch.setattr(random, "next_uniform", lambda row, values=values: next(values))
         assert math.isclose(random.next_normal.py_func(None), expected, rel_tol=1e-14)
@@ -239,7 +263,10 @@ def test_normals(seed, stream):
 
 def test_seed_to_key():
     assert random.seed_to_key(0) == 0 and random.seed_to_key(2**32 - 1) == 2**32 - 1
-    keys = {random.seed_to_key(s) for s in (7, 7 + 2**32, 7 + 2**33, 7 + 2**64, np.uint64(2**63), 10**40)}
+    keys = {
+        random.seed_to_key(s)
+        for s in (7, 7 + 2**32, 7 + 2**33, 7 + 2**64, np.uint64(2**63), 10**40)
+    }
     assert len(keys) == 6 and all(0 <= key < 2**32 for key in keys)
 
 

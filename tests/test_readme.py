@@ -13,7 +13,9 @@ from minis5.run import presets
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", TEXT, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", TEXT, re.DOTALL | re.MULTILINE
+)
 
 
 def test_snippets(tmp_path, monkeypatch):
@@ -43,7 +45,11 @@ def test_reading_order():
     rows = re.findall(r"^\| (\d+) \| `([^`]+)` \| [^|]+ \| (.+) \|$", section, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
     listed = [name for _, name, _ in rows]
-    files = [path.relative_to(ROOT).as_posix() for folder in ("minis5", "cuda") for path in (ROOT / folder).rglob("*.py")]
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("minis5", "cuda")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     assert sorted(listed) == sorted(files)
 
 
@@ -54,7 +60,10 @@ def test_files_that_are_named_exist(pattern):
 
 
 def test_anchors():
-    heads = {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in re.findall(r"^#+ (.+)$", TEXT, re.M)}
+    heads = {
+        re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-")
+        for head in re.findall(r"^#+ (.+)$", TEXT, re.M)
+    }
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= heads
 
 
@@ -62,10 +71,16 @@ def test_hyper_parameters():
     def value(preset, name):
         agent, ppo, _ = presets.resolve("any", preset)
         found = next(getattr(c, name) for c in (agent, agent.core_config, ppo) if hasattr(c, name))
-        return (", ".join(map(str, found)) or "none") if isinstance(found, tuple) else str(found).lower()
+        return (
+            (", ".join(map(str, found)) or "none")
+            if isinstance(found, tuple)
+            else str(found).lower()
+        )
 
     section = TEXT.partition("\n## Hyper-parameters\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \|$", section, re.MULTILINE)
-    assert {name for name, *_ in rows} >= {name for settings, _ in presets.PRESETS.values() for name in settings}
+    assert {name for name, *_ in rows} >= {
+        name for settings, _ in presets.PRESETS.values() for name in settings
+    }
     for name, *values in rows:
         assert values == [value(preset, name) for preset in presets.PRESETS], name

@@ -16,8 +16,18 @@ def rows(times, core="s5", device="cpu"):
     """Rows as results.csv has them; the figures are made up and stay here."""
     made = {}
     for length, ms in times.items():
-        row = dict.fromkeys(runtime.COLUMNS, "x") | {"device": device, "preset": "laptop", "core": core, "length": str(length)}
-        row |= {"milliseconds": str(ms), "peak_mib": str(ms / 10), "parameters": "1234", "machine": "a machine"}
+        row = dict.fromkeys(runtime.COLUMNS, "x") | {
+            "device": device,
+            "preset": "laptop",
+            "core": core,
+            "length": str(length),
+        }
+        row |= {
+            "milliseconds": str(ms),
+            "peak_mib": str(ms / 10),
+            "parameters": "1234",
+            "machine": "a machine",
+        }
         made[tuple(row[name] for name in runtime.KEY)] = row
     return made
 
@@ -51,7 +61,12 @@ def test_a_measurement(monkeypatch):
 
 def test_in_turn():
     ratios = runtime.in_turn(["s5", "gru"], 8, "laptop", "cpu", TINY, repeats=3)
-    assert set(ratios) == {"s5", "gru"} and (ratios["s5"] == 1).all() and ratios["gru"].shape == (3,) and (ratios["gru"] > 0).all()
+    assert (
+        set(ratios) == {"s5", "gru"}
+        and (ratios["s5"] == 1).all()
+        and ratios["gru"].shape == (3,)
+        and (ratios["gru"] > 0).all()
+    )
 
 
 def test_slopes_and_limit():
@@ -59,7 +74,8 @@ def test_slopes_and_limit():
     assert runtime.exponent(lengths, 7.0 * lengths**2) == pytest.approx(2)
     assert runtime.exponent(lengths[:3], lengths[:3]) is None  # two points are no fit
     known = rows({64: 1.0, 128: 10.0}, "attention")
-    assert not runtime.too_long(known, "cpu", "laptop", "s5", 256, 0.1)  # of this core nothing is known
+    # of this core nothing is known
+    assert not runtime.too_long(known, "cpu", "laptop", "s5", 256, 0.1)
     assert not runtime.too_long(known, "cpu", "laptop", "attention", 256, 0.17)  # 4 runs of 40 ms
     assert runtime.too_long(known, "cpu", "laptop", "attention", 256, 0.15)
     assert runtime.too_long(known, "cpu", "laptop", "attention", 512, 0.6)
@@ -71,18 +87,28 @@ def test_runs_skips_and_reports(tmp_path, monkeypatch, capsys):
 
     def apart(core, length, preset, device):
         calls.append((core, length))
-        return next(iter(rows({length: length / 4}, core).values())) | {"milliseconds": length / 4, "peak_mib": 1.5}
+        return next(iter(rows({length: length / 4}, core).values())) | {
+            "milliseconds": length / 4,
+            "peak_mib": 1.5,
+        }
 
     monkeypatch.setattr(runtime, "apart", apart)
     (tmp_path / "README.md").write_text("a\n<!-- runtime:begin -->\nold\n<!-- runtime:end -->\nb\n")
     options = ["--out", str(tmp_path), "--cores", "s5", "gru"]
     assert runtime.main([*options, "--lengths", "1024", "2048"]) == 0 and len(calls) == 4
-    assert runtime.main([*options, "--lengths", "1024", "4096"]) == 0 and calls[4:] == [("s5", 4096), ("gru", 4096)]
+    assert runtime.main([*options, "--lengths", "1024", "4096"]) == 0 and calls[4:] == [
+        ("s5", 4096),
+        ("gru", 4096),
+    ]
     kept = runtime.read(tmp_path / "results.csv")
     assert len(kept) == 6 and (tmp_path / "runtime.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "README.md").read_text()
     assert "| S5 (1,234) | 256 | 512 | 1.02e+03 | T^1.00 |" in text and "old" not in text
-    assert runtime.main([*options, "--report"]) == 0 and len(calls) == 6 and "GRU (1,234)" in capsys.readouterr().out
+    assert (
+        runtime.main([*options, "--report"]) == 0
+        and len(calls) == 6
+        and "GRU (1,234)" in capsys.readouterr().out
+    )
     with pytest.raises(SystemExit, match="nothing to report"):
         runtime.main(["--out", str(tmp_path / "none"), "--report"])
 

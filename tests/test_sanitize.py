@@ -8,22 +8,34 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent / "gpu" / "sanitize"
-CLEAN = {"memcheck": "ERROR SUMMARY: 0 errors", "racecheck": "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"}
+CLEAN = {
+    "memcheck": "ERROR SUMMARY: 0 errors",
+    "racecheck": "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)",
+}
 
 
 def run(folder, *arguments, tool="", missing="", **variables):
     """Run the script with a compute-sanitizer whose body is `tool`, and with a Python that misses what `missing` says."""
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\ncase "$2" in *missing_for_cuda*) echo "{missing}"; test -z "{missing}";; *) exit 1;; esac\n')
+    python.write_text(
+        f'#!/bin/sh\ncase "$2" in *missing_for_cuda*) echo "{missing}"; test -z "{missing}";; *) exit 1;; esac\n'
+    )
     fake = folder / "compute-sanitizer"
     fake.write_text(f'#!/bin/sh\necho "$MINIS5_SANITIZE $@" >>{folder}/calls\n{tool}\n')
     for file in (python, fake):
         file.chmod(0o755)
     if not tool:
         fake.unlink()
-    variables |= {"PATH": f"{folder}:/usr/bin:/bin", "PYTHON": str(python), "CUDA_HOME": "", "CUDA_PATH": ""}
+    variables |= {
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "PYTHON": str(python),
+        "CUDA_HOME": "",
+        "CUDA_PATH": "",
+    }
     environment = {**os.environ, **variables}
-    return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def answering(answers):
@@ -35,8 +47,14 @@ def test_clean(tmp_path):
     result = run(tmp_path, tool=answering(CLEAN | {"synccheck": CLEAN["memcheck"]}))
     assert result.returncode == 0 and result.stderr == ""
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[:3] for call in calls] == [["1", "--tool", tool] for tool in ("memcheck", "racecheck", "synccheck")]
-    assert all("--error-exitcode 1" in call and call.endswith("tests/gpu/test_kernels.py tests/gpu/test_scan.py") for call in calls)
+    assert [call.split()[:3] for call in calls] == [
+        ["1", "--tool", tool] for tool in ("memcheck", "racecheck", "synccheck")
+    ]
+    assert all(
+        "--error-exitcode 1" in call
+        and call.endswith("tests/gpu/test_kernels.py tests/gpu/test_scan.py")
+        for call in calls
+    )
 
 
 def test_arguments(tmp_path):
@@ -51,7 +69,9 @@ def test_arguments(tmp_path):
     "tool",
     [
         answering(CLEAN) + "; exit 1",
-        answering(CLEAN | {"racecheck": "RACECHECK SUMMARY: 3 hazards displayed (0 errors, 3 warnings)"}),
+        answering(
+            CLEAN | {"racecheck": "RACECHECK SUMMARY: 3 hazards displayed (0 errors, 3 warnings)"}
+        ),
         answering(CLEAN | {"memcheck": "ERROR SUMMARY: 10 errors"}),
         answering({}),
     ],
@@ -65,7 +85,10 @@ def test_findings(tmp_path, tool):
 def test_what_is_missing_is_named(tmp_path):
     result = run(tmp_path, tool="true", missing="an NVIDIA GPU")
     assert result.returncode == 2 and result.stderr == "sanitize: needs an NVIDIA GPU\n"
-    if not list(Path("/usr/local").glob("cuda*/bin/compute-sanitizer")) and not Path("/usr/bin/compute-sanitizer").exists():
+    if (
+        not list(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))
+        and not Path("/usr/bin/compute-sanitizer").exists()
+    ):
         result = run(tmp_path)
         assert result.returncode == 2 and "pip install nvidia-cuda-sanitizer-api" in result.stderr
 

@@ -9,14 +9,19 @@ from minis5.spaces import ObservationEncoder
 
 
 def test_box_passes_through_as_float32():
-    flat = ObservationEncoder(spaces.Box(-1, 1, (2, 2), np.float64)).observation_vector(np.array([[0.1, 0.2], [0.3, 0.4]]))
+    flat = ObservationEncoder(spaces.Box(-1, 1, (2, 2), np.float64)).observation_vector(
+        np.array([[0.1, 0.2], [0.3, 0.4]])
+    )
     assert flat.dtype == np.float32
     np.testing.assert_array_equal(flat, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
 
 
 def test_integer_box_is_not_one_hot():
     pixels = np.array([[0, 255, 3]], np.uint8)
-    np.testing.assert_array_equal(ObservationEncoder(spaces.Box(0, 255, (3,), np.uint8)).observation_vector(pixels), [[0, 255, 3]])
+    np.testing.assert_array_equal(
+        ObservationEncoder(spaces.Box(0, 255, (3,), np.uint8)).observation_vector(pixels),
+        [[0, 255, 3]],
+    )
 
 
 def test_discrete_counts_from_start():
@@ -28,7 +33,9 @@ def test_discrete_counts_from_start():
 
 def test_multi_discrete_counts_from_start():
     f = ObservationEncoder(spaces.MultiDiscrete([2, 3], start=[0, 5]))
-    np.testing.assert_array_equal(f.flatten(np.array([[1, 5], [0, 7]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(
+        f.flatten(np.array([[1, 5], [0, 7]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    )
 
 
 def test_two_dimensional_multi_discrete_and_multi_binary():
@@ -39,11 +46,18 @@ def test_two_dimensional_multi_discrete_and_multi_binary():
 
 
 def test_nested_spaces_in_the_order_of_the_space():
-    space = spaces.Dict(b=spaces.Discrete(2), a=spaces.Tuple((spaces.MultiBinary(2), spaces.Box(-9, 9, (1,)))))
-    obs = {"b": np.array([0, 1]), "a": (np.array([[1, 0], [1, 1]], np.int8), np.array([[2.5], [-3]], np.float32))}
+    space = spaces.Dict(
+        b=spaces.Discrete(2), a=spaces.Tuple((spaces.MultiBinary(2), spaces.Box(-9, 9, (1,))))
+    )
+    obs = {
+        "b": np.array([0, 1]),
+        "a": (np.array([[1, 0], [1, 1]], np.int8), np.array([[2.5], [-3]], np.float32)),
+    }
     order = list(space.spaces)
     flat = {"a": [[1, 0, 2.5], [1, 1, -3]], "b": [[1, 0], [0, 1]]}
-    np.testing.assert_array_equal(ObservationEncoder(space).observation_vector(obs), np.hstack([flat[key] for key in order]))
+    np.testing.assert_array_equal(
+        ObservationEncoder(space).observation_vector(obs), np.hstack([flat[key] for key in order])
+    )
 
 
 SPACES = [
@@ -64,7 +78,9 @@ def test_agrees_with_gymnasium_one_by_one_and_in_batches(space):
     f = ObservationEncoder(space)
     batch = batched.sample()
     rows = f.flatten(batch)
-    assert rows.shape == (7, f.size) and f.size == spaces.flatdim(space) and rows.dtype == np.float32
+    assert (
+        rows.shape == (7, f.size) and f.size == spaces.flatdim(space) and rows.dtype == np.float32
+    )
     for row, single in zip(rows, spaces_iterate(batched, batch), strict=True):
         np.testing.assert_array_equal(row, spaces.flatten(space, single).astype(np.float32))
         np.testing.assert_array_equal(row, f.flatten(single))
@@ -95,7 +111,9 @@ def test_the_result_is_new_and_the_input_untouched():
 
 def test_large_finite_values_are_finite():
     huge = np.full((1, 4), 3e38, np.float32)
-    np.testing.assert_array_equal(ObservationEncoder(spaces.Box(-np.inf, np.inf, (4,))).observation_vector(huge), huge)
+    np.testing.assert_array_equal(
+        ObservationEncoder(spaces.Box(-np.inf, np.inf, (4,))).observation_vector(huge), huge
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
@@ -104,7 +122,9 @@ def test_not_finite(bad, dtype):
     obs = np.zeros((3, 2), dtype)
     with np.errstate(over="ignore"):
         obs[1, 0] = bad
-    with pytest.raises(ValueError, match=r"observation: expected finite .* batch row 1, component 0; check"):
+    with pytest.raises(
+        ValueError, match=r"observation: expected finite .* batch row 1, component 0; check"
+    ):
         ObservationEncoder(spaces.Box(-1, 1, (2,))).observation_vector(obs)
 
 
@@ -116,18 +136,54 @@ def test_opposite_infinities_do_not_cancel():
 @pytest.mark.parametrize(
     ("space", "obs", "message"),
     [
-        (spaces.Discrete(3), np.array([0, 3]), r"observation: expected values in \[0, 3\), got 3 at batch row 1"),
-        (spaces.Discrete(3, start=1), np.array([0]), r"expected values in \[1, 4\), got 0 at batch row 0"),
-        (spaces.Discrete(3), np.array([0.0]), "observation: expected integers, got dtype float64; cast"),
-        (spaces.MultiDiscrete([2, 3]), np.array([[0, 2], [0, -1]]), r"\[0, 3\), got -1 at batch row 1, component 1"),
-        (spaces.MultiDiscrete([2, 3]), np.array([0, 2, 1]), r"expected shape \(..., 2\), got \(3,\)"),
+        (
+            spaces.Discrete(3),
+            np.array([0, 3]),
+            r"observation: expected values in \[0, 3\), got 3 at batch row 1",
+        ),
+        (
+            spaces.Discrete(3, start=1),
+            np.array([0]),
+            r"expected values in \[1, 4\), got 0 at batch row 0",
+        ),
+        (
+            spaces.Discrete(3),
+            np.array([0.0]),
+            "observation: expected integers, got dtype float64; cast",
+        ),
+        (
+            spaces.MultiDiscrete([2, 3]),
+            np.array([[0, 2], [0, -1]]),
+            r"\[0, 3\), got -1 at batch row 1, component 1",
+        ),
+        (
+            spaces.MultiDiscrete([2, 3]),
+            np.array([0, 2, 1]),
+            r"expected shape \(..., 2\), got \(3,\)",
+        ),
         (spaces.MultiBinary(2), np.array([0, 2]), "observation: expected zeros and ones, got 2"),
-        (spaces.Box(-1, 1, (2,)), np.zeros((2, 3)), r"observation: expected shape \(..., 2\), got \(2, 3\); pass"),
+        (
+            spaces.Box(-1, 1, (2,)),
+            np.zeros((2, 3)),
+            r"observation: expected shape \(..., 2\), got \(2, 3\); pass",
+        ),
         (spaces.Box(-1, 1, (2, 3)), np.zeros(3), r"expected shape \(..., 2, 3\), got \(3,\)"),
-        (spaces.Box(-1, 1, (2,)), np.array(["a", "b"]), "observation: expected numbers, got dtype <U1"),
+        (
+            spaces.Box(-1, 1, (2,)),
+            np.array(["a", "b"]),
+            "observation: expected numbers, got dtype <U1",
+        ),
         (spaces.Box(-1, 1, (2,)), [None, None], "expected numbers, got dtype object"),
-        (spaces.Dict(a=spaces.Discrete(2)), {"b": 1}, r"expected a part at \['a'\], got dict without it; pass a dict"),
-        (spaces.Tuple([spaces.Discrete(2)]), np.array(1), r"observation: expected a part at \[0\], got ndarray"),
+        (
+            spaces.Dict(a=spaces.Discrete(2)),
+            {"b": 1},
+            r"expected a part at \['a'\], got dict without it; pass a dict",
+        ),
+        (
+            spaces.Tuple([spaces.Discrete(2)]),
+            np.array(1),
+            r"observation: expected a part at \[0\], got ndarray",
+        ),
         (
             spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(0, 1, (2,))),
             {"a": np.zeros(3, int), "b": np.zeros((4, 2))},
@@ -142,7 +198,9 @@ def test_bad_observations(space, obs, message):
 
 @pytest.mark.parametrize("space", [spaces.Text(3), spaces.Sequence(spaces.Discrete(2)), "Box"])
 def test_unsupported_spaces(space):
-    with pytest.raises(ValueError, match="which is not supported; supported are Box, Discrete, MultiDiscrete"):
+    with pytest.raises(
+        ValueError, match="which is not supported; supported are Box, Discrete, MultiDiscrete"
+    ):
         ObservationEncoder(space)
     if not isinstance(space, str):
         with pytest.raises(ValueError, match=r"observation\['inner'\]\[1\] is"):

@@ -84,22 +84,29 @@ def matmul(a, b, out=None):
         return out
     name, number = GEMM.get(a.dtype.char, (None, None))
     if name is None or b.dtype != a.dtype:
-        raise TypeError(f"matmul: expected two matrices of float32 or of float64, got {a.dtype} and {b.dtype}; cast one")
+        raise TypeError(
+            f"matmul: expected two matrices of float32 or of float64, got {a.dtype} and {b.dtype}; cast one"
+        )
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
-        raise ValueError(f"matmul: expected (N, K) and (K, M), got {a.shape} and {b.shape}; reshape or transpose")
+        raise ValueError(
+            f"matmul: expected (N, K) and (K, M), got {a.shape} and {b.shape}; reshape or transpose"
+        )
     (N, K), M = a.shape, b.shape[1]
     if out is None:
         import cupy
 
         out = cupy.empty((N, M), a.dtype)
     elif out.shape != (N, M) or out.dtype != a.dtype or not out.flags.c_contiguous:
-        raise ValueError(f"out: expected {a.dtype} {(N, M)}, C-contiguous, got {out.dtype} {out.shape}, strides {out.strides}")
+        raise ValueError(
+            f"out: expected {a.dtype} {(N, M)}, C-contiguous, got {out.dtype} {out.shape}, strides {out.strides}"
+        )
     if 0 in (N, M):
         return out
     if K == 0:
         out.fill(0)
         return out
-    # What is (N, M) row by row is (M, N) column by column, cuBLAS's order. So cuBLAS computes outᵀ = bᵀ aᵀ, of what it sees as
+    # What is (N, M) row by row is (M, N) column by column, cuBLAS's order. So cuBLAS computes outᵀ
+    # = bᵀ aᵀ, of what it sees as
     # transposed already where it is C-contiguous.
     (op_a, ld_a), (op_b, ld_b) = _layout("a", a), _layout("b", b)
     handle = _on_current_stream()
@@ -112,12 +119,15 @@ def matmul(a, b, out=None):
 def _layout(name, x):
     """(operation, leading dimension) that make cuBLAS read the transpose of ``x``."""
     rows, columns = x.shape
-    down, right = (stride // x.itemsize for stride in x.strides)  # a stride along an axis of length 1 means nothing
+    # a stride along an axis of length 1 means nothing
+    down, right = (stride // x.itemsize for stride in x.strides)
     if (right == 1 or columns == 1) and (rows == 1 or down >= columns):
         return OP_N, columns if rows == 1 else down
     if (down == 1 or rows == 1) and (columns == 1 or right >= rows):
         return OP_T, rows if columns == 1 else right
-    raise ValueError(f"{name}: expected contiguous rows or columns, got strides {x.strides} for {x.dtype} {x.shape}; copy it first")
+    raise ValueError(
+        f"{name}: expected contiguous rows or columns, got strides {x.strides} for {x.dtype} {x.shape}; copy it first"
+    )
 
 
 @cache
@@ -126,11 +136,15 @@ def _library():
     try:
         from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
     except ImportError as error:
-        raise DeviceError(f"matmul: needs cuda-pathfinder, to find cuBLAS ({error}); pip install 'minis5[cuda]'") from error
+        raise DeviceError(
+            f"matmul: needs cuda-pathfinder, to find cuBLAS ({error}); pip install 'minis5[cuda]'"
+        ) from error
     try:
         library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
     except (DynamicLibNotFoundError, OSError) as error:
-        raise DeviceError(f"matmul: cuBLAS was not found ({error}); pip install 'minis5[cuda]'") from error
+        raise DeviceError(
+            f"matmul: cuBLAS was not found ({error}); pip install 'minis5[cuda]'"
+        ) from error
     integer, pointer = ctypes.c_int, ctypes.c_void_p
     library.cublasCreate_v2.argtypes = [pointer]
     library.cublasSetStream_v2.argtypes = [pointer, pointer]
@@ -138,7 +152,14 @@ def _library():
     library.cublasSetMathMode.argtypes = [pointer, integer]
     for name, _ in GEMM.values():
         a_matrix, numbers = [pointer, integer], [pointer, *[integer] * 5]
-        getattr(library, name).argtypes = [*numbers, pointer, *a_matrix, *a_matrix, pointer, *a_matrix]
+        getattr(library, name).argtypes = [
+            *numbers,
+            pointer,
+            *a_matrix,
+            *a_matrix,
+            pointer,
+            *a_matrix,
+        ]
     return library
 
 

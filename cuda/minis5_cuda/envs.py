@@ -33,7 +33,9 @@ from minis5.ops import form_of
 from minis5.random import GENERATOR_SIZE, seed_to_key
 from minis5_cuda.launch import SIMULATED, as_numba, blocks, kernel, launch, stream
 
-BLOCK = 64  # threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches spread out
+# threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches
+# spread out
+BLOCK = 64
 LEGACY = 1  # CUDA's handle of the default stream
 
 
@@ -57,7 +59,8 @@ def compiled(function, grid, *arguments):
     """A kernel compiled for arguments of these types, without contraction. It must be launched with such ones only."""
     with no_contraction():
         function = function.specialize(*arguments)
-    with warnings.catch_warnings():  # Numba warns of small grids, once for each: the batch is as large as it is
+    # Numba warns of small grids, once for each: the batch is as large as it is
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         function[grid]
     return function
@@ -85,13 +88,28 @@ def make_kernels(env):
             reset_rows(i, i + 1, params, ints, floats, obs)
 
     @kernel
-    def step_kernel(params, ints, floats, actions, obs, final_obs, reward, terminated, truncated, ended):
+    def step_kernel(
+        params, ints, floats, actions, obs, final_obs, reward, terminated, truncated, ended
+    ):
         i = cuda.grid(1)
         if i < ints.shape[0]:
             if ended[i]:  # in the step before: its final_obs is outdated
                 for j in range(final_obs.shape[1]):
                     final_obs[i, j] = 0
-            step_rows(i, i + 1, params, ints, floats, actions, True, obs, final_obs, reward, terminated, truncated)
+            step_rows(
+                i,
+                i + 1,
+                params,
+                ints,
+                floats,
+                actions,
+                True,
+                obs,
+                final_obs,
+                reward,
+                terminated,
+                truncated,
+            )
             ended[i] = terminated[i] or truncated[i]
 
     return reset_kernel, step_kernel
@@ -174,20 +192,36 @@ class CudaVectorEnv(NativeVectorEnv):
         super().__init__(env, task, num_envs, seed, first_index)
         self.check_actions = check_actions
         # Rows along the fast axis: neighbouring threads take one transfer.
-        self._ints, self._floats = (cuda.to_device(np.array(a, order="F")) for a in (self._ints, self._floats))
+        self._ints, self._floats = (
+            cuda.to_device(np.array(a, order="F")) for a in (self._ints, self._floats)
+        )
         check, n = self._check_actions, self.num_envs
         self._actions = device_zeros(check.shape, check.low.dtype)
-        self._bounds, self._illegal = (cuda.to_device(check.low), cuda.to_device(check.high)), device_zeros(1, np.int64)
+        self._bounds, self._illegal = (
+            (cuda.to_device(check.low), cuda.to_device(check.high)),
+            device_zeros(1, np.int64),
+        )
         self._obs, self._final_obs = device_zeros(*self._rows), device_zeros(*self._rows)
         self._reward = device_zeros(n, np.float64)
-        self._terminated, self._truncated, self._ended = (device_zeros(n, np.bool_) for _ in range(3))
-        self._results = self._obs, self._final_obs, self._reward, self._terminated, self._truncated, self._ended
+        self._terminated, self._truncated, self._ended = (
+            device_zeros(n, np.bool_) for _ in range(3)
+        )
+        self._results = (
+            self._obs,
+            self._final_obs,
+            self._reward,
+            self._terminated,
+            self._truncated,
+            self._ended,
+        )
         self._grid = grid = blocks(n, BLOCK), BLOCK
         reset_kernel, step_kernel = make_kernels(env)
         state = task.params, self._ints, self._floats
         self._reset_rows = compiled(reset_kernel, grid, *state, self._obs)
         self._step_rows = compiled(step_kernel, grid, *state, self._actions, *self._results)
-        self._find_illegal = compiled(find_illegal, grid, self._action_rows(self._actions), *self._bounds, self._illegal)
+        self._find_illegal = compiled(
+            find_illegal, grid, self._action_rows(self._actions), *self._bounds, self._illegal
+        )
 
     def _run(self, function, *arguments):
         launch(function, *self._grid, self.task.params, self._ints, self._floats, *arguments)
@@ -235,7 +269,9 @@ class CudaVectorEnv(NativeVectorEnv):
             Before the first reset.
         """
         if not self._started:
-            raise gymnasium.error.ResetNeeded("step: the environments have no state yet; call reset() first")
+            raise gymnasium.error.ResetNeeded(
+                "step: the environments have no state yet; call reset() first"
+            )
         self._run(self._step_rows, self._legal(actions), *self._results)
         infos = {"final_obs": self._observations(self._final_obs), "_final_obs": self._ended}
         return self._observations(self._obs), self._reward, self._terminated, self._truncated, infos
@@ -243,11 +279,24 @@ class CudaVectorEnv(NativeVectorEnv):
     def _legal(self, actions):
         """Actions, checked, as an array for the kernel: the caller's own, if that is possible."""
         mine, array = self._actions, device_view(actions)
-        if array is None or array.shape != mine.shape or array.dtype != mine.dtype or not array.is_c_contiguous():
-            copy_to_device(self._check_actions(actions if array is None else copy_to_host(array)), mine)
+        if (
+            array is None
+            or array.shape != mine.shape
+            or array.dtype != mine.dtype
+            or not array.is_c_contiguous()
+        ):
+            copy_to_device(
+                self._check_actions(actions if array is None else copy_to_host(array)), mine
+            )
             return mine
         if self.check_actions:
-            launch(self._find_illegal, *self._grid, self._action_rows(array), *self._bounds, self._illegal)
+            launch(
+                self._find_illegal,
+                *self._grid,
+                self._action_rows(array),
+                *self._bounds,
+                self._illegal,
+            )
             if copy_to_host(self._illegal)[0]:
                 copy_to_device(np.zeros(1, np.int64), self._illegal)
                 self._check_actions(copy_to_host(array))  # raises
@@ -255,7 +304,10 @@ class CudaVectorEnv(NativeVectorEnv):
 
     def get_state(self):
         """Everything that the coming episodes depend on, as NativeVectorEnv.get_state: arrays on the host."""
-        return {name: np.array(copy_to_host(a), order="C") for name, a in (("ints", self._ints), ("floats", self._floats))}
+        return {
+            name: np.array(copy_to_host(a), order="C")
+            for name, a in (("ints", self._ints), ("floats", self._floats))
+        }
 
     @staticmethod
     def _fill(mine, array):

@@ -41,17 +41,21 @@ class Graph:
 
         stream = cupy.cuda.get_current_stream()
         if stream.ptr in (0, 1, 2):  # the default streams cannot be recorded
-            raise RuntimeError("stream: CUDA graphs need a stream of their own; work within `with cupy.cuda.Stream():`")
+            raise RuntimeError(
+                "stream: CUDA graphs need a stream of their own; work within `with cupy.cuda.Stream():`"
+            )
         if SIMULATED:
             return self.function()
         self.pool = cupy.cuda.MemoryPool()
         with cupy.cuda.using_allocator(self.pool.malloc):
             self.function()
-            stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)  # relaxed: the pool may still grow
+            # relaxed: the pool may still grow
+            stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)
             try:
                 self.result = self.function()
             except BaseException:
-                with suppress(cupy.cuda.runtime.CUDARuntimeError):  # of a recording that the error has spoilt
+                # of a recording that the error has spoilt
+                with suppress(cupy.cuda.runtime.CUDARuntimeError):
                     stream.end_capture()
                 raise
             self.graph = stream.end_capture()

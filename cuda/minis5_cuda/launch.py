@@ -51,7 +51,11 @@ def _queue(kernel, grid, block, arguments):
         def wrapped(a):
             if isinstance(a, tuple):
                 return each(wrapped, a)
-            return FakeCUDAArray(a.view(np.ndarray)) if getattr(a, "ndim", 0) and hasattr(a, "view") else a
+            return (
+                FakeCUDAArray(a.view(np.ndarray))
+                if getattr(a, "ndim", 0) and hasattr(a, "view")
+                else a
+            )
 
         kernel[grid, block](*map(wrapped, arguments))
     else:
@@ -63,8 +67,14 @@ def as_numba(value):
     if isinstance(value, tuple):
         return each(as_numba, value)
     if isinstance(value, np.ndarray):  # Numba would copy it there and back, and wait
-        raise TypeError(f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; move it with cupy.asarray")
-    return cuda.as_cuda_array(value, sync=False) if hasattr(type(value), "__cuda_array_interface__") else value
+        raise TypeError(
+            f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; move it with cupy.asarray"
+        )
+    return (
+        cuda.as_cuda_array(value, sync=False)
+        if hasattr(type(value), "__cuda_array_interface__")
+        else value
+    )
 
 
 def each(function, values):
@@ -83,7 +93,8 @@ def stream():
 
 @cache
 def _configured(kernel, grid, block, handle):
-    with warnings.catch_warnings():  # Numba warns of small grids, once for each: the batch is as large as it is
+    # Numba warns of small grids, once for each: the batch is as large as it is
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         return kernel[grid, block, cuda.external_stream(handle) if handle else 0]
 

@@ -17,7 +17,9 @@ from minis5_cuda.launch import blocks, kernel, launch
 
 BLOCK = 256
 MOST_BLOCKS = 64  # along an array
-GROUP = 32  # arrays a launch: each takes 8 words of the kernel's arguments, 2 KB together, of 4 KB that every GPU allows
+# arrays a launch: each takes 8 words of the kernel's arguments, 2 KB together, of 4 KB that every
+# GPU allows
+GROUP = 32
 
 
 @kernel

@@ -34,7 +34,8 @@ from numba.cuda.cudadrv import nvvm
 from minis5_cuda import envs, launch
 from minis5_cuda.ptx_examples import EXAMPLES
 
-TARGETS = (8, 0), (9, 0), (10, 0)  # compute capabilities of Ampere (A100), Hopper (H100, H200), Blackwell (B200)
+# compute capabilities of Ampere (A100), Hopper (H100, H200), Blackwell (B200)
+TARGETS = (8, 0), (9, 0), (10, 0)
 FLOATS = np.float32, np.float64
 OPTIONS = "launch_bounds", "fastmath", "opt", "lineinfo"  # of cuda.jit, that compile_ptx takes too
 USES = re.compile(r"Used (\d+) registers")
@@ -79,7 +80,9 @@ def recorder():
 
     def add(kernel, block, arguments, exact):
         signature = tuple(kernel.typeof_pyval(a) for a in arguments)
-        codes.append(Code(kernel, signature, math.prod(block) if isinstance(block, tuple) else block, exact))
+        codes.append(
+            Code(kernel, signature, math.prod(block) if isinstance(block, tuple) else block, exact)
+        )
 
     def queue(kernel, grid, block, arguments):
         if kernel is not None:
@@ -119,8 +122,13 @@ def compile_ptx(code, targets=TARGETS):
             found[target] = ptx.decode().strip("\0")
         return ptx
 
-    options = {name: code.kernel.targetoptions[name] for name in OPTIONS if code.kernel.targetoptions.get(name) is not None}
-    device = SimpleNamespace(compute_capability=first)  # for what compiles the functions that the kernel calls
+    options = {
+        name: code.kernel.targetoptions[name]
+        for name in OPTIONS
+        if code.kernel.targetoptions.get(name) is not None
+    }
+    # for what compiles the functions that the kernel calls
+    device = SimpleNamespace(compute_capability=first)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(dispatcher, "get_current_device", lambda: device))
         stack.enter_context(mock.patch.object(nvvm, "compile_ir", compile_for_each))
@@ -155,9 +163,13 @@ def assemble(ptxas, ptx, target):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"ptxas, {name(target)}: {result.stderr.strip()}")
-    stack, stores, loads = (sum(map(int, column)) for column in zip(*STACK.findall(result.stderr), strict=True))
+    stack, stores, loads = (
+        sum(map(int, column)) for column in zip(*STACK.findall(result.stderr), strict=True)
+    )
     shared = SHARED.search(result.stderr)
-    return Usage(int(USES.search(result.stderr)[1]), int(shared[1]) if shared else 0, stack, stores, loads)
+    return Usage(
+        int(USES.search(result.stderr)[1]), int(shared[1]) if shared else 0, stack, stores, loads
+    )
 
 
 def name(target):
@@ -166,8 +178,10 @@ def name(target):
 
 def usages(codes, ptxas, targets=TARGETS):
     """(code, {target: (PTX, Usage)}) for each code in turn; Usage is None without ptxas. Uses all CPUs."""
-    _jobs[:] = ((code, ptxas, targets) for code in codes)  # kernels cannot be sent: forked processes have them
-    size = max(1, len(codes) // 8)  # neighbours call the same functions, which each process compiles anew
+    # kernels cannot be sent: forked processes have them
+    _jobs[:] = ((code, ptxas, targets) for code in codes)
+    # neighbours call the same functions, which each process compiles anew
+    size = max(1, len(codes) // 8)
     with multiprocessing.get_context("fork").Pool(min(len(codes), os.cpu_count() or 1)) as pool:
         yield from zip(codes, pool.imap(_results, range(len(codes)), size), strict=True)
 
@@ -178,7 +192,10 @@ _jobs = []
 def _results(i):
     code, ptxas, targets = _jobs[i]
     ptxs = compile_ptx(code, targets)
-    return {target: (ptx, assemble(ptxas, ptx, target) if ptxas else None) for target, ptx in ptxs.items()}
+    return {
+        target: (ptx, assemble(ptxas, ptx, target) if ptxas else None)
+        for target, ptx in ptxs.items()
+    }
 
 
 COLUMNS = "registers", "shared", "stack", "spill stores", "spill loads"
@@ -190,15 +207,26 @@ def table(rows, targets=TARGETS):
     lines = [f"| {' | '.join(titles)} |", "|---" * 4 + "|---:" * len(COLUMNS) + "|"]
     for code, results in rows:
         columns = zip(*(results[target][1] for target in targets), strict=True)
-        numbers = (str(column[0]) if len(set(column)) == 1 else " / ".join(map(str, column)) for column in columns)
+        numbers = (
+            str(column[0]) if len(set(column)) == 1 else " / ".join(map(str, column))
+            for column in columns
+        )
         cells = code.name, code.case, ", ".join(code.floats), str(code.threads), *numbers
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", f"Numbers for {', '.join(map(name, targets))}, one where all are equal; bytes but for registers."]
+    return [
+        *lines,
+        "",
+        f"Numbers for {', '.join(map(name, targets))}, one where all are equal; bytes but for registers.",
+    ]
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minis5_cuda.ptx", description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"{', '.join(EXAMPLES)} (default: all)")
+    parser = argparse.ArgumentParser(
+        prog="python -m minis5_cuda.ptx", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "modules", nargs="*", metavar="MODULE", help=f"{', '.join(EXAMPLES)} (default: all)"
+    )
     options = parser.parse_args(argv)
     if unknown := set(options.modules) - set(EXAMPLES):
         parser.error(f"MODULE: expected {', '.join(EXAMPLES)}, got {', '.join(sorted(unknown))}")

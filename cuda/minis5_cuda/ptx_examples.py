@@ -32,11 +32,16 @@ def recurrences(real, *lengths):
                 b = zeros(T, 2, W, dtype=real)
                 a = b if varying else zeros(1, 1, W, dtype=real)
                 problems.append((a, b, zeros(T, 2, dtype=bool), zeros(2, W, dtype=real)))
-            yield f"{'complex' if is_complex else 'real'}, a {'varies' if varying else 'is constant'}", is_complex, problems
+            yield (
+                f"{'complex' if is_complex else 'real'}, a {'varies' if varying else 'is constant'}",
+                is_complex,
+                problems,
+            )
 
 
 def scan_examples(real):
-    for case, is_complex, problems in recurrences(real, 5, 100_000):  # step by step, and in segments
+    # step by step, and in segments
+    for case, is_complex, problems in recurrences(real, 5, 100_000):
         for a, b, reset, x0 in problems:
             scan.scan_forward(a, b, reset, x0, is_complex=is_complex)
         yield f"forward, {case}"
@@ -75,7 +80,12 @@ def s5_examples(real):
 
 
 def gru_examples(real):
-    wide, v, narrow, reset = zeros(2, 12, dtype=real), zeros(4, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
+    wide, v, narrow, reset = (
+        zeros(2, 12, dtype=real),
+        zeros(4, dtype=real),
+        zeros(2, 4, dtype=real),
+        zeros(2, dtype=bool),
+    )
     gru.gru_forward(wide, wide, wide[0], v, narrow, reset, narrow, narrow, narrow)
     gru.gru_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide, wide)
     yield ""
@@ -90,7 +100,12 @@ def lstm_examples(real):
 
 def discretize_examples(real):
     P, H, N = 3, 4, 6
-    lam, log_step, total, once = zeros(P, dtype=real), zeros(P, 1, dtype=real), np.zeros((3, P)), np.zeros(1)
+    lam, log_step, total, once = (
+        zeros(P, dtype=real),
+        zeros(P, 1, dtype=real),
+        np.zeros((3, P)),
+        np.zeros(1),
+    )
     spectrum, settings = Spectrum(lam, lam, log_step), (1, -1e-4, 1, 1e-4, False)
     one, many = zeros(1, 2 * P, dtype=real), zeros(N, 2 * P, dtype=real)
     discretize.discretize_forward(spectrum, Step(once, *settings), one, one)
@@ -103,7 +118,9 @@ def discretize_examples(real):
     discretize.gain_forward(many, many, many)
     discretize.gain_backward(many, many, many, many, many)
     yield "steps in time"
-    B, C, Wb, Wc = (zeros(*shape, dtype=real) for shape in ((P, H, 2), (H, P, 2), (2 * P, H), (H, 2 * P)))
+    B, C, Wb, Wc = (
+        zeros(*shape, dtype=real) for shape in ((P, H, 2), (H, P, 2), (2 * P, H), (H, 2 * P))
+    )
     discretize.weights_forward(one[0], B, C, 2, Wb, Wc)
     discretize.weights_backward(Wb, Wc, one[0], B, 2, B, C, gain[0])
     yield ""
@@ -126,7 +143,11 @@ def loss_examples(real):
 
 
 def adam_examples(real):
-    rows, count, settings = zeros(6, dtype=real), zeros(1, dtype=np.int64), zeros(3, dtype=np.float64)
+    rows, count, settings = (
+        zeros(6, dtype=real),
+        zeros(1, dtype=np.int64),
+        zeros(3, dtype=np.float64),
+    )
     adam.adam_step(rows, rows, Moments(rows, rows, count), settings, settings[:1])
     yield ""
 
@@ -140,19 +161,29 @@ def random_examples(real):
 def spaces_examples(real):
     table = zeros(2, dtype=np.int64)
     rows = zeros(6, 2, dtype=np.int64)
-    for values, case in ((rows, "rows"), (np.asfortranarray(rows), "columns"), (rows[::2], "strided")):
+    for values, case in (
+        (rows, "rows"),
+        (np.asfortranarray(rows), "columns"),
+        (rows[::2], "strided"),
+    ):
         spaces.one_hot(values, table, table, table, zeros(len(values), 5, dtype=np.float32))
         yield case
 
 
 def rollout_examples(real):
     B, T = 3, 2
-    t, lengths, flags, returns = (zeros(n, dtype=dtype) for n, dtype in ((1, np.int64), (B, np.int64), (B, bool), (B, np.float64)))
+    t, lengths, flags, returns = (
+        zeros(n, dtype=dtype)
+        for n, dtype in ((1, np.int64), (B, np.int64), (B, bool), (B, np.float64))
+    )
     rows, ends = zeros(T, B, dtype=real), zeros(T, B, dtype=bool)
     for kind in (real, np.int64, np.float64):
         rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
     totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
-    outcome, kept = rollout.Outcome(returns, flags, flags), rollout.Kept(ends, rows, ends, ends, totals, counts)
+    outcome, kept = (
+        rollout.Outcome(returns, flags, flags),
+        rollout.Kept(ends, rows, ends, ends, totals, counts),
+    )
     rollout.record(t, outcome, rollout.Running(flags, returns, lengths), kept)
     rollout.bootstrap(t, zeros(B, dtype=real), outcome, rows, ends)
     yield ""
@@ -170,7 +201,11 @@ def envs_examples(real):
         "meta, largest": ("AutoencodeEasy", {**meta, "project_action": 2}),
         "meta, mixture": (
             "Mixture",
-            {**meta, "project_action": 2, "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy"},
+            {
+                **meta,
+                "project_action": 2,
+                "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy",
+            },
         ),
     }
     with mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array):

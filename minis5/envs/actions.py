@@ -32,7 +32,12 @@ class ActionCheck:
         if self.floats:
             self.low, self.high = space.low, space.high
         else:
-            self.high = np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1).astype(np.int64) - 1
+            self.high = (
+                np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1).astype(
+                    np.int64
+                )
+                - 1
+            )
             self.low = np.zeros_like(self.high)
 
     def __call__(self, actions):
@@ -46,7 +51,11 @@ class ActionCheck:
         bad = first_illegal(rows.reshape(self.num_envs, -1), self.low, self.high)
         if bad >= 0:
             one = self.low.size == 1
-            legal = f"[{self.low[0]}, {self.high[0]}]" if one else f"{self.low.tolist()} to {self.high.tolist()}"
+            legal = (
+                f"[{self.low[0]}, {self.high[0]}]"
+                if one
+                else f"{self.low.tolist()} to {self.high.tolist()}"
+            )
             raise ValueError(
                 f"actions: expected values in {legal}, got {actions[bad]} for environment {bad}; "
                 f"the action space is {self.space}"

@@ -26,7 +26,20 @@ def reset_rows(start, stop, params, ints, floats, obs):
         observe(params, ints[i], floats[i], obs[i])
 
 
-def step_rows(start, stop, params, ints, floats, actions, autoreset, obs, final_obs, reward, terminated, truncated):
+def step_rows(
+    start,
+    stop,
+    params,
+    ints,
+    floats,
+    actions,
+    autoreset,
+    obs,
+    final_obs,
+    reward,
+    terminated,
+    truncated,
+):
     """Step rows of the state; with `autoreset`, begin a new episode where one ended.
 
     `obs` gets the observation after that, and `final_obs`, where an episode ended, the one before; other rows of it stay.
@@ -53,6 +66,7 @@ def compile_loops(env):
     for loop in (reset_rows, step_rows):
         copy = bind(loop, reset=env.reset, step=env.step, observe=env.observe)
         copy.__qualname__ = f"{loop.__name__}_{env.__name__.rpartition('.')[2]}_{digest:08x}"
-        # Without Numba's runtime: rows are views, and counting references to them took up to half of the time of a step.
+        # Without Numba's runtime: rows are views, and counting references to them took up to half
+        # of the time of a step.
         compiled.append(njit(cache=True, nogil=True, _nrt=False)(copy))
     return tuple(compiled)

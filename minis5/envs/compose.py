@@ -42,7 +42,9 @@ class Composed:
     """
 
     def __init__(self, kind, parts, reset, step, observe, render):
-        self.__name__ = f"{kind}_{zlib.crc32(' '.join(part.__name__ for part in parts).encode()):08x}"
+        self.__name__ = (
+            f"{kind}_{zlib.crc32(' '.join(part.__name__ for part in parts).encode()):08x}"
+        )
         self.parts = parts
         self.files = tuple(dict.fromkeys(file for part in parts for file in files(part)))
         self.reset, self.step, self.observe, self.render = reset, step, observe, render

@@ -37,7 +37,9 @@ class Params(NamedTuple):
 
 def configure(memory_length, num_bits):
     """Task with the question `memory_length` - 1 steps after the cue of `num_bits` bits."""
-    memory_length = check_integer("memory_length", memory_length, 1, 2**31 - 1, "try memory_length=64")
+    memory_length = check_integer(
+        "memory_length", memory_length, 1, 2**31 - 1, "try memory_length=64"
+    )
     num_bits = check_integer("num_bits", num_bits, 1, 10_000, "bsuite's memory_len has num_bits=1")
     low = np.full(2 + num_bits, -1, np.float32)
     low[:2] = 0

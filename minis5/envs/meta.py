@@ -39,16 +39,20 @@ from minis5.envs.task import row_size
 from minis5.random import GENERATOR_SIZE, next_normal, shuffle
 
 MOST = 10_000  # numbers in a projected observation or action
-reset_env = step_env = observe_env = act = None  # placeholders: `compose` binds an environment's own and one of ACTS
+# placeholders: `compose` binds an environment's own and one of ACTS
+reset_env = step_env = observe_env = act = None
 
 
 class MetaParams(NamedTuple):
     env: tuple  # the environment's own
     ints: int  # its state: ints[:ints]
-    floats: int  # and floats[:floats]; then come the trial's return, the last reward and whether the last step ended a trial
+    # and floats[:floats]; then come the trial's return, the last reward and whether the last step
+    # ended a trial
+    floats: int
     trials: int
     repeat: int  # the environment's steps in a step
-    parts: tuple  # (count, size) of runs of equal numbers in its observation: size values each, or 0: as they are
+    # (count, size) of runs of equal numbers in its observation: size values each, or 0: as they are
+    parts: tuple
     features: int  # |o|
     observed: int  # rows of M_o; 0: not projected
     actions: int  # numbers in the environment's action; for Discrete ones, how many there are
@@ -145,7 +149,8 @@ def reset(params, ints, floats):
     ints[params.trial] = 0
     for i in range(3):
         floats[params.floats + i] = 0.0
-    for i in range(params.action, params.m_o):  # so that the state after a reset tells nothing of before
+    # so that the state after a reset tells nothing of before
+    for i in range(params.action, params.m_o):
         floats[i] = 0.0
 
 
@@ -195,7 +200,9 @@ def compose(env, way):
         inner = env.render(params.env, ints[: params.ints], floats[: params.floats])
         return f"trial {ints[params.trial] + 1}/{params.trials}: {inner}"
 
-    return Composed(f"meta_{way}", (env,), *(compiled(f, **names) for f in (reset, step, observe)), render)
+    return Composed(
+        f"meta_{way}", (env,), *(compiled(f, **names) for f in (reset, step, observe)), render
+    )
 
 
 def runs(space):
@@ -211,7 +218,10 @@ def runs(space):
 
 def with_reward_and_end(low, high):
     """The space of observations within `low` and `high`, (n,), with the last reward and the end of a trial appended."""
-    return Box(np.append(low, [-np.inf, 0]).astype(np.float32), np.append(high, [np.inf, 1]).astype(np.float32))
+    return Box(
+        np.append(low, [-np.inf, 0]).astype(np.float32),
+        np.append(high, [np.inf, 1]).astype(np.float32),
+    )
 
 
 class _Places:
@@ -225,7 +235,15 @@ class _Places:
         return self.size - count
 
 
-def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_actions=False, action_repeat=1):
+def wrap(
+    env,
+    task,
+    trials=1,
+    project_observation=0,
+    project_action=0,
+    permute_actions=False,
+    action_repeat=1,
+):
     """The meta-environment around a native environment.
 
     Parameters
@@ -252,16 +270,24 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
         When an option is out of range or does not fit the actions.
     """
     trials = check_integer("trials", trials, 1, 2**31 - 1, "trials=1 plays one trial an episode")
-    observed = check_integer("project_observation", project_observation, 0, MOST, "0 does not project")
+    observed = check_integer(
+        "project_observation", project_observation, 0, MOST, "0 does not project"
+    )
     acted = check_integer("project_action", project_action, 0, MOST, "0 does not project")
     check_choice("permute_actions", permute_actions, (False, True))
-    repeat = check_integer("action_repeat", action_repeat, 1, MOST, "action_repeat=1 does not repeat")
+    repeat = check_integer(
+        "action_repeat", action_repeat, 1, MOST, "action_repeat=1 does not repeat"
+    )
     space, discrete = task.action_space, isinstance(task.action_space, Discrete)
     if acted and not isinstance(space, Box | Discrete):
-        raise ValueError(f"project_action: expected an environment with Box or Discrete actions, got {space}; leave it out")
+        raise ValueError(
+            f"project_action: expected an environment with Box or Discrete actions, got {space}; leave it out"
+        )
     if permute_actions and (acted or not discrete):
         got = "project_action as well" if acted else space
-        raise ValueError(f"permute_actions: expected Discrete actions that are not projected, got {got}; leave it out")
+        raise ValueError(
+            f"permute_actions: expected Discrete actions that are not projected, got {got}; leave it out"
+        )
     actions = int(space.n) if discrete else row_size(space)
     low, high = (space.low, space.high) if acted and not discrete else ((), ())
     parts = runs(task.observation_space)
@@ -291,7 +317,11 @@ def wrap(env, task, trials=1, project_observation=0, project_action=0, permute_a
         m_o=floats.take(math.prod(m_o)),
         m_a=floats.take(math.prod(m_a)),
     )
-    views = {**task.views, "trial": ("ints", params.trial, ()), "trial_return": ("floats", params.floats, ())}
+    views = {
+        **task.views,
+        "trial": ("ints", params.trial, ()),
+        "trial_return": ("floats", params.floats, ()),
+    }
     views |= {"M_o": ("floats", params.m_o, m_o)} if observed else {}
     views |= {"M_a": ("floats", params.m_a, m_a)} if acted else {}
     views |= {"permutation": ("ints", params.permutation, (actions,))} if permute_actions else {}

@@ -66,10 +66,16 @@ def observe_either(params, ints, floats, out):
 def either(first, second):
     """One environment of two, for Either's parameters."""
     names = {"reset_first": first.reset, "step_first": first.step, "observe_first": first.observe}
-    names |= {"reset_second": second.reset, "step_second": second.step, "observe_second": second.observe}
+    names |= {
+        "reset_second": second.reset,
+        "step_second": second.step,
+        "observe_second": second.observe,
+    }
 
     def render(params, ints, floats):
-        env, inner = (first, params.first) if ints[params.task] < params.middle else (second, params.second)
+        env, inner = (
+            (first, params.first) if ints[params.task] < params.middle else (second, params.second)
+        )
         return env.render(inner, ints, floats)
 
     functions = (compiled(f, **names) for f in (reset_either, step_either, observe_either))
@@ -86,7 +92,8 @@ def tree(leaves, task, begin=0):
 
 
 def reset(params, ints, floats):
-    for i in range(GENERATOR_SIZE, params.task):  # what the last task left would otherwise stay where this one has nothing
+    # what the last task left would otherwise stay where this one has nothing
+    for i in range(GENERATOR_SIZE, params.task):
         ints[i] = 0
     for i in range(params.floats):
         floats[i] = 0.0
@@ -112,7 +119,9 @@ def compose(drawn):
     def render(params, ints, floats):
         return f"task {ints[params.task]}: {drawn.render(params.drawn, ints, floats)}"
 
-    return Composed("mixture", (drawn,), *(compiled(f, **names) for f in (reset, step, observe)), render)
+    return Composed(
+        "mixture", (drawn,), *(compiled(f, **names) for f in (reset, step, observe)), render
+    )
 
 
 def mix(natives):
@@ -135,20 +144,41 @@ def mix(natives):
     """
     tasks = [task for _, task in natives.values()]
     for name, (_, task) in natives.items():
-        for what, space in (("observations", task.observation_space), ("actions", task.action_space)):
+        for what, space in (
+            ("observations", task.observation_space),
+            ("actions", task.action_space),
+        ):
             if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
-                raise ValueError(f"tasks: expected {what} in a float32 Box of one axis, got {space} for {name}; leave {name} out")
-    bounds = {name: {*task.action_space.low.tolist(), *task.action_space.high.tolist()} for name, (_, task) in natives.items()}
+                raise ValueError(
+                    f"tasks: expected {what} in a float32 Box of one axis, got {space} for {name}; leave {name} out"
+                )
+    bounds = {
+        name: {*task.action_space.low.tolist(), *task.action_space.high.tolist()}
+        for name, (_, task) in natives.items()
+    }
     names = list(bounds)
     for name in names:
         if bounds[name] != bounds[names[0]] or len(bounds[name]) != 2:
             got = f"{natives[names[0]][1].action_space} for {names[0]} and {natives[name][1].action_space} for {name}"
-            raise ValueError(f"tasks: expected the same bounds for all actions, got {got}; leave one out")
-    size, actions = (max(row_size(getattr(task, what)) for task in tasks) for what in ("observation_space", "action_space"))
+            raise ValueError(
+                f"tasks: expected the same bounds for all actions, got {got}; leave one out"
+            )
+    size, actions = (
+        max(row_size(getattr(task, what)) for task in tasks)
+        for what in ("observation_space", "action_space")
+    )
     place, floats = max(task.ints for task in tasks), max(task.floats for task in tasks)
     env, drawn = tree([(env, task.params) for env, task in natives.values()], place)
     low, high = (
-        np.stack([np.pad(getattr(task.observation_space, side), (0, size - row_size(task.observation_space))) for task in tasks])
+        np.stack(
+            [
+                np.pad(
+                    getattr(task.observation_space, side),
+                    (0, size - row_size(task.observation_space)),
+                )
+                for task in tasks
+            ]
+        )
         for side in ("low", "high")
     )
     return compose(env), Task(

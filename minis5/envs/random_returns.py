@@ -76,7 +76,9 @@ def measure(name, episodes, seed=0):
     rng = np.random.default_rng(seed)
     returns, playing = np.zeros(episodes), np.ones(episodes, bool)
     while playing.any():
-        _, reward, terminated, truncated, _ = envs.step(_uniform(envs.single_action_space, episodes, rng))
+        _, reward, terminated, truncated, _ = envs.step(
+            _uniform(envs.single_action_space, episodes, rng)
+        )
         returns[playing] += reward[playing]
         playing &= ~(terminated | truncated)
     return returns

@@ -46,7 +46,14 @@ from minis5.ops import gpu_form
 from minis5.random import seed_to_key
 
 # After the DeepMind Control Suite.
-CONTROL_SUITE = (control_cartpole, control_pendulum, control_acrobot, control_point_mass, control_reacher, control_ball_in_cup)
+CONTROL_SUITE = (
+    control_cartpole,
+    control_pendulum,
+    control_acrobot,
+    control_point_mass,
+    control_reacher,
+    control_ball_in_cup,
+)
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
     for env in (
@@ -104,8 +111,14 @@ def find(env_id, options=None):
     for option in options:
         if option not in accepted and option not in meta.OPTIONS:
             known = f"its options are {', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
-            raise ValueError(f"{option}: {name} has no such option{_close(option, [*accepted, *meta.OPTIONS])}; {known}")
-    around = {option: options.pop(option) for option in meta.OPTIONS if option in options and option not in accepted}
+            raise ValueError(
+                f"{option}: {name} has no such option{_close(option, [*accepted, *meta.OPTIONS])}; {known}"
+            )
+    around = {
+        option: options.pop(option)
+        for option in meta.OPTIONS
+        if option in options and option not in accepted
+    }
     configured = configure(**{**level, **options})
     native = configured if name == MIXTURE else (env, configured)
     return meta.wrap(*native, **around) if around else native
@@ -123,7 +136,9 @@ def _mixture(tasks=""):
     return mixture.mix(natives)
 
 
-def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options):
+def make_vec(
+    env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options
+):
     """A vector environment, native or Gymnasium's.
 
     Parameters
@@ -171,25 +186,33 @@ def make_vec(env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processe
             return gpu_form(NativeVectorEnv)(*native, num_envs, seed, first_index)
         return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
     if device == "cuda":
-        raise ValueError(f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only")
+        raise ValueError(
+            f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only"
+        )
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
     if env_id.startswith(dmc.NAMESPACE):
-        dmc.register()  # not only where the environments are made: its error says more than those below
+        # not only where the environments are made: its error says more than those below
+        dmc.register()
     make = partial(_make_foreign, env_id, options)
     try:
         envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         if env_id.rpartition(":")[2] in gymnasium.registry:
-            raise ValueError(f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}") from error
+            raise ValueError(
+                f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}"
+            ) from error
         raise ValueError(
             f"env_id: unknown environment {env_id!r}{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
             f"{_levels(env_id)} (`minis5 envs` describes them), others go by their "
             f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
         ) from error
-    seeds = [np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0] for i in range(num_envs)]
+    seeds = [
+        np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0]
+        for i in range(num_envs)
+    ]
     envs.reset(seed=[int(seed) for seed in seeds])
     return envs
 
@@ -260,7 +283,9 @@ def make_single(env_id, render_mode=None, **options):
     """One native environment behind gymnasium.Env, without wrappers: what gymnasium.make("minis5/...-v0") calls."""
     native = find(env_id, options)
     if native is None:
-        raise ValueError(f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; {_levels(env_id)}")
+        raise ValueError(
+            f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; {_levels(env_id)}"
+        )
     return NativeEnv(*native, render_mode=render_mode)
 
 

@@ -30,7 +30,9 @@ class NativeEnv(gymnasium.Env):
 
     def __init__(self, env, task, render_mode=None):
         if render_mode not in (None, "ansi"):
-            raise ValueError(f"render_mode: expected None or 'ansi', got {render_mode!r}; leave it out or pass 'ansi'")
+            raise ValueError(
+                f"render_mode: expected None or 'ansi', got {render_mode!r}; leave it out or pass 'ansi'"
+            )
         self.render_mode = render_mode
         self.task = task
         self.observation_space, self.action_space = task.observation_space, task.action_space
@@ -38,7 +40,9 @@ class NativeEnv(gymnasium.Env):
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((1, task.ints), np.int64)
         self._floats = np.zeros((1, task.floats))
-        self._rows = np.empty((1, row_size(self.observation_space)), row_dtype(self.observation_space))
+        self._rows = np.empty(
+            (1, row_size(self.observation_space)), row_dtype(self.observation_space)
+        )
         self._check_actions = ActionCheck(self.action_space, 1)
         self._seeded = self._running = False
 
@@ -88,6 +92,8 @@ class NativeEnv(gymnasium.Env):
     def render(self):
         """The present state as a line of text with render_mode "ansi", otherwise None."""
         if self.render_mode is None:
-            gymnasium.logger.warn('render: no render_mode was given; pass render_mode="ansi" to gymnasium.make')
+            gymnasium.logger.warn(
+                'render: no render_mode was given; pass render_mode="ansi" to gymnasium.make'
+            )
             return None
         return self._render(self.task.params, self._ints[0], self._floats[0])

@@ -62,7 +62,11 @@ class Task(NamedTuple):
 
 def row_size(space):
     """Numbers in one observation or action of `space`."""
-    return len(space.spaces) if isinstance(space, gymnasium.spaces.Tuple) else int(np.prod(space.shape))
+    return (
+        len(space.spaces)
+        if isinstance(space, gymnasium.spaces.Tuple)
+        else int(np.prod(space.shape))
+    )
 
 
 def row_dtype(space):

@@ -45,15 +45,27 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
     device = "cpu"
 
     def __init__(self, env, task, num_envs, seed=0, first_index=0, num_threads=1):
-        self.num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
-        self._first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
-        threads = min(check_integer("num_threads", num_threads, 1, 1024, "pass num_threads=1"), self.num_envs)
+        self.num_envs = check_integer(
+            "num_envs", num_envs, 1, 2**31, "pass for example num_envs=64"
+        )
+        self._first_index = check_integer(
+            "first_index", first_index, 0, 2**31, "pass first_index=0"
+        )
+        threads = min(
+            check_integer("num_threads", num_threads, 1, 1024, "pass num_threads=1"), self.num_envs
+        )
         self._key = seed_to_key(seed)
         self.task = task
-        self.single_observation_space, self.single_action_space = task.observation_space, task.action_space
+        self.single_observation_space, self.single_action_space = (
+            task.observation_space,
+            task.action_space,
+        )
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
-        self._rows = (self.num_envs, row_size(task.observation_space)), row_dtype(task.observation_space)
+        self._rows = (
+            (self.num_envs, row_size(task.observation_space)),
+            row_dtype(task.observation_space),
+        )
         self._check_actions = ActionCheck(task.action_space, self.num_envs)
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((self.num_envs, task.ints), np.int64)
@@ -110,7 +122,9 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
             Before the first reset.
         """
         if not self._started:
-            raise gymnasium.error.ResetNeeded("step: the environments have no state yet; call reset() first")
+            raise gymnasium.error.ResetNeeded(
+                "step: the environments have no state yet; call reset() first"
+            )
         actions = self._check_actions(actions)
         n = self.num_envs
         obs, final_obs = np.empty(*self._rows), np.zeros(*self._rows)
@@ -118,7 +132,9 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._run(self._step_rows, actions, True, obs, final_obs, reward, terminated, truncated)
         ended = terminated | truncated
         space = self.single_observation_space
-        infos = {"final_obs": from_rows(space, final_obs), "_final_obs": ended} if ended.any() else {}
+        infos = (
+            {"final_obs": from_rows(space, final_obs), "_final_obs": ended} if ended.any() else {}
+        )
         return from_rows(space, obs), reward, terminated, truncated, infos
 
     def get_state(self):
@@ -165,10 +181,18 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         """
         views = self.task.views
         if name not in views:
-            known = f"one of {', '.join(map(repr, views))}" if views else "no name at all, as this environment has no views"
+            known = (
+                f"one of {', '.join(map(repr, views))}"
+                if views
+                else "no name at all, as this environment has no views"
+            )
             raise ValueError(f"name: expected {known}, got {name!r}")
         array, begin, shape = views[name]
-        return self.get_state()[array][:, begin : begin + math.prod(shape)].reshape(self.num_envs, *shape).copy()
+        return (
+            self.get_state()[array][:, begin : begin + math.prod(shape)]
+            .reshape(self.num_envs, *shape)
+            .copy()
+        )
 
     @staticmethod
     def _fill(mine, array):

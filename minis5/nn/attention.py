@@ -59,7 +59,9 @@ class AttentionCore:
 
     def __init__(self, config, d_model):
         if d_model % config.n_heads:
-            raise ValueError(f"n_heads: expected a divisor of the core's width {d_model}, got {config.n_heads}")
+            raise ValueError(
+                f"n_heads: expected a divisor of the core's width {d_model}, got {config.n_heads}"
+            )
         self.config, self.d_model = config, d_model
 
     def shapes(self):
@@ -77,12 +79,23 @@ class AttentionCore:
 
     def init(self, rng):
         """Nested parameters: kernels lecun-normal, scales 1, biases 0."""
-        fill = {"kernel": lambda shape: lecun_normal(rng, shape, shape[0]), "scale": np.ones, "bias": np.zeros}
-        return unflatten_tree({name: fill[name.rpartition("/")[2]](shape) for name, shape in flatten_tree(self.shapes()).items()})
+        fill = {
+            "kernel": lambda shape: lecun_normal(rng, shape, shape[0]),
+            "scale": np.ones,
+            "bias": np.zeros,
+        }
+        return unflatten_tree(
+            {
+                name: fill[name.rpartition("/")[2]](shape)
+                for name, shape in flatten_tree(self.shapes()).items()
+            }
+        )
 
     def initial_state(self, batch, dtype=np.float32):
         """Zeros: nothing seen, step 0."""
-        return np.zeros((self.config.n_layers * (self.config.window - 1) + 1, batch, self.d_model), dtype)
+        return np.zeros(
+            (self.config.n_layers * (self.config.window - 1) + 1, batch, self.d_model), dtype
+        )
 
     def _rows(self, i):
         """Where block i's inputs are in the state."""
@@ -93,9 +106,16 @@ class AttentionCore:
         c, T = self.config, len(u)
         position, step = positions(reset, np.rint(state[-1, :, 0]))
         past, kept = (at_most(n, c.window - 1) for n in (position, step))
-        x, last, caches, norm = u + sinusoids(position, self.d_model), np.zeros_like(state), [], None
+        x, last, caches, norm = (
+            u + sinusoids(position, self.d_model),
+            np.zeros_like(state),
+            [],
+            None,
+        )
         for i in range(c.n_layers):
-            x, cache = layer_forward(params["layers"][str(i)], x, state[self._rows(i)], past, c.n_heads)
+            x, cache = layer_forward(
+                params["layers"][str(i)], x, state[self._rows(i)], past, c.n_heads
+            )
             last[self._rows(i)] = newest(cache.attention.rows[T:], kept)
             caches.append(cache)
         last[-1, :, 0] = step
@@ -106,7 +126,10 @@ class AttentionCore:
     def backward(self, dy, cache, dlast=None):
         """Gradients of :meth:`forward`; ``dlast`` is the gradient of the last state, None for zero. The step's number has none."""
         caches, norm, kept = cache
-        grads, dstate = {"layers": {}}, np.zeros((self._rows(len(caches)).start + 1, *dy.shape[1:]), dy.dtype)
+        grads, dstate = (
+            {"layers": {}},
+            np.zeros((self._rows(len(caches)).start + 1, *dy.shape[1:]), dy.dtype),
+        )
         if norm is not None:
             dy, grads["norm"] = layer_norm_backward(dy, norm)
         for i in reversed(range(len(caches))):
@@ -134,12 +157,18 @@ class AttentionCore:
             for i, p in enumerate(layers):
                 to_scores, to_out = weights[i]
                 n, _ = layer_norm_forward(p["norm1"], x)
-                rows = np.concatenate([newest(state[self._rows(i)][W - 1 - reach :], past), n[None]])  # (reach + 1, B, H)
+                # (reach + 1, B, H)
+                rows = np.concatenate(
+                    [newest(state[self._rows(i)][W - 1 - reach :], past), n[None]]
+                )
                 scores = (n @ to_scores).reshape(len(n), c.n_heads, H) @ rows.transpose(1, 2, 0)
                 scores = np.where(shown, scores, -np.inf)
                 scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
                 scores /= scores.sum(axis=-1, keepdims=True)
-                x = x + ((scores @ rows.transpose(1, 0, 2)).reshape(len(n), -1) @ to_out + p["out"]["bias"])
+                x = x + (
+                    (scores @ rows.transpose(1, 0, 2)).reshape(len(n), -1) @ to_out
+                    + p["out"]["bias"]
+                )
                 x = x + mlp_forward(p, x)[0]
                 stored = min(reach + 1, W - 1)
                 after[self._rows(i)][W - 1 - stored :] = rows[reach + 1 - stored :]
@@ -149,7 +178,8 @@ class AttentionCore:
         return step
 
 
-# --- which steps are seen ---------------------------------------------------------------------------------------------------------
+# --- which steps are seen -------------------------------------------------------------------------
+# --------------------------------
 
 
 def positions(reset, step):
@@ -179,7 +209,8 @@ def sinusoids(position, H):
     return table.astype(position.dtype)[index.reshape(position.shape)]
 
 
-# --- a block ----------------------------------------------------------------------------------------------------------------------
+# --- a block --------------------------------------------------------------------------------------
+# --------------------------------
 
 
 class LayerCache(NamedTuple):
@@ -225,12 +256,14 @@ def mlp_backward(dy, cache):
     return dx, grads
 
 
-# --- attention --------------------------------------------------------------------------------------------------------------------
+# --- attention ------------------------------------------------------------------------------------
+# --------------------------------
 
 
 class AttentionCache(NamedTuple):
     kernel: np.ndarray  # (H, 3H): [queries | keys | values], each the heads side by side
-    rows: np.ndarray  # (window - 1 + T, B, H): stored inputs, zeros where not seen, then the present ones
+    # (window - 1 + T, B, H): stored inputs, zeros where not seen, then the present ones
+    rows: np.ndarray
     q: np.ndarray  # (T, B, H)
     kv: np.ndarray  # (window - 1 + T, B, 2H)
     past: np.ndarray  # (T, B)
@@ -264,13 +297,19 @@ def attention_backward(dy, dkept, cache):
         drows[T:] += dkept
     dmemory, dn = drows[:-T], drows[-T:]
     dn += matmul(dq, kernel[:, :H].T).reshape(dn.shape)
-    grads["qkv"] = {"kernel": np.concatenate([matmul(flat[-T * B :].T, dq), matmul(flat.T, dkv)], axis=1)}
+    grads["qkv"] = {
+        "kernel": np.concatenate([matmul(flat[-T * B :].T, dq), matmul(flat.T, dkv)], axis=1)
+    }
     return dn, dmemory, grads
 
 
 def merged_weights(p, heads):
     """Of each head W_q W_kᵀ/√d, side by side (H, heads·H), and W_v W_out, below each other (heads·H, H)."""
-    q, k, v = (w.reshape(len(w), heads, -1).transpose(1, 0, 2) for w in np.split(p["qkv"]["kernel"], 3, axis=1))  # (heads, H, d)
+    # (heads, H, d)
+    q, k, v = (
+        w.reshape(len(w), heads, -1).transpose(1, 0, 2)
+        for w in np.split(p["qkv"]["kernel"], 3, axis=1)
+    )
     H, d = q.shape[1:]
     to_scores = q @ k.transpose(0, 2, 1) / q.dtype.type(math.sqrt(d))
     to_out = v @ p["out"]["kernel"].reshape(heads, d, H)

@@ -16,7 +16,8 @@ from numba import njit
 from minis5.nn.scalars import exp
 from minis5.ops import fast
 
-sums = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")  # reassoc: sums as vectors, in any order
+# reassoc: sums as vectors, in any order
+sums = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 
 
 @fast
@@ -69,7 +70,11 @@ def attend_forward(q, kv, past, mixed, log_sum):
     scores, query = np.empty(before + 1, q.dtype), np.empty(d, q.dtype)
     for b in range(B):
         for h in range(heads):
-            keys, values, part = _columns(kv, b, h * d, d), _columns(kv, b, H + h * d, d), slice(h * d, (h + 1) * d)
+            keys, values, part = (
+                _columns(kv, b, h * d, d),
+                _columns(kv, b, H + h * d, d),
+                slice(h * d, (h + 1) * d),
+            )
             for t in range(T):
                 first, w = before + t - past[t, b], scores[: past[t, b] + 1]
                 query[:] = q[t, b, part]
@@ -98,11 +103,20 @@ def attend_backward(dmixed, q, kv, past, mixed, log_sum, dq, dkv):
     buffers, query = np.empty((2, before + 1), q.dtype), np.empty(d, q.dtype)
     for b in range(B):
         for h in range(heads):
-            keys, values, part = _columns(kv, b, h * d, d), _columns(kv, b, H + h * d, d), slice(h * d, (h + 1) * d)
+            keys, values, part = (
+                _columns(kv, b, h * d, d),
+                _columns(kv, b, H + h * d, d),
+                slice(h * d, (h + 1) * d),
+            )
             dkeys, dvalues = np.zeros_like(keys), np.zeros_like(values)
             for t in range(T):
                 first, size = before + t - past[t, b], past[t, b] + 1
-                w, dscore, d_out, out = buffers[0, :size], buffers[1, :size], dmixed[t, b, part], mixed[t, b, part]
+                w, dscore, d_out, out = (
+                    buffers[0, :size],
+                    buffers[1, :size],
+                    dmixed[t, b, part],
+                    mixed[t, b, part],
+                )
                 mean = root * 0
                 for i in range(d):
                     query[i] = q[t, b, h * d + i] * root

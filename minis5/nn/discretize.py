@@ -44,7 +44,8 @@ def zoh(x, y, small):
     else:
         h = math.sin(y / TWO)
         inv_re, inv_im = x / size, -y / size
-        psi_re, psi_im = times(math.expm1(x) * c - (h + h) * h, e_im, inv_re, inv_im)  # exp(z) - 1 without cancellation
+        # exp(z) - 1 without cancellation
+        psi_re, psi_im = times(math.expm1(x) * c - (h + h) * h, e_im, inv_re, inv_im)
         dpsi_re, dpsi_im = times(e_re - psi_re, e_im - psi_im, inv_re, inv_im)
     return e_re, e_im, psi_re, psi_im, e_re, e_im, dpsi_re, dpsi_im
 
@@ -108,13 +109,16 @@ def discretize_backward(spectrum, step, da, dw, dspectrum):
             method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = method
             g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)  # dΛ̄·conj(Λ̄'(z))
-            h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)  # dw·conj(Δ·ψ'(z))
+            # dw·conj(Δ·ψ'(z))
+            h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)
             dz_re, dz_im = g_re + h_re, g_im + h_im
             if spectrum.lam_re[p] <= step.clip:  # dΛ = dz·Δ
                 dspectrum[0, p] += dz_re * delta
             dspectrum[1, p] += dz_im * delta
             # dlog_step = dΔ·Δ, with dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))
-            dspectrum[2, p] += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
+            dspectrum[2, p] += (
+                dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im
+            ) * delta
 
 
 @operation

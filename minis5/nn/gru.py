@@ -31,7 +31,9 @@ from minis5.ops import matmul, operation
 class GRUConfig:
     """One GRU layer."""
 
-    hidden: int | None = None  # units; none: as many as the encoder's last width. minis5 train: as many as S5's parameters allow
+    # units; none: as many as the encoder's last width. minis5 train: as many as S5's parameters
+    # allow
+    hidden: int | None = None
 
     def __post_init__(self):
         check_hidden(self.hidden)
@@ -46,7 +48,12 @@ def gru_forward(gates, product, bias, recurrent_bias, h, reset_next, q, y, after
     K = y.shape[1]
     one = y.dtype.type(1)
     for b in range(y.shape[0]):
-        rz, n, p, pn = gates[b, : 2 * K], gates[b, 2 * K :], product[b, : 2 * K], product[b, 2 * K :]
+        rz, n, p, pn = (
+            gates[b, : 2 * K],
+            gates[b, 2 * K :],
+            product[b, : 2 * K],
+            product[b, 2 * K :],
+        )
         brz, bn, row, out, before, then = bias[: 2 * K], bias[2 * K :], q[b], y[b], h[b], after[b]
         r, z = rz[:K], rz[K:]
         for k in range(2 * K):
@@ -73,7 +80,12 @@ def gru_backward(dy, d, direct, reset_next, gates, q, h, dgates, dproduct):
     one = d.dtype.type(1)
     for b in range(d.shape[0]):
         r, z, n = gates[b, :K], gates[b, K : 2 * K], gates[b, 2 * K :]
-        dr, dz, dn, dq = dgates[b, :K], dgates[b, K : 2 * K], dgates[b, 2 * K :], dproduct[b, 2 * K :]
+        dr, dz, dn, dq = (
+            dgates[b, :K],
+            dgates[b, K : 2 * K],
+            dgates[b, 2 * K :],
+            dproduct[b, 2 * K :],
+        )
         total, kept, out, row, before = d[b], direct[b], dy[b], q[b], h[b]
         if reset_next[b]:
             total[:] = out
@@ -123,7 +135,17 @@ class GRUCore(RNNCore):
         q, y = xp.empty((T, B, self.hidden), u.dtype), xp.empty((T, B, self.hidden), u.dtype)
         for t in range(T):
             product = matmul(before[t], uh["kernel"])
-            gru_forward(gates[t], product, wx["bias"], uh["bias"], before[t], reset_next[t], q[t], y[t], before[t + 1])
+            gru_forward(
+                gates[t],
+                product,
+                wx["bias"],
+                uh["bias"],
+                before[t],
+                reset_next[t],
+                q[t],
+                y[t],
+                before[t + 1],
+            )
         return y, before[T:].copy(), GRUCache(params, flat, reset, reset_next, gates, q, before)
 
     def steps_backward(self, dh, dlast, cache):
@@ -135,12 +157,17 @@ class GRUCore(RNNCore):
         direct = xp.zeros((B, K), dh.dtype)
         d = xp.zeros_like(direct) if dlast is None else dlast[0].copy()
         for t in reversed(range(T)):
-            gru_backward(dh[t], d, direct, reset_next[t], gates[t], q[t], before[t], dgates[t], dproduct[t])
+            gru_backward(
+                dh[t], d, direct, reset_next[t], gates[t], q[t], before[t], dgates[t], dproduct[t]
+            )
             d = matmul(dproduct[t], kernel.T)
         dstate = xp.where(reset[0][:, None], dh.dtype.type(0), d + direct)[None]
         dgates, dproduct = dgates.reshape(T * B, -1), dproduct.reshape(T * B, -1)
         grads = {
             "input": {"kernel": matmul(u.T, dgates), "bias": dgates.sum(axis=0)},
-            "recurrent": {"kernel": matmul(before[:T].reshape(T * B, -1).T, dproduct), "bias": dproduct[:, 2 * K :].sum(axis=0)},
+            "recurrent": {
+                "kernel": matmul(before[:T].reshape(T * B, -1).T, dproduct),
+                "bias": dproduct[:, 2 * K :].sum(axis=0),
+            },
         }
         return matmul(dgates, params["input"]["kernel"].T).reshape(T, B, -1), dstate, grads

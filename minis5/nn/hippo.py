@@ -51,7 +51,8 @@ def hippo_eigen(n, blocks=1, keep_half=True):
         )
     size = n // blocks
     S = hippo_normal(size)
-    imag, V = np.linalg.eigh(-1j * S)  # S is normal, with the same real part everywhere: -iS is Hermitian but for a multiple of 1
+    # S is normal, with the same real part everywhere: -iS is Hermitian but for a multiple of 1
+    imag, V = np.linalg.eigh(-1j * S)
     lam = np.diag(S).mean() + 1j * imag
     keep = size // 2 if keep_half else size
     return np.tile(lam[:keep], blocks), block_diag(*[V[:, :keep]] * blocks)

@@ -18,7 +18,8 @@ from minis5.nn.parameters import lecun_normal
 from minis5.nn.scalars import dgelu, gelu, sigmoid
 from minis5.ops import matmul, operation
 
-# --- dense -----------------------------------------------------------------------------------------------------------------------
+# --- dense ----------------------------------------------------------------------------------------
+# -------------------------------
 
 
 SLOPES = {"linear": 1.0, "leaky_relu": 0.01, "relu": 0.0}  # activation: x if x > 0 else slope·x
@@ -73,7 +74,8 @@ def dense_backward(dy, cache, need_dx=True):
     return dx, {"kernel": matmul(x.T, dz), "bias": dbias}
 
 
-# --- layer normalisation ---------------------------------------------------------------------------------------------------------
+# --- layer normalisation --------------------------------------------------------------------------
+# -------------------------------
 
 
 class LayerNormCache(NamedTuple):
@@ -121,7 +123,11 @@ def layer_norm_forward(p, x, eps=1e-6):
     """(x - mean)/√(var + eps)·scale + bias over the last axis.  1607.06450, eq. 4; eps as in flax."""
     xp = array_module(x)
     flat = xp.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    y, normal, deviation = xp.empty_like(flat), xp.empty_like(flat), xp.empty(flat.shape[0], x.dtype)
+    y, normal, deviation = (
+        xp.empty_like(flat),
+        xp.empty_like(flat),
+        xp.empty(flat.shape[0], x.dtype),
+    )
     norm_forward(flat, p["scale"], p["bias"], x.dtype.type(eps), y, normal, deviation)
     return y.reshape(x.shape), LayerNormCache(p["scale"], normal, deviation)
 
@@ -131,11 +137,19 @@ def layer_norm_backward(dy, cache):
     scale, normal, deviation = cache
     xp = array_module(dy)
     dx, grads = xp.empty_like(normal), {"scale": xp.zeros_like(scale), "bias": xp.zeros_like(scale)}
-    norm_backward(xp.ascontiguousarray(dy).reshape(normal.shape), scale, normal, deviation, dx, *grads.values())
+    norm_backward(
+        xp.ascontiguousarray(dy).reshape(normal.shape),
+        scale,
+        normal,
+        deviation,
+        dx,
+        *grads.values(),
+    )
     return dx.reshape(dy.shape), grads
 
 
-# --- gates -----------------------------------------------------------------------------------------------------------------------
+# --- gates ----------------------------------------------------------------------------------------
+# -------------------------------
 
 
 @operation
@@ -205,7 +219,8 @@ def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
             dbias[i] += dg
 
 
-GATES = {"full_glu": ("out1", "out2"), "half_glu1": ("out2",), "half_glu2": ("out2",), "gelu": ()}  # kind: its dense layers
+# kind: its dense layers
+GATES = {"full_glu": ("out1", "out2"), "half_glu1": ("out2",), "half_glu2": ("out2",), "gelu": ()}
 
 
 class GateCache(NamedTuple):
@@ -218,7 +233,9 @@ class GateCache(NamedTuple):
 
 def gate_init(rng, H, kind):
     """Parameters of a gate: kernels lecun-normal, biases 0."""
-    return {name: {"kernel": lecun_normal(rng, (H, H), H), "bias": np.zeros(H)} for name in GATES[kind]}
+    return {
+        name: {"kernel": lecun_normal(rng, (H, H), H), "bias": np.zeros(H)} for name in GATES[kind]
+    }
 
 
 def gate_weights(p, kind):
@@ -272,4 +289,6 @@ def gate_backward(dy, cache):
         ds += dvalue
     dkernel, H, names = matmul(h.T, dz), s.shape[1], GATES[kind]
     columns = [slice(i * H, (i + 1) * H) for i in range(len(names))]
-    return ds.reshape(shape), {n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)}
+    return ds.reshape(shape), {
+        n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)
+    }

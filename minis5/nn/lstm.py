@@ -33,7 +33,9 @@ from minis5.ops import fast, matmul, operation
 class LSTMConfig:
     """One LSTM layer."""
 
-    hidden: int | None = None  # units; none: as many as the encoder's last width. minis5 train: as many as S5's parameters allow
+    # units; none: as many as the encoder's last width. minis5 train: as many as S5's parameters
+    # allow
+    hidden: int | None = None
     forget_bias: float = 1.0  # initial bias of the forget gate; 0 in flax
 
     def __post_init__(self):
@@ -92,7 +94,12 @@ def lstm_backward(dy, dh, dc, reset_next, gates, tanh_c, c, dgates):
     one = dh.dtype.type(1)
     for b in range(dh.shape[0]):
         i, f, g, o = gates[b, :K], gates[b, K : 2 * K], gates[b, 2 * K : 3 * K], gates[b, 3 * K :]
-        di, df, dg, do = dgates[b, :K], dgates[b, K : 2 * K], dgates[b, 2 * K : 3 * K], dgates[b, 3 * K :]
+        di, df, dg, do = (
+            dgates[b, :K],
+            dgates[b, K : 2 * K],
+            dgates[b, 2 * K : 3 * K],
+            dgates[b, 3 * K :],
+        )
         total, cell, out, squashed, before = dh[b], dc[b], dy[b], tanh_c[b], c[b]
         if reset_next[b]:
             total[:] = out
@@ -144,7 +151,17 @@ class LSTMCore(RNNCore):
         (h, reset_next), (c, _) = (entering(reset, part, T) for part in (state[0], state[1]))
         tanh_c, y = xp.empty((T, B, self.hidden), u.dtype), xp.empty((T, B, self.hidden), u.dtype)
         for t in range(T):
-            lstm_forward(gates[t], matmul(h[t], kernel), bias, c[t], reset_next[t], tanh_c[t], y[t], h[t + 1], c[t + 1])
+            lstm_forward(
+                gates[t],
+                matmul(h[t], kernel),
+                bias,
+                c[t],
+                reset_next[t],
+                tanh_c[t],
+                y[t],
+                h[t + 1],
+                c[t + 1],
+            )
         last = concatenate([h[T:], c[T:]], axis=0)
         return y, last, LSTMCache(params, flat, reset, reset_next, gates, tanh_c, h, c)
 
@@ -157,7 +174,9 @@ class LSTMCore(RNNCore):
         for t in reversed(range(T)):
             lstm_backward(dy[t], dh, dc, reset_next[t], gates[t], tanh_c[t], c[t], dgates[t])
             dh = matmul(dgates[t], kernel.T)
-        dstate = xp.where(reset[0][:, None], dy.dtype.type(0), concatenate([dh[None], dc[None]], axis=0))
+        dstate = xp.where(
+            reset[0][:, None], dy.dtype.type(0), concatenate([dh[None], dc[None]], axis=0)
+        )
         dgates = dgates.reshape(T * B, -1)
         grads = {
             "input": {"kernel": matmul(u.T, dgates), "bias": dgates.sum(axis=0)},

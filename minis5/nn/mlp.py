@@ -21,7 +21,8 @@ from minis5.nn.parameters import orthogonal
 class MLPConfig:
     """Dense layers, without memory."""
 
-    widths: tuple[int, ...] = (256, 256)  # of the layers before the last. minis5 train: two as wide as S5's parameters allow
+    # of the layers before the last. minis5 train: two as wide as S5's parameters allow
+    widths: tuple[int, ...] = (256, 256)
 
     def __post_init__(self):
         if min(self.widths, default=1) < 1:
@@ -39,12 +40,18 @@ class MLPCore:
     def shapes(self):
         """Nested shapes of the parameters: "0/kernel", "0/bias", ..."""
         widths = (self.d_model, *self.config.widths, self.d_model)
-        return {str(i): {"kernel": (m, n), "bias": (n,)} for i, (m, n) in enumerate(zip(widths, widths[1:], strict=False))}
+        return {
+            str(i): {"kernel": (m, n), "bias": (n,)}
+            for i, (m, n) in enumerate(zip(widths, widths[1:], strict=False))
+        }
 
     def init(self, rng):
         """Kernels orthogonal with gain √2, biases 0, as in the agent's encoder."""
         return {
-            i: {"kernel": orthogonal(rng, layer["kernel"], math.sqrt(2)), "bias": np.zeros(layer["bias"])}
+            i: {
+                "kernel": orthogonal(rng, layer["kernel"], math.sqrt(2)),
+                "bias": np.zeros(layer["bias"]),
+            }
             for i, layer in self.shapes().items()
         }
 

@@ -12,7 +12,11 @@ def flatten_tree(nested, prefix=""):
     """{"a": {"b": x}} → {"a/b": x}."""
     flat = {}
     for key, value in nested.items():
-        flat |= flatten_tree(value, f"{prefix}{key}/") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            flatten_tree(value, f"{prefix}{key}/")
+            if isinstance(value, dict)
+            else {prefix + key: value}
+        )
     return flat
 
 
@@ -33,7 +37,8 @@ def lecun_normal(rng, shape, fan_in):
     x = rng.standard_normal(shape)
     while (far := np.abs(x) > 2).any():
         x[far] = rng.standard_normal(far.sum())
-    return x / (0.87962566103423978 * math.sqrt(fan_in))  # the deviation of a normal truncated at ±2
+    # the deviation of a normal truncated at ±2
+    return x / (0.87962566103423978 * math.sqrt(fan_in))
 
 
 def orthogonal(rng, shape, gain):
@@ -42,5 +47,3 @@ def orthogonal(rng, shape, gain):
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
     q *= np.sign(np.diag(r))
     return gain * (q if rows >= columns else q.T)
-
-

@@ -52,15 +52,23 @@ class RNNCore:
     def shapes(self):
         """Nested shapes of the parameters; the gates' columns stand side by side."""
         D, K, G = self.d_model, self.hidden, self.gates
-        shapes = {"input": {"kernel": (D, G * K), "bias": (G * K,)}, "recurrent": {"kernel": (K, G * K)}}
+        shapes = {
+            "input": {"kernel": (D, G * K), "bias": (G * K,)},
+            "recurrent": {"kernel": (K, G * K)},
+        }
         return shapes | ({"out": {"kernel": (K, D), "bias": (D,)}} if K != D else {})
 
     def init(self, rng):
         """Input kernels lecun-normal, the recurrent one orthogonal for each gate, biases 0: flax's initial values."""
         D, K, G = self.d_model, self.hidden, self.gates
-        params = {layer: {name: np.zeros(s) for name, s in shapes.items()} for layer, shapes in self.shapes().items()}
+        params = {
+            layer: {name: np.zeros(s) for name, s in shapes.items()}
+            for layer, shapes in self.shapes().items()
+        }
         params["input"]["kernel"] = lecun_normal(rng, (D, G * K), D)
-        params["recurrent"]["kernel"] = np.concatenate([orthogonal(rng, (K, K), 1.0) for _ in range(G)], axis=1)
+        params["recurrent"]["kernel"] = np.concatenate(
+            [orthogonal(rng, (K, K), 1.0) for _ in range(G)], axis=1
+        )
         if "out" in params:
             params["out"]["kernel"] = lecun_normal(rng, (K, D), K)
         return params
@@ -78,7 +86,11 @@ class RNNCore:
     def backward(self, dy, cache, dlast=None):
         """Gradients of :meth:`forward`; ``dlast`` is the gradient of the last state, None for zero."""
         steps, out = cache
-        dh, grads = dense_backward(dy, out) if out is not None else (array_module(dy).ascontiguousarray(dy), None)
+        dh, grads = (
+            dense_backward(dy, out)
+            if out is not None
+            else (array_module(dy).ascontiguousarray(dy), None)
+        )
         du, dstate, layer = self.steps_backward(dh, dlast, steps)
         return du, dstate, layer | ({} if out is None else {"out": grads})
 

@@ -41,7 +41,9 @@ from minis5.ops import matmul, operation
 SPECTRUM = ("Lambda_re", "Lambda_im", "log_step")
 
 
-def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=True, dtype=np.float32):
+def init_ssm(
+    rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=True, dtype=np.float32
+):
     """Parameters of one layer, as S5 starts: HiPPO-N eigenvalues, B̃ = V⁻¹B, C̃ = CV, D ~ N(0, 1).
 
     Parameters
@@ -75,7 +77,8 @@ def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=T
         raise ValueError(f"dt_min, dt_max: expected 0 < dt_min <= dt_max, got {dt_min}, {dt_max}")
     lam, V = hippo_eigen(ssm_size, blocks, conj_sym)
     P = lam.size
-    B = V.conj().T @ lecun_normal(rng, (ssm_size, H), ssm_size)  # V has orthonormal columns: V⁻¹ = Vᴴ
+    # V has orthonormal columns: V⁻¹ = Vᴴ
+    B = V.conj().T @ lecun_normal(rng, (ssm_size, H), ssm_size)
     C = lecun_normal(rng, (H, ssm_size, 2), H * ssm_size) @ np.array([1, 1j]) @ V
     layer = {
         "Lambda_re": lam.real,
@@ -88,7 +91,8 @@ def init_ssm(rng, H, ssm_size, *, blocks=1, dt_min=0.001, dt_max=0.1, conj_sym=T
     return {name: value.astype(dtype) for name, value in layer.items()}
 
 
-# --- the layer -------------------------------------------------------------------------------------------------------------------
+# --- the layer ------------------------------------------------------------------------------------
+# -------------------------------
 
 
 class Weights(NamedTuple):
@@ -96,7 +100,8 @@ class Weights(NamedTuple):
 
     a: np.ndarray  # (1, 1, 2P) or (T, B, 2P): planar Λ̄
     w: np.ndarray | None  # (T·B, 2P) planar where the step differs in time
-    gain: np.ndarray  # (2P,) planar: what B̃ was multiplied with: w, or 1 where the step differs in time
+    # (2P,) planar: what B̃ was multiplied with: w, or 1 where the step differs in time
+    gain: np.ndarray
     Wb: np.ndarray  # (2P, H)
     Wc: np.ndarray  # (H, 2P)
     D: np.ndarray  # (H,)
@@ -111,10 +116,19 @@ def _step(xp, dtype, discretization, clip_eigs, step_rescale, dt):
     real = np.float64 if dt is None else dtype
     dt = _one(xp) if dt is None else dt.reshape(-1)
     small = real(math.sqrt(np.finfo(real).eps))
-    return Step(dt, real(1), real(CLIP if clip_eigs else np.inf), real(step_rescale), small, discretization == "bilinear")
+    return Step(
+        dt,
+        real(1),
+        real(CLIP if clip_eigs else np.inf),
+        real(step_rescale),
+        small,
+        discretization == "bilinear",
+    )
 
 
-def ssm_weights(layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None):
+def ssm_weights(
+    layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None
+):
     """A layer's Weights from its parameters, and the Step that they were made with."""
     xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
     step = _step(xp, dtype, discretization, clip_eigs, step_rescale, dt)
@@ -127,7 +141,9 @@ def ssm_weights(layer, *, discretization="zoh", conj_sym=True, clip_eigs=False, 
         gain = xp.zeros(2 * P, dtype)
         gain[:P] = 1
     weights_forward(gain, layer["B"], layer["C"], dtype(2 if conj_sym else 1), Wb, Wc)
-    return Weights(a.reshape(*((1, 1) if dt is None else dt.shape), 2 * P), w, gain, Wb, Wc, layer["D"]), step
+    return Weights(
+        a.reshape(*((1, 1) if dt is None else dt.shape), 2 * P), w, gain, Wb, Wc, layer["D"]
+    ), step
 
 
 @operation
@@ -177,7 +193,18 @@ class SSMCache(NamedTuple):
     complex_state: bool
 
 
-def ssm_forward(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None):
+def ssm_forward(
+    layer,
+    u,
+    reset,
+    x0,
+    *,
+    discretization="zoh",
+    conj_sym=True,
+    clip_eigs=False,
+    step_rescale=1.0,
+    dt=None,
+):
     """One S5 layer over a batch of sequences.  2208.04933, section 3; resets: 2303.03982, section 4.1.
 
     Parameters
@@ -212,13 +239,28 @@ def ssm_forward(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, cli
         Wrong shape or dtype, an unknown discretisation, or ``dt`` not positive.
     """
     if discretization not in DISCRETIZATIONS:
-        raise ValueError(f"discretization: expected one of {sorted(DISCRETIZATIONS)}, got {discretization!r}")
+        raise ValueError(
+            f"discretization: expected one of {sorted(DISCRETIZATIONS)}, got {discretization!r}"
+        )
     xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
-    check_array("u", u, ("T", "B", H), (dtype,), "order the axes time, batch, features and cast to the layer's dtype", xp)
+    check_array(
+        "u",
+        u,
+        ("T", "B", H),
+        (dtype,),
+        "order the axes time, batch, features and cast to the layer's dtype",
+        xp,
+    )
     T, B, _ = u.shape
     if 0 in u.shape:
-        raise ValueError(f"u: expected at least one step, one sequence and one feature, got {u.shape}; leave out empty batches")
-    reset = xp.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+        raise ValueError(
+            f"u: expected at least one step, one sequence and one feature, got {u.shape}; leave out empty batches"
+        )
+    reset = (
+        xp.zeros((T, B), bool)
+        if reset is None
+        else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+    )
     complex_state = x0 is None or x0.dtype.kind == "c"
     if x0 is None:
         x0 = xp.zeros((B, 2 * P), dtype)
@@ -227,8 +269,15 @@ def ssm_forward(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, cli
     if dt is not None:
         check_array("dt", dt, (T, B), (dtype,), "one step for each input", xp)
         if xp is np and not (dt > 0).all():  # on a GPU, looking would mean waiting
-            raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; give the time since the previous input")
-    options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs, "step_rescale": step_rescale}
+            raise ValueError(
+                f"dt: expected positive steps, got a minimum of {dt.min()}; give the time since the previous input"
+            )
+    options = {
+        "discretization": discretization,
+        "conj_sym": conj_sym,
+        "clip_eigs": clip_eigs,
+        "step_rescale": step_rescale,
+    }
     weights, step = ssm_weights(layer, dt=dt, **options)
     u, x0 = xp.ascontiguousarray(u), xp.ascontiguousarray(planar(x0), dtype)
     y, x, v = ssm_apply(weights, u, xp.ascontiguousarray(reset), x0)
@@ -258,9 +307,15 @@ def ssm_backward(dy, dx_last, cache):
     """
     layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state = cache
     xp = array_module(u)
-    T, B, H = check_array("dy", dy, u.shape, (u.dtype.type,), "it has the shape and dtype of y", xp).shape
+    T, B, H = check_array(
+        "dy", dy, u.shape, (u.dtype.type,), "it has the shape and dtype of y", xp
+    ).shape
     P, dtype = layer["B"].shape[0], u.dtype
-    dy_flat, u_flat, x_flat = xp.ascontiguousarray(dy).reshape(-1, H), u.reshape(-1, H), x.reshape(-1, 2 * P)
+    dy_flat, u_flat, x_flat = (
+        xp.ascontiguousarray(dy).reshape(-1, H),
+        u.reshape(-1, H),
+        x.reshape(-1, 2 * P),
+    )
     dx = matmul(dy_flat, weights.Wc).reshape(x.shape)
     if dx_last is not None:
         dx[-1] += planar(dx_last)
@@ -271,12 +326,20 @@ def ssm_backward(dy, dx_last, cache):
         gain_backward(g, weights.w, v, dw, g)
     dWb, dWc = matmul(g.T, u_flat), matmul(dy_flat.T, x_flat)
     du = matmul(g, weights.Wb)
-    grads = {name: xp.empty(layer[name].shape, dtype) for name in ("B", "C")} | {"D": xp.zeros(H, dtype)}
+    grads = {name: xp.empty(layer[name].shape, dtype) for name in ("B", "C")} | {
+        "D": xp.zeros(H, dtype)
+    }
     skip_backward(dy_flat, weights.D, u_flat, du, grads["D"])
     factor, dgain = dtype.type(2 if conj_sym else 1), xp.zeros(2 * P)
     weights_backward(dWb, dWc, weights.gain, layer["B"], factor, grads["B"], grads["C"], dgain)
     dspectrum, dw = xp.zeros((3, P)), dgain[None] if v is None else dw
-    discretize_backward(Spectrum(*(layer[name] for name in SPECTRUM)), step, da.reshape(-1, 2 * P), dw, dspectrum)
+    discretize_backward(
+        Spectrum(*(layer[name] for name in SPECTRUM)), step, da.reshape(-1, 2 * P), dw, dspectrum
+    )
     dspectrum = dspectrum.astype(dtype)
     grads |= {name: dspectrum[i].reshape(layer[name].shape) for i, name in enumerate(SPECTRUM)}
-    return du.reshape(T, B, H), from_planar(dx0) if complex_state else dx0, {name: grads[name] for name in layer}
+    return (
+        du.reshape(T, B, H),
+        from_planar(dx0) if complex_state else dx0,
+        {name: grads[name] for name in layer},
+    )

@@ -63,11 +63,15 @@ class S5Config:
     def __post_init__(self):
         for name, table in (("discretization", DISCRETIZATIONS), ("gate", GATES)):
             if getattr(self, name) not in table:
-                raise ValueError(f"{name}: expected one of {', '.join(sorted(table))}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(sorted(table))}, got {getattr(self, name)!r}"
+                )
         if not 0 < self.step_rescale < np.inf:
             raise ValueError(f"step_rescale: expected a positive number, got {self.step_rescale}")
         if self.n_layers < 1:
-            raise ValueError(f"n_layers: expected at least 1, got {self.n_layers}; for no memory at all choose the core 'none'")
+            raise ValueError(
+                f"n_layers: expected at least 1, got {self.n_layers}; for no memory at all choose the core 'none'"
+            )
 
 
 class S5Core:
@@ -77,7 +81,10 @@ class S5Core:
 
     def __init__(self, config, d_model):
         self.config, self.d_model = config, d_model
-        self.ssm_options = {k: getattr(config, k) for k in ("discretization", "conj_sym", "clip_eigs", "step_rescale")}
+        self.ssm_options = {
+            k: getattr(config, k)
+            for k in ("discretization", "conj_sym", "clip_eigs", "step_rescale")
+        }
 
     def init(self, rng):
         """Nested parameters "layers/0/ssm/...", "layers/0/out1/...", and "norm", "gtrxl_norm", "postnorm" where switched on."""
@@ -85,17 +92,33 @@ class S5Core:
         layers = {}
         for i in range(c.n_layers):
             ssm = init_ssm(
-                rng, H, c.ssm_size, blocks=c.blocks, dt_min=c.dt_min, dt_max=c.dt_max, conj_sym=c.conj_sym, dtype=np.float64
+                rng,
+                H,
+                c.ssm_size,
+                blocks=c.blocks,
+                dt_min=c.dt_min,
+                dt_max=c.dt_max,
+                conj_sym=c.conj_sym,
+                dtype=np.float64,
             )
             norms = {"norm": c.prenorm, "gtrxl_norm": c.gtrxl_norm, "postnorm": c.postnorm}
             layers[str(i)] = {"ssm": ssm, **gate_init(rng, H, c.gate)} | {
-                name: {"scale": np.ones(H), "bias": np.zeros(H)} for name, wanted in norms.items() if wanted
+                name: {"scale": np.ones(H), "bias": np.zeros(H)}
+                for name, wanted in norms.items()
+                if wanted
             }
         return {"layers": layers}
 
     def initial_state(self, batch, dtype=np.float32):
         """Zeros (n_layers, batch, 2P)."""
-        return np.zeros((self.config.n_layers, batch, self.config.ssm_size * (1 if self.config.conj_sym else 2)), dtype)
+        return np.zeros(
+            (
+                self.config.n_layers,
+                batch,
+                self.config.ssm_size * (1 if self.config.conj_sym else 2),
+            ),
+            dtype,
+        )
 
     def _resets(self, reset):
         return reset if self.config.resets else array_module(reset).zeros_like(reset)
@@ -104,7 +127,9 @@ class S5Core:
         """(T, B, H) → (T, B, H). ``dt`` (T, B): time between inputs, when it differs from step to step."""
         reset, last, caches = self._resets(reset), array_module(state).empty_like(state), []
         for i in range(self.config.n_layers):
-            u, last[i], cache = layer_forward(params["layers"][str(i)], u, reset, state[i], self.config.gate, self.ssm_options, dt)
+            u, last[i], cache = layer_forward(
+                params["layers"][str(i)], u, reset, state[i], self.config.gate, self.ssm_options, dt
+            )
             caches.append(cache)
         return u, last, caches
 
@@ -112,7 +137,9 @@ class S5Core:
         """Gradients of :meth:`forward`; ``dlast`` is the gradient of the last state, None for zero."""
         grads, dstate = {}, array_module(dy).empty((len(caches), *caches[0].ssm.x0.shape), dy.dtype)
         for i in reversed(range(len(caches))):
-            dy, dstate[i], grads[str(i)] = layer_backward(dy, None if dlast is None else dlast[i], caches[i])
+            dy, dstate[i], grads[str(i)] = layer_backward(
+                dy, None if dlast is None else dlast[i], caches[i]
+            )
         return dy, dstate, {"layers": grads}
 
     def stepper(self, params):
@@ -123,7 +150,11 @@ class S5Core:
         gates = [gate_weights(p, c.gate) for p in layers]
 
         def step(u, reset, state):
-            u, reset, after = u[None], self._resets(reset)[None], array_module(state).empty_like(state)
+            u, reset, after = (
+                u[None],
+                self._resets(reset)[None],
+                array_module(state).empty_like(state),
+            )
             for i, p in enumerate(layers):
                 s = layer_norm_forward(p["norm"], u)[0] if "norm" in p else u
                 s, after[i], _ = ssm_apply(weights[i], s, reset, state[i])

@@ -164,7 +164,9 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None):
     """
     x = np.empty_like(b) if out is None else out
     columns = b.shape[2] // 2 if is_complex else b.shape[2]
-    _by_columns(_complex_forward if is_complex else _real_forward, (a, b, reset, x0, x), b.shape[1], columns)
+    _by_columns(
+        _complex_forward if is_complex else _real_forward, (a, b, reset, x0, x), b.shape[1], columns
+    )
     return x
 
 
@@ -178,7 +180,12 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None):
     da = np.zeros((T, B, width) if varying else (1, B, width), x.dtype)
     dx0 = np.zeros_like(x0)
     columns = width // 2 if is_complex else width
-    _by_columns(_complex_backward if is_complex else _real_backward, (a, reset, x0, x, out, da, dx0), B, columns)
+    _by_columns(
+        _complex_backward if is_complex else _real_backward,
+        (a, reset, x0, x, out, da, dx0),
+        B,
+        columns,
+    )
     return da if varying else da.sum(axis=1, keepdims=True), out, dx0
 
 
@@ -186,14 +193,28 @@ def _checked(a, b, reset, x0):
     """Validate the arguments of the public scan; fill in the defaults; planar forms. Arrays stay on their device."""
     a, b, reset, x0 = (z if z is None else as_array(z) for z in (a, b, reset, x0))
     xp = array_module(b)
-    check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state", xp)
+    check_array(
+        "b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state", xp
+    )
     T, B, P = b.shape
     if 0 in b.shape:
-        raise ValueError(f"b: expected at least one step, one sequence and one state, got {b.shape}; leave out empty batches")
+        raise ValueError(
+            f"b: expected at least one step, one sequence and one state, got {b.shape}; leave out empty batches"
+        )
     shape = (P,) if np.ndim(a) == 1 else (T, B, P)
-    check_array("a", a, shape, (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)", xp)
-    reset = xp.zeros((T, B), bool) if reset is None else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
-    x0 = xp.zeros((B, P), b.dtype) if x0 is None else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b", xp)
+    check_array(
+        "a", a, shape, (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)", xp
+    )
+    reset = (
+        xp.zeros((T, B), bool)
+        if reset is None
+        else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+    )
+    x0 = (
+        xp.zeros((B, P), b.dtype)
+        if x0 is None
+        else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b", xp)
+    )
     a = a[None, None] if a.ndim == 1 else a
     return [xp.ascontiguousarray(z) for z in (planar(a), planar(b), reset, planar(x0))]
 

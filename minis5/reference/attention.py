@@ -14,7 +14,9 @@ from minis5.reference.s5_ppo import dense, gelu, layer_norm
 
 def sinusoid(step, H):
     """sin(step/10000^(i/H)) in even places i, the cosine of the same angle in the odd place behind it [section 3.5]."""
-    return np.array([(np.cos if i % 2 else np.sin)(step / 10000 ** ((i - i % 2) / H)) for i in range(H)])
+    return np.array(
+        [(np.cos if i % 2 else np.sin)(step / 10000 ** ((i - i % 2) / H)) for i in range(H)]
+    )
 
 
 def self_attention(p, seen, heads):
@@ -28,7 +30,9 @@ def self_attention(p, seen, heads):
     parts = []
     for h in range(heads):
         columns = slice(h * d, (h + 1) * d)
-        scores = np.array([(seen[-1] @ q[:, columns]) @ (n @ k[:, columns]) / np.sqrt(d) for n in seen])
+        scores = np.array(
+            [(seen[-1] @ q[:, columns]) @ (n @ k[:, columns]) / np.sqrt(d) for n in seen]
+        )
         weights = np.exp(scores - max(scores)) / sum(np.exp(scores - max(scores)))
         parts.append(sum(w * (n @ v[:, columns]) for w, n in zip(weights, seen, strict=True)))
     return dense(p["out"], np.concatenate(parts))
@@ -54,7 +58,9 @@ def attention(p, u, reset, state, config):
                 layer = p["layers"][str(i)]
                 inputs[i] = [*inputs[i], layer_norm(layer["norm1"], x)][-config.window :]
                 x = x + self_attention(layer, inputs[i], config.n_heads)
-                x = x + dense(layer["down"], gelu(dense(layer["up"], layer_norm(layer["norm2"], x))))
+                x = x + dense(
+                    layer["down"], gelu(dense(layer["up"], layer_norm(layer["norm2"], x)))
+                )
             y[t, n] = layer_norm(p["norm"], x) if config.final_norm else x
             step += 1
         for i in range(L):

@@ -109,7 +109,18 @@ def discretise(lam, step, discretization):
     raise ValueError(f"discretization: expected 'zoh' or 'bilinear', got {discretization!r}")
 
 
-def ssm(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, clip_eigs=False, step_rescale=1.0, dt=None):
+def ssm(
+    layer,
+    u,
+    reset,
+    x0,
+    *,
+    discretization="zoh",
+    conj_sym=True,
+    clip_eigs=False,
+    step_rescale=1.0,
+    dt=None,
+):
     """y[t] = 2 Re(C x[t]) + D ∘ u[t], x[t] = lam_bar x[t-1] + w ∘ (B u[t]); without conj_sym the factor 2 is 1.
 
     layer: Lambda_re (P,), Lambda_im (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1); the last axis of B and C
@@ -129,7 +140,11 @@ def ssm(layer, u, reset, x0, *, discretization="zoh", conj_sym=True, clip_eigs=F
             for p in range(P):
                 re = layer["Lambda_re"][p]
                 lam = complex(min(re, -1e-4) if clip_eigs else re, layer["Lambda_im"][p])
-                step = step_rescale * np.exp(layer["log_step"][p, 0]) * (1.0 if dt is None else dt[t, n])
+                step = (
+                    step_rescale
+                    * np.exp(layer["log_step"][p, 0])
+                    * (1.0 if dt is None else dt[t, n])
+                )
                 lam_bar[t, n, p], w = discretise(lam, step, discretization)
                 v_bar[t, n, p] = w * v[p]
     x = scan(lam_bar, v_bar, reset, x0)
@@ -265,8 +280,12 @@ def agent(params, config, x, reset, memory, core=stack):
 
     features = each(lambda v: body("encoder", config.encoder, v, config.activation), x)
     features, memory = core(under(params, "core"), features, reset, memory, config.core_config)
-    actor = each(lambda v: dense(under(params, "actor/out"), body("actor", config.heads, v)), features)
-    critic = each(lambda v: dense(under(params, "critic/out"), body("critic", config.heads, v)), features)
+    actor = each(
+        lambda v: dense(under(params, "actor/out"), body("actor", config.heads, v)), features
+    )
+    critic = each(
+        lambda v: dense(under(params, "critic/out"), body("critic", config.heads, v)), features
+    )
     if "log_std" in params:
         actor = each(lambda mean: np.concatenate([mean, params["log_std"]]), actor)
     return actor, critic[..., 0], memory

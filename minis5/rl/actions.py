@@ -31,7 +31,11 @@ class Actions:
         """Distribution's action (B, ...) → a batch that the environment takes."""
         start, low, high = self._bounds(array_module(action))
         if isinstance(self.space, gym.spaces.Box):
-            return array_module(action).clip(action.reshape(-1, *self.space.shape), low, high).astype(self.space.dtype)
+            return (
+                array_module(action)
+                .clip(action.reshape(-1, *self.space.shape), low, high)
+                .astype(self.space.dtype)
+            )
         return (action + start).astype(self.space.dtype, copy=False)
 
     def _bounds(self, xp):

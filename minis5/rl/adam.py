@@ -65,7 +65,10 @@ class Adam:
     """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
 
     def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np):
-        self.moments, self.eps = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64)), eps
+        self.moments, self.eps = (
+            Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64)),
+            eps,
+        )
 
     def step(self, theta, grad, lr, max_norm=None):
         """Update ``theta`` in place; return the gradient's norm before clipping.
@@ -83,12 +86,20 @@ class Adam:
             The gradient is not finite; nothing has been changed.
         """
         norm = np.zeros(1)
-        adam_step(theta, grad, self.moments, np.array([lr, np.inf if max_norm is None else max_norm, self.eps]), norm)
+        adam_step(
+            theta,
+            grad,
+            self.moments,
+            np.array([lr, np.inf if max_norm is None else max_norm, self.eps]),
+            norm,
+        )
         return check_norm(float(norm[0]))
 
 
 def check_norm(norm):
     """Return a gradient's norm; raise FloatingPointError unless it is finite."""
     if not math.isfinite(norm):
-        raise FloatingPointError("gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards")
+        raise FloatingPointError(
+            "gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards"
+        )
     return norm

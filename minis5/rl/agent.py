@@ -108,17 +108,24 @@ class ActorCritic:
     def __init__(self, observation_space, action_space, config=None, seed=0, device="cpu"):
         self.config = config = config or AgentConfig()
         if device == "cuda" and device not in CORES[config.core][1].devices:
-            raise ValueError(f"device: the core {config.core!r} runs on 'cpu' only, got {device!r}; choose 'cpu' or another core")
+            raise ValueError(
+                f"device: the core {config.core!r} runs on 'cpu' only, got {device!r}; choose 'cpu' or another core"
+            )
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
-        self.observation_encoder, self.actions = ObservationEncoder(observation_space), Actions(action_space)
+        self.observation_encoder, self.actions = (
+            ObservationEncoder(observation_space),
+            Actions(action_space),
+        )
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
         self.core = CORES[config.core][1](config.core_config, config.encoder[-1])
         self.input_size = self.observation_encoder.size + self.distribution.encoded_size + 1
         initial = flatten_tree(self._init(np.random.default_rng(seed)))
         self._shapes = {name: value.shape for name, value in initial.items()}
-        self.parameter_vector = self.xp.asarray(np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype))
+        self.parameter_vector = self.xp.asarray(
+            np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype)
+        )
         self._parameters = self.views(self.parameter_vector)
         self._nested = unflatten_tree(self._parameters)
 
@@ -127,7 +134,10 @@ class ActorCritic:
 
         def dense(widths, gains):
             pairs = zip(widths, widths[1:], gains, strict=False)
-            return {str(i): {"kernel": orthogonal(rng, (m, n), g), "bias": np.zeros(n)} for i, (m, n, g) in enumerate(pairs)}
+            return {
+                str(i): {"kernel": orthogonal(rng, (m, n), g), "bias": np.zeros(n)}
+                for i, (m, n, g) in enumerate(pairs)
+            }
 
         def head(outputs, gain):
             widths = (c.encoder[-1], *c.heads, outputs)
@@ -200,7 +210,12 @@ class ActorCritic:
         features, state, core = self.core.forward(p.get("core", {}), x, reset, state)
         out, actor = head_forward(p["actor"], features)
         value, critic = head_forward(p["critic"], features)
-        return with_log_std(out, p.get("log_std")), value[..., 0], state, (encoded, core, actor, critic)
+        return (
+            with_log_std(out, p.get("log_std")),
+            value[..., 0],
+            state,
+            (encoded, core, actor, critic),
+        )
 
     def backward(self, d_dist, d_value, cache):
         """Gradients of :meth:`forward`: by name, and of the initial state."""
@@ -246,20 +261,32 @@ class ActorCritic:
         on_host = not on_gpu(reset)
         reset = np.asarray(reset, bool) if on_host else reset
         if reset.ndim != 1:
-            raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment")
+            raise ValueError(
+                f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment"
+            )
         reset = move(reset, self.device)
         if memory is None:
             empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
             memory = Memory(self.initial_state(reset.size), empty)
         if memory.previous_action.shape[0] != reset.size:
-            raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}")
+            raise ValueError(
+                f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}"
+            )
         step = self.stepper()
-        features, state = step.features(self.encode(obs, memory.previous_action, reset), reset, memory.core)
+        features, state = step.features(
+            self.encode(obs, memory.previous_action, reset), reset, memory.core
+        )
         dist_params = step.policy(features)
         if not deterministic and rng is None:
             module = "numpy" if self.xp is np else "minis5"
-            raise ValueError(f"rng: expected a {module}.random.Generator for sampled actions, got None")
-        action = self.distribution.mode(dist_params) if deterministic else self.distribution.sample(dist_params, rng)
+            raise ValueError(
+                f"rng: expected a {module}.random.Generator for sampled actions, got None"
+            )
+        action = (
+            self.distribution.mode(dist_params)
+            if deterministic
+            else self.distribution.sample(dist_params, rng)
+        )
         memory = Memory(state, self.distribution.encode(action, self.dtype))
         action = self.actions.to_env(action)
         return (to_host(action) if on_host else action), memory

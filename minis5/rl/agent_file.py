@@ -51,8 +51,15 @@ def from_fields(kind, values):
     """
     names = {field.name for field in dataclasses.fields(kind)}
     if odd := sorted(set(values) - names):
-        raise ValueError(f"{kind.__name__}: unknown fields {', '.join(odd)}; written by a newer minis5?")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        raise ValueError(
+            f"{kind.__name__}: unknown fields {', '.join(odd)}; written by a newer minis5?"
+        )
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )
 
 
 def save_agent(agent, path):
@@ -64,7 +71,9 @@ def save_agent(agent, path):
         "observation_space": json.dumps(space_to_json(agent.observation_space)),
         "action_space": json.dumps(space_to_json(agent.action_space)),
     }
-    write_npz(path, {**header, **{name: to_host(value) for name, value in agent.parameters().items()}})
+    write_npz(
+        path, {**header, **{name: to_host(value) for name, value in agent.parameters().items()}}
+    )
 
 
 def load_agent(path, device="cpu"):
@@ -83,12 +92,17 @@ def load_agent(path, device="cpu"):
     """
     arrays = read_npz(path, AGENT_FORMAT)
     try:
-        header = [json.loads(str(arrays.pop(name))) for name in ("config", "observation_space", "action_space")]
+        header = [
+            json.loads(str(arrays.pop(name)))
+            for name in ("config", "observation_space", "action_space")
+        ]
         config, *pair = agent_config_from_json(header[0]), *map(space_from_json, header[1:])
         agent = ActorCritic(*pair, config, device=device)
         set_parameters(agent, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its content does not fit together ({error}); restore it from a copy") from error
+        raise CheckpointError(
+            f"{path}: its content does not fit together ({error}); restore it from a copy"
+        ) from error
     return agent
 
 
@@ -118,10 +132,13 @@ def start_from(agent, path):
     path = Path(path) / "agent.npz" if Path(path).is_dir() else Path(path)
     other = load_agent(path)
     theirs, ours = _makings(other), _makings(agent)
-    names = [name for name in ours if name in theirs and theirs[name] != ours[name]]  # of two cores, what both have
+    # of two cores, what both have
+    names = [name for name in ours if name in theirs and theirs[name] != ours[name]]
     differing = [f"{name} {theirs[name]} there, {ours[name]} here" for name in names]
     if differing:
-        raise ValueError(f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; give both the same settings")
+        raise ValueError(
+            f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; give both the same settings"
+        )
     set_parameters(agent, other.parameters())
 
 
@@ -129,4 +146,8 @@ def _makings(agent):
     """What an agent is made from, in one dict: its spaces and every field of its configurations."""
     fields = dataclasses.asdict(agent.config)
     fields |= fields.pop("core_config")
-    return {"observation_space": agent.observation_space, "action_space": agent.action_space, **fields}
+    return {
+        "observation_space": agent.observation_space,
+        "action_space": agent.action_space,
+        **fields,
+    }

@@ -86,7 +86,9 @@ class SharedComm(Comm):
     def allreduce(self, vector):
         piece = BYTES // vector.itemsize
         if vector.size > piece:
-            return np.concatenate([self.allreduce(vector[i : i + piece]) for i in range(0, vector.size, piece)])
+            return np.concatenate(
+                [self.allreduce(vector[i : i + piece]) for i in range(0, vector.size, piece)]
+            )
         slots, self._turn = self._slots[self._turn], 1 - self._turn
         slots[self.rank, : vector.nbytes].view(vector.dtype)[:] = vector
         self._wait()
@@ -165,7 +167,8 @@ def run(fn, size, args=()):
         "processes": [],
     }
     others = [
-        context.Process(target=_worker, args=(r, shared, fn, args), name=f"rank {r}", daemon=True) for r in range(1, size)
+        context.Process(target=_worker, args=(r, shared, fn, args), name=f"rank {r}", daemon=True)
+        for r in range(1, size)
     ]
     for process in others:
         process.start()

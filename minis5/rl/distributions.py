@@ -81,9 +81,19 @@ class Categorical:
         xp = array_module(logits)
         if action is not None:
             others = (action, *others)
-            if xp is np and action.size and not (0 <= action.min() and action.max() < self.num_params):  # the loops do not check
-                raise IndexError(f"action: expected integers from 0 to {self.num_params - 1}, got {action.min()} to {action.max()}")
-        return [xp.ascontiguousarray(logits).reshape(-1, self.num_params), *(xp.ascontiguousarray(o).ravel() for o in others)]
+            # the loops do not check
+            if (
+                xp is np
+                and action.size
+                and not (0 <= action.min() and action.max() < self.num_params)
+            ):
+                raise IndexError(
+                    f"action: expected integers from 0 to {self.num_params - 1}, got {action.min()} to {action.max()}"
+                )
+        return [
+            xp.ascontiguousarray(logits).reshape(-1, self.num_params),
+            *(xp.ascontiguousarray(o).ravel() for o in others),
+        ]
 
     def sample(self, logits, rng):
         """Inverse of the cumulative distribution at one uniform number each."""
@@ -107,7 +117,10 @@ class Categorical:
     def backward(self, logits, action, dlog_prob, dentropy):
         """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
         out = array_module(logits).empty(logits.shape, logits.dtype)
-        categorical_backward(*self._rows(logits, dlog_prob, dentropy, action=action), out.reshape(-1, self.num_params))
+        categorical_backward(
+            *self._rows(logits, dlog_prob, dentropy, action=action),
+            out.reshape(-1, self.num_params),
+        )
         return out
 
     def encode(self, action, dtype=np.float32):
@@ -128,7 +141,10 @@ class MultiCategorical:
         self.num_params = self.encoded_size = edges[-1]
 
     def _split(self, params):
-        return [(part, params[..., columns]) for part, columns in zip(self.parts, self.columns, strict=True)]
+        return [
+            (part, params[..., columns])
+            for part, columns in zip(self.parts, self.columns, strict=True)
+        ]
 
     def sample(self, params, rng):
         return concatenate([c.sample(logits, rng)[..., None] for c, logits in self._split(params)])
@@ -137,14 +153,19 @@ class MultiCategorical:
         return concatenate([c.mode(logits)[..., None] for c, logits in self._split(params)])
 
     def log_prob(self, params, action):
-        return sum(c.log_prob(logits, action[..., i]) for i, (c, logits) in enumerate(self._split(params)))
+        return sum(
+            c.log_prob(logits, action[..., i]) for i, (c, logits) in enumerate(self._split(params))
+        )
 
     def entropy(self, params):
         return sum(c.entropy(logits) for c, logits in self._split(params))
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Side by side: each choice has its own logits."""
-        grads = [c.backward(z, action[..., i], dlog_prob, dentropy) for i, (c, z) in enumerate(self._split(params))]
+        grads = [
+            c.backward(z, action[..., i], dlog_prob, dentropy)
+            for i, (c, z) in enumerate(self._split(params))
+        ]
         return concatenate(grads)
 
     def encode(self, action, dtype=np.float32):
@@ -162,7 +183,9 @@ class DiagGaussian:
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
-        return mean + array_module(mean).exp(log_std) * rng.standard_normal(mean.shape).astype(mean.dtype)
+        return mean + array_module(mean).exp(log_std) * rng.standard_normal(mean.shape).astype(
+            mean.dtype
+        )
 
     def mode(self, params):
         return self._split(params)[0].copy()

@@ -41,10 +41,14 @@ def gae(rewards, values, next_values, terminated, done, gamma, lam):
     xp = array_module(rewards)
     shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
     for name, value in (("values", values), ("next_values", next_values)):
-        check_array(name, value, shape, (rewards.dtype.type,), "give all the shape and dtype of rewards", xp)
+        check_array(
+            name, value, shape, (rewards.dtype.type,), "give all the shape and dtype of rewards", xp
+        )
     for name, value in (("terminated", terminated), ("done", done)):
         check_array(name, value, shape, (np.bool_,), "cast to bool", xp)
     delta = rewards + gamma * xp.where(terminated, rewards.dtype.type(0), next_values) - values
     a = xp.full((1, 1, 1), gamma * lam, delta.dtype)
     backwards, ends = xp.ascontiguousarray(delta[::-1])[..., None], xp.ascontiguousarray(done[::-1])
-    return scan_forward(a, backwards, ends, xp.zeros((shape[1], 1), delta.dtype), is_complex=False)[::-1, :, 0].copy()
+    return scan_forward(a, backwards, ends, xp.zeros((shape[1], 1), delta.dtype), is_complex=False)[
+        ::-1, :, 0
+    ].copy()

@@ -52,17 +52,30 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     count = xp.maximum(batch.valid.sum() if count is None else count, 1)
     each = 1 / count.astype(dtype)
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
-    sums, d_log_prob, d_value = xp.zeros(len(STATS) - 1), xp.zeros(value.shape, dtype), xp.zeros(value.shape, dtype)
+    sums, d_log_prob, d_value = (
+        xp.zeros(len(STATS) - 1),
+        xp.zeros(value.shape, dtype),
+        xp.zeros(value.shape, dtype),
+    )
     policy = (log_prob, batch.log_probs, batch.advantages, entropy)
     steps = Steps(*(z.ravel() for z in (*policy, value, batch.values, batch.returns, batch.valid)))
     # Bounds have the dtype of the rest, or equal products would differ in their last bit.
-    bounds = Bounds(dtype(1 - config.clip), dtype(1 + config.clip), dtype(config.clip if config.clip_value else np.inf))
+    bounds = Bounds(
+        dtype(1 - config.clip),
+        dtype(1 + config.clip),
+        dtype(config.clip if config.clip_value else np.inf),
+    )
     ppo_loss_terms(steps, bounds, sums, d_log_prob.ravel(), d_value.ravel())
     means = sums / count
     loss = means[:1] + config.value_coef * means[1:2] - config.entropy_coef * means[2:3]
     d_entropy = batch.valid * (dtype(-config.entropy_coef) * each)
     d_dist = dist.backward(dist_params, batch.actions, d_log_prob * each, d_entropy)
-    return loss[0], xp.concatenate([loss, means]), d_dist, d_value * (dtype(config.value_coef) * each)
+    return (
+        loss[0],
+        xp.concatenate([loss, means]),
+        d_dist,
+        d_value * (dtype(config.value_coef) * each),
+    )
 
 
 class Steps(NamedTuple):
@@ -99,7 +112,8 @@ def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
         log_ratio = steps.log_prob[i] - steps.old_log_prob[i]
         ratio, advantage = math.exp(log_ratio), steps.advantage[i]  # ρ, A
         clipped = min(max(ratio, low), high)
-        if ratio * advantage <= clipped * advantage:  # the minimum takes the plain ratio: the only case with a gradient
+        # the minimum takes the plain ratio: the only case with a gradient
+        if ratio * advantage <= clipped * advantage:
             sums[0] -= ratio * advantage  # -ρA
             d_log_prob[i] = -ratio * advantage  # dρ/dlog π = ρ
         else:

@@ -57,17 +57,28 @@ class PPO:
         self.comm = comm or Comm()
         c, size = self.config, self.comm.size
         if envs.num_envs * size != c.num_envs:
-            raise ValueError(f"num_envs: expected {c.num_envs // size} environments on each of {size} ranks, got {envs.num_envs}")
+            raise ValueError(
+                f"num_envs: expected {c.num_envs // size} environments on each of {size} ranks, got {envs.num_envs}"
+            )
         if envs.num_envs % c.minibatches:
-            raise ValueError(f"minibatches: expected a divisor of the {envs.num_envs} environments of a rank, got {c.minibatches}")
-        if envs.single_action_space != agent.action_space or envs.single_observation_space != agent.observation_space:
+            raise ValueError(
+                f"minibatches: expected a divisor of the {envs.num_envs} environments of a rank, got {c.minibatches}"
+            )
+        if (
+            envs.single_action_space != agent.action_space
+            or envs.single_observation_space != agent.observation_space
+        ):
             raise ValueError(
                 f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
                 f"got {envs.single_observation_space}, {envs.single_action_space}"
             )
         space = envs.single_observation_space
-        if c.trial_horizon and not (isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)):
-            raise ValueError(f"trial_horizon: expected observations whose last number is in [0, 1], got {space}; pass trials=K too")
+        if c.trial_horizon and not (
+            isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
+        ):
+            raise ValueError(
+                f"trial_horizon: expected observations whose last number is in [0, 1], got {space}; pass trials=K too"
+            )
         self.steps = self.updates = self.episodes = 0
         self.seconds, self.total_steps = 0.0, None
         self.adam = Adam(agent.parameter_vector.size, agent.dtype, c.adam_eps, agent.xp)
@@ -103,12 +114,16 @@ class PPO:
 
     def _iteration(self):
         start, c = time.perf_counter(), self.config
-        rollout, ended = self.collector.collect(c.unroll, np.random.default_rng([self.seed, self.updates, self.comm.rank, 0]))
+        rollout, ended = self.collector.collect(
+            c.unroll, np.random.default_rng([self.seed, self.updates, self.comm.rank, 0])
+        )
         lr = c.lr * (1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1)
         self.steps += c.num_envs * c.unroll
         stats, norm = self.update(rollout, max(lr, 0.0))
         self.updates += 1
-        totals = np.array([len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)], np.float64)
+        totals = np.array(
+            [len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)], np.float64
+        )
         count, returns, lengths = self.comm.allreduce(totals)
         self.episodes += int(count)
         taken = time.perf_counter() - start
@@ -129,18 +144,25 @@ class PPO:
     def update(self, rollout, lr):
         """All passes over one rollout; returns mean statistics and the mean gradient norm."""
         c = self.config
-        terminated, done = rollout.done if c.truncation_is_termination else rollout.terminated, rollout.done
+        terminated, done = (
+            rollout.done if c.truncation_is_termination else rollout.terminated,
+            rollout.done,
+        )
         if c.trial_horizon:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
         rewards = rollout.rewards * rollout.rewards.dtype.type(c.reward_scale)
-        advantages = gae(rewards, rollout.values, rollout.next_values, terminated, done, c.gamma, c.gae_lambda)
+        advantages = gae(
+            rewards, rollout.values, rollout.next_values, terminated, done, c.gamma, c.gae_lambda
+        )
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
         return self.passes(rollout, advantages, advantages + rollout.values, lr, rng)
 
     def _trial_ends(self, rollout):
         """(T, B) bool: steps that ended a trial; the last number of the observation after them says so."""
         size = self.agent.observation_encoder.size
-        last = move(self.agent.observation_encoder.observation_vector(self.collector.obs), self.agent.device)
+        last = move(
+            self.agent.observation_encoder.observation_vector(self.collector.obs), self.agent.device
+        )
         return self.agent.xp.concatenate([rollout.x[1:, :, size - 1], last[None, :, -1]]) != 0
 
     def groups(self, rng):
@@ -149,19 +171,33 @@ class PPO:
 
     def batch(self, rollout, advantages, returns, group):
         """What the loss needs of the environments ``group``; advantages as they are."""
-        past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns, rollout.valid)
+        past = (
+            rollout.actions,
+            rollout.log_probs,
+            rollout.values,
+            advantages,
+            returns,
+            rollout.valid,
+        )
         return Batch(*(z.take(group, axis=1) for z in past))
 
     def enough(self, stats):
         """Whether a pass with these statistics (minibatches, 6) has gone too far from the policy that acted."""
-        return self.config.target_kl is not None and np.mean(stats, axis=0)[STATS.index("kl")] > self.config.target_kl
+        return (
+            self.config.target_kl is not None
+            and np.mean(stats, axis=0)[STATS.index("kl")] > self.config.target_kl
+        )
 
     def gradient(self, rollout, group, batch, count):
         """The loss's gradient on one minibatch (of this rank) as one vector, and its statistics."""
         agent = self.agent
-        x, reset, state = (z.take(group, axis=1) for z in (rollout.x, rollout.reset, rollout.initial_state))
+        x, reset, state = (
+            z.take(group, axis=1) for z in (rollout.x, rollout.reset, rollout.initial_state)
+        )
         dist_params, value, _, cache = agent.forward(x, reset, state)
-        _, figures, d_dist, d_value = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
+        _, figures, d_dist, d_value = ppo_loss(
+            agent.distribution, dist_params, value, batch, self.config, count
+        )
         grads, _ = agent.backward(d_dist, d_value, cache)
         return agent.gradient_vector(grads), figures
 
@@ -171,7 +207,9 @@ class PPO:
         state = {
             "adam/m": to_host(self.adam.moments.m),
             "adam/v": to_host(self.adam.moments.v),
-            "counters": np.array([*count, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64),
+            "counters": np.array(
+                [*count, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64
+            ),
             "seconds": np.array(self.seconds),
         }
         return state | {f"collector/{name}": value for name, value in k.state_dict().items()}
@@ -181,10 +219,14 @@ class PPO:
         device = self.agent.device
         moments = self.adam.moments
         moments.m[:], moments.v[:] = move(state["adam/m"], device), move(state["adam/v"], device)
-        moments.count[:], self.steps, self.updates, self.episodes, total = (int(n) for n in state["counters"])
+        moments.count[:], self.steps, self.updates, self.episodes, total = (
+            int(n) for n in state["counters"]
+        )
         self.total_steps, self.seconds = total or None, float(state["seconds"])
         prefix = "collector/"
-        self.collector.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self.collector.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
 
 
 class Passes:
@@ -209,10 +251,14 @@ class Passes:
             scales = self._advantage_scales(advantages, rollout.valid, groups)
             for group, (count, mean, deviation) in zip(groups, scales, strict=True):
                 batch = ppo.batch(rollout, advantages, returns, group)
-                batch = batch._replace(advantages=((batch.advantages - mean) / deviation).astype(agent.dtype))
+                batch = batch._replace(
+                    advantages=((batch.advantages - mean) / deviation).astype(agent.dtype)
+                )
                 grad, figures = ppo.gradient(rollout, group, batch, count)
                 total = ppo.comm.allreduce(np.concatenate([grad, figures.astype(agent.dtype)]))
-                norms.append(ppo.adam.step(agent.parameter_vector, total[: grad.size], lr, c.max_grad_norm))
+                norms.append(
+                    ppo.adam.step(agent.parameter_vector, total[: grad.size], lr, c.max_grad_norm)
+                )
                 stats.append(total[grad.size :].astype(np.float64))
             if ppo.enough(stats[-c.minibatches :]):
                 break
@@ -221,11 +267,12 @@ class Passes:
     def _advantage_scales(self, advantages, valid, groups):
         """(count, mean, deviation) of each minibatch over all ranks, in one reduction for a whole pass."""
         a, v = advantages.astype(np.float64), valid.astype(np.float64)
-        sums = np.stack([[v[:, g].sum(), (v * a)[:, g].sum(), (v * a * a)[:, g].sum()] for g in groups])
+        sums = np.stack(
+            [[v[:, g].sum(), (v * a)[:, g].sum(), (v * a * a)[:, g].sum()] for g in groups]
+        )
         count, total, squares = self.ppo.comm.allreduce(sums.ravel()).reshape(-1, 3).T
         if not self.ppo.config.normalize_advantages:
             return [(n, 0.0, 1.0) for n in count]
         mean = total / np.maximum(count, 1)
         variance = np.maximum(squares / np.maximum(count, 1) - mean * mean, 0)
         return list(zip(count, mean, np.sqrt(variance) + 1e-8, strict=True))
-

@@ -20,7 +20,9 @@ import numpy as np
 
 from minis5.spaces import leaves, rebuild, take
 
-SAME_STEP, NEXT_STEP, DISABLED = (gym.vector.AutoresetMode[m] for m in ("SAME_STEP", "NEXT_STEP", "DISABLED"))
+SAME_STEP, NEXT_STEP, DISABLED = (
+    gym.vector.AutoresetMode[m] for m in ("SAME_STEP", "NEXT_STEP", "DISABLED")
+)
 
 
 class Rollout(NamedTuple):
@@ -59,7 +61,10 @@ def final_observations(infos, rows, space):
     return take(final, rows)
 
 
-KEPT = {"memory": "state"} | {n: n for n in ("reset", "previous_action", "resetting", "returns", "lengths")}  # in files: here
+# in files: here
+KEPT = {"memory": "state"} | {
+    n: n for n in ("reset", "previous_action", "resetting", "returns", "lengths")
+}
 
 
 class Collector:
@@ -76,8 +81,12 @@ class Collector:
     def __init__(self, agent, envs, seed=0, first_index=0):
         self.agent, self.envs, self.mode = agent, envs, autoreset_mode(envs)
         native = is_native(envs)  # its streams know their indices themselves
-        streams = [np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(envs.num_envs)]
-        self.obs, _ = envs.reset(seed=seed if native else [int(s.generate_state(1)[0]) for s in streams])
+        streams = [
+            np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(envs.num_envs)
+        ]
+        self.obs, _ = envs.reset(
+            seed=seed if native else [int(s.generate_state(1)[0]) for s in streams]
+        )
         B, width = envs.num_envs, agent.distribution.encoded_size
         self.reset = np.ones(B, bool)
         self.state = agent.initial_state(B)
@@ -103,7 +112,9 @@ class Collector:
             action = dist.sample(params[-1], rng)
             actions.append(action)
             self.previous_action = dist.encode(action, agent.dtype)
-            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(agent.actions.to_env(action))
+            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(
+                agent.actions.to_env(action)
+            )
             done[t] = terminated[t] | truncated
             self._count(rewards[t], done[t], ended)
             if self.mode == NEXT_STEP:
@@ -116,11 +127,24 @@ class Collector:
             if self.mode == DISABLED and done[t].any():
                 self.obs, _ = self.envs.reset(options={"reset_mask": done[t]})
         features.append(self._look(step, self.obs, self.previous_action, self.reset, self.state))
-        values = step.value(np.stack(features))  # all at once: one large product instead of T small ones
+        # all at once: one large product instead of T small ones
+        values = step.value(np.stack(features))
         next_values = np.where(known, next_values, values[1:])
         values, actions = values[:-1].copy(), np.stack(actions)
         log_probs = dist.log_prob(np.stack(params), actions)
-        return Rollout(x, reset, actions, log_probs, values, next_values, rewards, terminated, done, valid, initial_state), ended
+        return Rollout(
+            x,
+            reset,
+            actions,
+            log_probs,
+            values,
+            next_values,
+            rewards,
+            terminated,
+            done,
+            valid,
+            initial_state,
+        ), ended
 
     def _count(self, rewards, done, ended):
         self.returns += np.where(self.resetting, 0, rewards)
@@ -155,6 +179,10 @@ class Collector:
         """Take up what :meth:`state_dict` gave. Environments without ``set_state`` are the caller's to restore."""
         for name, attribute in KEPT.items():
             setattr(self, attribute, state[name].copy())
-        self.obs = rebuild(self.obs, iter([state[f"obs/{i}"] for i in range(len(leaves(self.obs)))]))
+        self.obs = rebuild(
+            self.obs, iter([state[f"obs/{i}"] for i in range(len(leaves(self.obs)))])
+        )
         if is_native(self.envs):
-            self.envs.set_state({k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")})
+            self.envs.set_state(
+                {k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")}
+            )

@@ -14,7 +14,9 @@ def space_to_json(space):
     kind = type(space).__name__
     encode = _ENCODERS.get(kind)
     if encode is None:
-        raise ValueError(f"space: expected one of {', '.join(_ENCODERS)}, got {space}; wrap the environment")
+        raise ValueError(
+            f"space: expected one of {', '.join(_ENCODERS)}, got {space}; wrap the environment"
+        )
     return {"space": kind, **encode(space)}
 
 
@@ -37,9 +39,18 @@ def _box(value):
 
 
 _ENCODERS = {
-    "Box": lambda s: {"low": _bounds(s.low), "high": _bounds(s.high), "shape": list(s.shape), "dtype": s.dtype.name},
+    "Box": lambda s: {
+        "low": _bounds(s.low),
+        "high": _bounds(s.high),
+        "shape": list(s.shape),
+        "dtype": s.dtype.name,
+    },
     "Discrete": lambda s: {"n": int(s.n), "start": int(s.start)},
-    "MultiDiscrete": lambda s: {"nvec": s.nvec.tolist(), "start": s.start.tolist(), "dtype": s.dtype.name},
+    "MultiDiscrete": lambda s: {
+        "nvec": s.nvec.tolist(),
+        "start": s.start.tolist(),
+        "dtype": s.dtype.name,
+    },
     "MultiBinary": lambda s: {"n": s.n if isinstance(s.n, int) else list(s.n)},
     "Tuple": lambda s: {"spaces": [space_to_json(part) for part in s.spaces]},
     "Dict": lambda s: {"spaces": [[key, space_to_json(part)] for key, part in s.spaces.items()]},
@@ -47,8 +58,12 @@ _ENCODERS = {
 _DECODERS = {
     "Box": _box,
     "Discrete": lambda v: spaces.Discrete(v["n"], start=v["start"]),
-    "MultiDiscrete": lambda v: spaces.MultiDiscrete(v["nvec"], np.dtype(v["dtype"]), start=v["start"]),
+    "MultiDiscrete": lambda v: spaces.MultiDiscrete(
+        v["nvec"], np.dtype(v["dtype"]), start=v["start"]
+    ),
     "MultiBinary": lambda v: spaces.MultiBinary(v["n"]),
     "Tuple": lambda v: spaces.Tuple([space_from_json(part) for part in v["spaces"]]),
-    "Dict": lambda v: spaces.Dict(OrderedDict((key, space_from_json(part)) for key, part in v["spaces"])),
+    "Dict": lambda v: spaces.Dict(
+        OrderedDict((key, space_from_json(part)) for key, part in v["spaces"])
+    ),
 }

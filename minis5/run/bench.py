@@ -37,8 +37,23 @@ from minis5.run.train import _choose_workers
 ROOT = Path(__file__).resolve().parents[2]
 ENV = "RepeatPreviousEasy"
 PAPER = {"unroll": 128, "epochs": 2}
-SMALL = {"encoder": (64, 64), "heads": (64, 64), "n_layers": 2, "ssm_size": 64, "unroll": 128, "epochs": 4}
-TINY = {"encoder": (8,), "heads": (8,), "n_layers": 1, "ssm_size": 8, "num_envs": 16, "unroll": 16, "epochs": 1}
+SMALL = {
+    "encoder": (64, 64),
+    "heads": (64, 64),
+    "n_layers": 2,
+    "ssm_size": 64,
+    "unroll": 128,
+    "epochs": 4,
+}
+TINY = {
+    "encoder": (8,),
+    "heads": (8,),
+    "n_layers": 1,
+    "ssm_size": 8,
+    "num_envs": 16,
+    "unroll": 16,
+    "epochs": 1,
+}
 
 
 def trainer(changes, ranks=None):
@@ -75,7 +90,11 @@ def row(what, values, unit, aim, against=None, baseline=None):
     line = {"what": what, "value": middle, "unit": unit, "spread": [low, high]}
     if baseline is not None:
         base, ratio = np.median(baseline), np.median(np.divide(values, baseline))
-        line |= {"against": against, "against_value": float(f"{base:.4g}"), "ratio": float(f"{ratio:.4g}")}
+        line |= {
+            "against": against,
+            "against_value": float(f"{base:.4g}"),
+            "ratio": float(f"{ratio:.4g}"),
+        }
     got = line.get("ratio", line["value"])
     met = None if aim is None else bool(got >= aim if unit == "steps/s" else got <= aim)
     return line | {"aim": aim, "met": met}
@@ -86,13 +105,18 @@ def bench_scan(repeats, quick):
     T, B, P = (64, 8, 16) if quick else (1024, 64, 128)
     rng = np.random.default_rng(0)
     b, dx = rng.standard_normal((2, T, B, 2 * P), np.float32)
-    a = planar(np.exp(rng.uniform(-0.1, 0, P) + 1j * rng.uniform(0, 3, P)).astype(np.complex64))[None, None]
+    a = planar(np.exp(rng.uniform(-0.1, 0, P) + 1j * rng.uniform(0, 3, P)).astype(np.complex64))[
+        None, None
+    ]
     reset, x0 = rng.random((T, B)) < 0.02, np.zeros((B, 2 * P), np.float32)
     x, copy = scan_forward(a, b, reset, x0), np.empty_like(b)
     _, g, _ = scan_backward(a, reset, x0, x, dx)
-    one = [from_planar(z[:, :1, [0, P]]) for z in (b, x, dx, g)]  # the first column, checked against the loop
+    # the first column, checked against the loop
+    one = [from_planar(z[:, :1, [0, P]]) for z in (b, x, dx, g)]
     exact = reference.scan(from_planar(a)[0, 0, :1], one[0], reset[:, :1])
-    exact_g = reference.scan_vjp(from_planar(a)[0, 0, :1], one[0], reset[:, :1], None, exact, one[2])[1]
+    exact_g = reference.scan_vjp(
+        from_planar(a)[0, 0, :1], one[0], reset[:, :1], None, exact, one[2]
+    )[1]
     assert np.abs(one[1] - exact).max() < 1e-4 * np.abs(exact).max(), "scan: wrong states"
     assert np.abs(one[3] - exact_g).max() < 1e-4 * np.abs(exact_g).max(), "scan: wrong gradients"
     dx[:] = 0  # the backward scan works in place: other gradients would grow from run to run
@@ -103,7 +127,10 @@ def bench_scan(repeats, quick):
     }
     ms = timed(work, repeats)
     what, aim = f"scan {{}}, T={T} B={B} P={P} complex64", None if quick else 2.0
-    return [row(what.format(w), ms[w], "ms", aim, "copy of the bytes", ms["copy"]) for w in ("forward", "backward")]
+    return [
+        row(what.format(w), ms[w], "ms", aim, "copy of the bytes", ms["copy"])
+        for w in ("forward", "backward")
+    ]
 
 
 def products(agent, rows, times):
@@ -130,21 +157,35 @@ def products(agent, rows, times):
 
 def check_gradient(agent, rollout, config):
     """The gradient of the PPO loss over a few steps against the slope of reference.py's loss along it."""
-    x, reset, initial_state = rollout.x[:6, :2], rollout.reset[:6, :2], np.ascontiguousarray(rollout.initial_state[:, :2])
-    fields = {name: getattr(rollout, name)[:6, :2] for name in ("actions", "log_probs", "values", "valid")}
-    batch = Batch(advantages=rollout.rewards[:6, :2] - 0.1, returns=fields["values"] + 0.3, **fields)
+    x, reset, initial_state = (
+        rollout.x[:6, :2],
+        rollout.reset[:6, :2],
+        np.ascontiguousarray(rollout.initial_state[:, :2]),
+    )
+    fields = {
+        name: getattr(rollout, name)[:6, :2] for name in ("actions", "log_probs", "values", "valid")
+    }
+    batch = Batch(
+        advantages=rollout.rewards[:6, :2] - 0.1, returns=fields["values"] + 0.3, **fields
+    )
     dist_params, value, _, cache = agent.forward(x, reset, initial_state)
     _, _, d_dist, d_value = ppo_loss(agent.distribution, dist_params, value, batch, config)
     gradient = agent.gradient_vector(agent.backward(d_dist, d_value, cache)[0]).astype(np.float64)
     norm, theta, h = np.linalg.norm(gradient), agent.parameter_vector.astype(np.float64), 1e-5
-    options = {name: getattr(config, name) for name in ("clip", "value_coef", "entropy_coef", "clip_value")}
+    options = {
+        name: getattr(config, name) for name in ("clip", "value_coef", "entropy_coef", "clip_value")
+    }
 
     def loss(flat):
-        params, v, _ = reference.agent(agent.views(flat), agent.config, x.astype(np.float64), reset, initial_state)
+        params, v, _ = reference.agent(
+            agent.views(flat), agent.config, x.astype(np.float64), reset, initial_state
+        )
         return reference.ppo_loss(reference.categorical, params, v, batch, **options)
 
     slope = (loss(theta + h * gradient / norm) - loss(theta - h * gradient / norm)) / (2 * h)
-    assert abs(slope - norm) < 1e-3 * norm, f"update: the gradient's norm is {norm}, the slope along it {slope}"
+    assert abs(slope - norm) < 1e-3 * norm, (
+        f"update: the gradient's norm is {norm}, the slope along it {slope}"
+    )
 
 
 def bench_update(repeats, quick):
@@ -153,14 +194,18 @@ def bench_update(repeats, quick):
     config, agent = ppo.config, ppo.agent
     rollout, _ = ppo.collector.collect(config.unroll, np.random.default_rng(0))
     check_gradient(agent, rollout, config)
-    multiply = products(agent, config.unroll * config.num_envs // config.minibatches, config.minibatches)
+    multiply = products(
+        agent, config.unroll * config.num_envs // config.minibatches, config.minibatches
+    )
     work = {"update": lambda: ppo.update(rollout, 0.0), "products": multiply}
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         set_num_threads(1)
         ms = timed(work, max(3, repeats // 3))
         set_num_threads(os.cpu_count() or 1)
     aim = None if quick else 1.4
-    return [row(f"PPO update, {size}", ms["update"], "ms", aim, "its matrix products", ms["products"])]
+    return [
+        row(f"PPO update, {size}", ms["update"], "ms", aim, "its matrix products", ms["products"])
+    ]
 
 
 def train_rank(ranks, changes, iterations):
@@ -169,7 +214,9 @@ def train_rank(ranks, changes, iterations):
     rows = [ppo.iteration() for _ in range(iterations)]
     assert np.isfinite([r["loss"] for r in rows]).all(), "train: the loss is not finite"
     weights = ranks.gather(ppo.agent.parameter_vector)
-    assert ranks.rank or all(np.array_equal(weights[0], w) for w in weights), "train: the processes' weights differ"
+    assert ranks.rank or all(np.array_equal(weights[0], w) for w in weights), (
+        "train: the processes' weights differ"
+    )
     return [r["steps_per_second"] for r in rows], size
 
 
@@ -186,12 +233,22 @@ def bench_train(repeats, quick):
 def first_row(cache):
     """Seconds from the command to the first row of progress.csv; ``cache``: Numba's folder, None for the usual."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)} | (
+            {"NUMBA_CACHE_DIR": cache} if cache else {}
+        )
         command = f"-m minis5 train {ENV} --steps 1 --eval-episodes 1 --quiet --out run".split()
         start = time.time()
-        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         rows = runlog.read_progress(progress := Path(folder, "run", "progress.csv"))
-        assert len(rows) == 1 and np.isfinite(rows[0]["loss"]), f"start: expected one finite row, got {rows}"
+        assert len(rows) == 1 and np.isfinite(rows[0]["loss"]), (
+            f"start: expected one finite row, got {rows}"
+        )
         return progress.stat().st_mtime - start  # nothing is written there after the only row
 
 
@@ -202,7 +259,10 @@ def bench_start(repeats, quick):
     with tempfile.TemporaryDirectory() as cache:
         cold = [first_row(cache)]
         warm = [first_row(cache) for _ in range(max(3, repeats // 5))]
-    return [row("first update, Numba's cache empty", cold, "s", 25), row("first update, cache filled", warm, "s", 5)]
+    return [
+        row("first update, Numba's cache empty", cold, "s", 25),
+        row("first update, cache filled", warm, "s", 5),
+    ]
 
 
 PARTS = {"scan": bench_scan, "update": bench_update, "train": bench_train, "start": bench_start}
@@ -215,16 +275,28 @@ def show(line):
     against = f"{line['ratio']:.2f} x {line['against']}" if "ratio" in line else ""
     aim = "" if line["aim"] is None else f"{sign} {line['aim']:,}{'' if line['met'] else ' missed'}"
     spread = " .. ".join(f"{value:,.5g}" for value in line["spread"])
-    return TABLE.format(line["what"], f"{line['value']:,.5g} {line['unit']}", spread, against, aim).rstrip()
+    return TABLE.format(
+        line["what"], f"{line['value']:,.5g} {line['unit']}", spread, against, aim
+    ).rstrip()
 
 
 def main(argv=None):
     """Run `minis5 bench` with the arguments ``argv``; returns the exit code, 0 also where an aim is missed."""
-    parser = Parser(prog="minis5 bench", description="Measure the speed on this machine.", allow_abbrev=False)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="runs of each (default 15)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures, with device and versions, to this file")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works: no figures to quote")
+    parser = Parser(
+        prog="minis5 bench", description="Measure the speed on this machine.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=15, metavar="N", help="runs of each (default 15)"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the figures, with device and versions, to this file"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it works: no figures to quote"
+    )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if unknown := set(options.parts) - set(PARTS):
         raise ValueError(f"PART: expected {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
@@ -234,7 +306,10 @@ def main(argv=None):
         raise ValueError(f"--json: there is no folder {folder}; make it first")
     facts = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "device": "cpu", "commit": commit()}
     facts |= {"versions": versions(), "machine": machine(), "quick": options.quick}
-    print(*(f"{name} {facts['versions'][name]}," for name in ("minis5", "numpy", "numba")), f"commit {facts['commit']}")
+    print(
+        *(f"{name} {facts['versions'][name]}," for name in ("minis5", "numpy", "numba")),
+        f"commit {facts['commit']}",
+    )
     print("{processor}, {cpus} CPUs, {system}\n".format(**facts["machine"]))
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
     rows = []

@@ -70,7 +70,9 @@ def _main(argv):
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"minis5 {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     for name, (summary, _, _) in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
     parser.parse_args(argv)
@@ -89,7 +91,11 @@ def _env_option(text):
 
 def _add_env_option(parser):
     parser.add_argument(
-        "--env-option", type=_env_option, action="append", metavar="NAME=VALUE", help="for the environment"
+        "--env-option",
+        type=_env_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="for the environment",
     )
 
 
@@ -98,22 +104,58 @@ def _train_arguments(parser, argv):
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--core", default="s5")
-    core = early.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])[0].core
+    core = early.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])[
+        0
+    ].core
 
     add = parser.add_argument
-    add("env", nargs="?", metavar="ENV", help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too")
+    add(
+        "env",
+        nargs="?",
+        metavar="ENV",
+        help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too",
+    )
     add("--preset", metavar="NAME", help="laptop (the default), paper or a2c")
-    add("--core", metavar="NAME", help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none")
+    add(
+        "--core",
+        metavar="NAME",
+        help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none",
+    )
     add("--steps", type=count, metavar="N", help="environment steps in all (default: the preset's)")
     add("--seed", type=integer, metavar="N", help="default 0")
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
-    add("--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise")
-    add("--workers", type=count, metavar="N", help="processes (default: one for each CPU that divides the work)")
+    add(
+        "--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise"
+    )
+    add(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes (default: one for each CPU that divides the work)",
+    )
     add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
-    add("--resume", metavar="RUN", help="go on with the run in this folder; only --steps and --device can be given with it")
-    add("--init-from", metavar="RUN", help="begin with this run's agent, or an agent.npz, of the same settings")
-    add("--target-return", type=real, metavar="R", help="stop when a rollout's mean return is at least R")
-    add("--eval-episodes", type=count, metavar="N", help="episodes of the evaluation at the end (default 100)")
+    add(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in this folder; only --steps and --device can be given with it",
+    )
+    add(
+        "--init-from",
+        metavar="RUN",
+        help="begin with this run's agent, or an agent.npz, of the same settings",
+    )
+    add(
+        "--target-return",
+        type=real,
+        metavar="R",
+        help="stop when a rollout's mean return is at least R",
+    )
+    add(
+        "--eval-episodes",
+        type=count,
+        metavar="N",
+        help="episodes of the evaluation at the end (default 100)",
+    )
     add("--quiet", action="store_true", help="no progress line, no count of parameters")
     _add_env_option(parser)
     about = "by field name; in brackets the laptop preset's, which some environments change"
@@ -124,11 +166,22 @@ def _train_arguments(parser, argv):
         value = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
         shown = f"{text} [{value}]".replace("%", "%%")
         more = {"nargs": "?", "const": "true"} if kind is bool else {}
-        group.add_argument(option, dest=f"hyper {name}", metavar=metavar, help=shown, default=argparse.SUPPRESS, **more)
+        group.add_argument(
+            option,
+            dest=f"hyper {name}",
+            metavar=metavar,
+            help=shown,
+            default=argparse.SUPPRESS,
+            **more,
+        )
 
 
 def _train(options):
-    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if value is not None and value is not False
+    }
     settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
     overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
     resume, quiet = settings.pop("resume", None), settings.pop("quiet", False)
@@ -139,7 +192,9 @@ def _train(options):
         steps, device = settings.pop("steps", None), settings.pop("device", None)
         extra = [*settings, *overrides]
         if extra:
-            raise ValueError(f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}")
+            raise ValueError(
+                f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
+            )
         summary = resume_run(resume, steps=steps, device=device, quiet=quiet)
     else:
         if "env" not in settings:
@@ -157,8 +212,12 @@ def _eval_arguments(parser, argv):
     del argv
     parser.add_argument("run", metavar="RUN", help="a folder of minis5 train")
     parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
-    parser.add_argument("--seed", type=integer, metavar="N", help="default: the run's, as at its end")
-    parser.add_argument("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
+    parser.add_argument(
+        "--seed", type=integer, metavar="N", help="default: the run's, as at its end"
+    )
+    parser.add_argument(
+        "--stochastic", action="store_true", help="sampled actions instead of the likeliest"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_env_option(parser)
 
@@ -186,7 +245,12 @@ def _eval(options):
 def _plot_arguments(parser, argv):
     del argv
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of minis5 train")
-    parser.add_argument("--out", default="curves.png", metavar="FILE", help="default curves.png; .svg and .pdf do too")
+    parser.add_argument(
+        "--out",
+        default="curves.png",
+        metavar="FILE",
+        help="default curves.png; .svg and .pdf do too",
+    )
 
 
 def _plot(options):
@@ -209,15 +273,20 @@ def _envs(options):
     rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
-    print("Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': dmc/cartpole-swingup, dmc/DOMAIN-TASK.")
+    print(
+        "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': dmc/cartpole-swingup, dmc/DOMAIN-TASK."
+    )
 
 
 def _cell(value):
     if isinstance(value, dict):
         return " ".join(f"{name}={number}" for name, number in value.items())
-    return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())  # + 0: no "-0"
+    # + 0: no "-0"
+    return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _bench(argv):

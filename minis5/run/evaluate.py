@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-FIRST_SEED = 2**30  # evaluation with seed s takes the environments' seed FIRST_SEED + s, training takes s itself
+# evaluation with seed s takes the environments' seed FIRST_SEED + s, training takes s itself
+FIRST_SEED = 2**30
 MAX_ROWS = 256
 MAX_STEPS = 1_000_000
 
@@ -43,7 +44,12 @@ def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_opti
     """
     parts = []
     for envs, rng in _batches(env_id, episodes, seed, env_options):
-        parts.append(sum(np.where(playing, reward, 0.0) for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng)))
+        parts.append(
+            sum(
+                np.where(playing, reward, 0.0)
+                for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng)
+            )
+        )
     returns = np.concatenate(parts)
     return {
         "mean_return": float(returns.mean()),
@@ -78,7 +84,9 @@ def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **en
         As `evaluate`, or an environment without trials.
     """
     if "trials" not in env_options:
-        raise ValueError("trials: expected how many an episode has, got none; pass for example trials=16")
+        raise ValueError(
+            "trials: expected how many an episode has, got none; pass for example trials=16"
+        )
     parts = []
     for envs, rng in _batches(env_id, episodes, seed, env_options):
         table, trial = np.zeros((envs.num_envs, env_options["trials"])), envs.view("trial")
@@ -98,7 +106,13 @@ def _batches(env_id, episodes, seed, env_options):
     check_seed(seed)
     rng = np.random.default_rng([FIRST_SEED, seed])
     for first in range(0, episodes, MAX_ROWS):
-        envs = make_vec(env_id, min(episodes - first, MAX_ROWS), FIRST_SEED + seed, first_index=first, **env_options)
+        envs = make_vec(
+            env_id,
+            min(episodes - first, MAX_ROWS),
+            FIRST_SEED + seed,
+            first_index=first,
+            **env_options,
+        )
         try:
             yield envs, rng
         finally:
@@ -110,9 +124,13 @@ def _steps(agent, envs, deterministic, rng):
     for name in ("observation_space", "action_space"):
         has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
         if has != wants:
-            raise ValueError(f"environment: its {name} is {has}, the agent was trained with {wants}")
+            raise ValueError(
+                f"environment: its {name} is {has}, the agent was trained with {wants}"
+            )
     reset_by_hand = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
-    choose = agent.distribution.mode if deterministic else partial(agent.distribution.sample, rng=rng)
+    choose = (
+        agent.distribution.mode if deterministic else partial(agent.distribution.sample, rng=rng)
+    )
     step, state = agent.stepper(), agent.initial_state(envs.num_envs)
     previous_action = 0.0
     observation, _ = envs.reset()
@@ -131,4 +149,6 @@ def _steps(agent, envs, deterministic, rng):
             return
         if reset_by_hand and reset.any():
             observation, _ = envs.reset(options={"reset_mask": reset})
-    raise ValueError(f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit")
+    raise ValueError(
+        f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit"
+    )

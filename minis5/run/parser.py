@@ -17,16 +17,31 @@ class Parser(argparse.ArgumentParser):
         options, rest = self.parse_known_args(argv)
         for token in rest:
             name = token.split("=")[0]
-            known = [option[2:] for action in self._actions for option in action.option_strings if option[1] == "-"]
+            known = [
+                option[2:]
+                for action in self._actions
+                for option in action.option_strings
+                if option[1] == "-"
+            ]
             close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
-            hint = f"did you mean --{close[0]}?" if close else f"{self.prog} --help lists what there is"
+            hint = (
+                f"did you mean --{close[0]}?"
+                if close
+                else f"{self.prog} --help lists what there is"
+            )
             raise ValueError(f"unknown argument {name}; {hint}")
         return options
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
-            close = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices], n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(map(str, action.choices))}"
+            close = difflib.get_close_matches(
+                str(value), [str(choice) for choice in action.choices], n=1
+            )
+            hint = (
+                f"did you mean {close[0]}?"
+                if close
+                else f"expected one of {', '.join(map(str, action.choices))}"
+            )
             raise ValueError(f"unknown {action.metavar or action.dest} {value!r}; {hint}")
 
 

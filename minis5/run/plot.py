@@ -38,7 +38,9 @@ def plot(runs, out):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ModuleNotFoundError("plot: matplotlib is not installed; pip install matplotlib") from error
+        raise ModuleNotFoundError(
+            "plot: matplotlib is not installed; pip install matplotlib"
+        ) from error
     groups = {}
     for run in runs:
         label, curve = _read(Path(run))
@@ -58,8 +60,14 @@ def plot(runs, out):
         (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
         if len(curves) > 1:
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    band = "; band: worst to best seed" if any(len(curves) > 1 for curves in groups.values()) else ""
-    axes.set(xlabel="environment steps", ylabel="mean return of an episode in training", title=f"Learning curves{band}")
+    band = (
+        "; band: worst to best seed" if any(len(curves) > 1 for curves in groups.values()) else ""
+    )
+    axes.set(
+        xlabel="environment steps",
+        ylabel="mean return of an episode in training",
+        title=f"Learning curves{band}",
+    )
     axes.xaxis.set_major_formatter(_short)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small").set_in_layout(False)
@@ -69,11 +77,20 @@ def plot(runs, out):
 def _read(run):
     """A run's label, equal for runs that differ in the seed alone, and its curve: rows of (step, return, seconds)."""
     if not (run / "config.json").is_file() or not (run / "progress.csv").is_file():
-        raise FileNotFoundError(f"plot: {run} is no run of minis5 train (no config.json and progress.csv in it)")
+        raise FileNotFoundError(
+            f"plot: {run} is no run of minis5 train (no config.json and progress.csv in it)"
+        )
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     settings = {**config["env_options"], **config["overrides"]}
-    parts = [config["env"], config["agent"]["core"], config["preset"], *(f"{k}={v}" for k, v in settings.items())]
-    rows = [[row["step"], row["return"], row["seconds"]] for row in read_progress(run / "progress.csv")]
+    parts = [
+        config["env"],
+        config["agent"]["core"],
+        config["preset"],
+        *(f"{k}={v}" for k, v in settings.items()),
+    ]
+    rows = [
+        [row["step"], row["return"], row["seconds"]] for row in read_progress(run / "progress.csv")
+    ]
     curve = np.array(rows, float).reshape(-1, 3)
     return " · ".join(parts), curve[~np.isnan(curve[:, 1])]
 

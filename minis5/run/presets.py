@@ -27,7 +27,8 @@ from minis5.nn.parameters import flatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
 from minis5.rl.config import AgentConfig, PPOConfig
 
-# preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of environment steps
+# preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of
+# environment steps
 PRESETS = {
     "laptop": ({"anneal_lr": True}, 500_000),
     "paper": (
@@ -51,7 +52,8 @@ PRESETS = {
         },
         15_000_000,
     ),
-    # What the paper leaves open for this experiment is set to the plainest: heads of one layer, no normalised advantages.
+    # What the paper leaves open for this experiment is set to the plainest: heads of one layer, no
+    # normalised advantages.
     "a2c": (
         {
             "encoder": (256, 256),
@@ -78,13 +80,21 @@ PRESETS = {
 }
 
 # core: the field that is its size, and its value for n units
-SIZES = {"gru": ("hidden", int), "lstm": ("hidden", int), "attention": ("mlp_width", int), "mlp": ("widths", lambda n: (n, n))}
-PAPER_UNITS = {"gru": 256, "lstm": 256}  # the widths in 2303.03982's tables; for an MLP they have none
+SIZES = {
+    "gru": ("hidden", int),
+    "lstm": ("hidden", int),
+    "attention": ("mlp_width", int),
+    "mlp": ("widths", lambda n: (n, n)),
+}
+# the widths in 2303.03982's tables; for an MLP they have none
+PAPER_UNITS = {"gru": 256, "lstm": 256}
 
-# Where an action is paid at once and changes nothing that follows, a short horizon takes most of the noise from its advantage.
+# Where an action is paid at once and changes nothing that follows, a short horizon takes most of
+# the noise from its advantage.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5, "lr": 2e-3, "entropy_coef": 0.01}
 SOON = AT_ONCE | {"gamma": 0.9}
-# A state forgets over about 1 / Δ steps: one that begins with Δ above 0.1 is of no use over a whole pack.
+# A state forgets over about 1 / Δ steps: one that begins with Δ above 0.1 is of no use over a whole
+# pack.
 WHOLE_PACK = {"unroll": 256, "ssm_size": 128, "dt_min": 0.01}
 
 EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
@@ -93,8 +103,10 @@ EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
 TASKS = {
     "RepeatPreviousEasy": ({"lr": 2e-3}, 300_000),
     "PositionOnlyCartPoleEasy": ({}, 300_000),
-    # Half of the core's gradients are below 2e-6 at first, under PPO's usual epsilon of 1e-5, with which Adam hardly moves them;
-    # experiments/README.md shows what that costs. As in the games below, an action is paid at once: a short horizon.
+    # Half of the core's gradients are below 2e-6 at first, under PPO's usual epsilon of 1e-5, with
+    # which Adam hardly moves them;
+    # experiments/README.md shows what that costs. As in the games below, an action is paid at once:
+    # a short horizon.
     "MemoryChain": ({"adam_eps": 1e-12, "gamma": 0.9, "gae_lambda": 0.5}, 500_000),
     # Here every state starts with a memory of 33 to 100 steps, for a delay of 64.
     "RepeatPreviousHard": (
@@ -109,7 +121,8 @@ TASKS = {
         },
         3_000_000,
     ),
-    # With less entropy some runs soon name the same suit whatever they saw, and repeat it, as their own last action suggests.
+    # With less entropy some runs soon name the same suit whatever they saw, and repeat it, as their
+    # own last action suggests.
     "RepeatFirst": ({"lr": 2e-3, "gae_lambda": 0.5, "entropy_coef": 0.03}, 1_000_000),
     "Autoencode": (AT_ONCE | WHOLE_PACK, 3_000_000),
     "CountRecall": (AT_ONCE | WHOLE_PACK, 3_000_000),
@@ -176,7 +189,10 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
         length = int(chain[1])
         settings, steps = settings | {"window": length}, EPISODES * length
         if preset == "laptop":  # whole episodes, and some passes over them however short they are
-            settings, steps = settings | {"unroll": max(PPOConfig().unroll, length)}, max(TASKS["MemoryChain"][1], steps)
+            settings, steps = (
+                settings | {"unroll": max(PPOConfig().unroll, length)},
+                max(TASKS["MemoryChain"][1], steps),
+            )
     s5 = {f.name: settings[f.name] for f in dataclasses.fields(S5Config) if f.name in settings}
     settings = {name: value for name, value in settings.items() if core == "s5" or name not in s5}
     for name, value in (overrides or {}).items():
@@ -189,10 +205,16 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     if core in SIZES and SIZES[core][0] not in settings:
         field, value = SIZES[core]
         units = PAPER_UNITS.get(core) if preset != "laptop" else None
-        settings[field] = value(units or equal_units(core, S5Config(**s5), settings.get("encoder", AgentConfig().encoder)[-1]))
+        settings[field] = value(
+            units
+            or equal_units(core, S5Config(**s5), settings.get("encoder", AgentConfig().encoder)[-1])
+        )
 
     def build(config, **more):
-        return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings}, **more)
+        return config(
+            **{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings},
+            **more,
+        )
 
     return build(AgentConfig, core=core, core_config=build(CORES[core][0])), build(PPOConfig), steps
 
@@ -207,11 +229,19 @@ def equal_units(core, s5_config, d_model):
     d_model : int
         Width of what comes from the encoder and goes to the heads.
     """
-    wanted = sum(z.size for z in flatten_tree(S5Core(s5_config, d_model).init(np.random.default_rng(0))).values())
+    wanted = sum(
+        z.size
+        for z in flatten_tree(S5Core(s5_config, d_model).init(np.random.default_rng(0))).values()
+    )
     (config, kind), (field, value) = CORES[core], SIZES[core]
 
     def count(n):
-        return sum(map(math.prod, flatten_tree(kind(config(**{field: value(n)}), d_model).shapes()).values()))
+        return sum(
+            map(
+                math.prod,
+                flatten_tree(kind(config(**{field: value(n)}), d_model).shapes()).values(),
+            )
+        )
 
     most = 1
     while count(most) < wanted:
@@ -229,10 +259,14 @@ def parse(name, value, kind):
         if typing.get_origin(kind) is tuple:
             return tuple(_whole(v) for v in (value.split(",") if isinstance(value, str) else value))
         if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                str(value).lower()
+            ]
         return _whole(value) if kind is int else kind(value)
     except (KeyError, TypeError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "whole numbers with commas between")
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(
+            kind, "whole numbers with commas between"
+        )
         raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
 
 
@@ -246,4 +280,8 @@ def _whole(value):
 def _comments(config):
     """The comment behind each field of a configuration: its help."""
     lines = (line.partition("#") for line in inspect.getsource(config).splitlines())
-    return {before.split(":")[0].strip(): comment.strip() for before, _, comment in lines if ":" in before}
+    return {
+        before.split(":")[0].strip(): comment.strip()
+        for before, _, comment in lines
+        if ":" in before
+    }

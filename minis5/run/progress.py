@@ -33,7 +33,11 @@ class ProgressFile:
     """
 
     def __init__(self, path, update):
-        rows = [row for row in read_progress(path) if row["update"] <= update] if path.exists() and update else []
+        rows = (
+            [row for row in read_progress(path) if row["update"] <= update]
+            if path.exists() and update
+            else []
+        )
         self.columns = list(rows[0]) if rows else None
         lines = [_line(self.columns), *(_line(row.values()) for row in rows)] if rows else []
         write_text(path, "".join(lines))
@@ -56,7 +60,10 @@ class ProgressFile:
 
 
 def _line(values):
-    cells = (str(float(value)) if isinstance(value, float | np.floating) else str(value) for value in values)
+    cells = (
+        str(float(value)) if isinstance(value, float | np.floating) else str(value)
+        for value in values
+    )
     return ",".join(cells) + "\n"
 
 
@@ -72,11 +79,16 @@ def read_progress(path):
     lines = text[: text.rfind("\n") + 1].splitlines()
     try:
         return [
-            {name: _number(cell) for name, cell in zip(lines[0].split(","), line.split(","), strict=True)}
+            {
+                name: _number(cell)
+                for name, cell in zip(lines[0].split(","), line.split(","), strict=True)
+            }
             for line in lines[1:]
         ]
     except ValueError as error:
-        raise ValueError(f"{path}: a row does not fit the header ({error}); the file was changed by hand?") from error
+        raise ValueError(
+            f"{path}: a row does not fit the header ({error}); the file was changed by hand?"
+        ) from error
 
 
 def _number(cell):
@@ -97,7 +109,9 @@ class ProgressLine:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self.bar = tqdm(total=total, initial=start, unit=" steps", unit_scale=True, dynamic_ncols=True)
+            self.bar = tqdm(
+                total=total, initial=start, unit=" steps", unit_scale=True, dynamic_ncols=True
+            )
 
     def update(self, row, last=False):
         """Show a row of progress; `last` is the run's end, shown whatever the time."""
@@ -106,11 +120,15 @@ class ProgressLine:
         if self.bar is not None:
             self.bar.set_postfix_str(figures, refresh=False)
             self.bar.update(row["step"] - self.bar.n)
-        elif not self.quiet and (last or now - self.shown >= (1.0 if sys.stderr.isatty() else PLAIN_INTERVAL)):
+        elif not self.quiet and (
+            last or now - self.shown >= (1.0 if sys.stderr.isatty() else PLAIN_INTERVAL)
+        ):
             self.shown = now
             rate = (row["step"] - self.start) / max(now - self.began, 1e-9)
             left = max(self.total - row["step"], 0) / max(rate, 1e-9)
-            head = f"{row['step']:,} of {self.total:,} steps  {rate:,.0f} steps/s  {left:.0f} s left  "
+            head = (
+                f"{row['step']:,} of {self.total:,} steps  {rate:,.0f} steps/s  {left:.0f} s left  "
+            )
             print(head + figures, file=sys.stderr, flush=True)
 
     def close(self):
@@ -128,13 +146,17 @@ class Recorder:
         self.target, self.total = config["target_return"], config["steps"]
         self.file = ProgressFile(folder / "progress.csv", ppo.updates)
         rollout = ppo.config.num_envs * ppo.config.unroll
-        self.line = ProgressLine(-(-self.total // rollout) * rollout, ppo.steps, quiet)  # whole rollouts
+        # whole rollouts
+        self.line = ProgressLine(-(-self.total // rollout) * rollout, ppo.steps, quiet)
         self.saved, self.signalled, self.interrupted = time.monotonic(), False, False
         self.previous = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.previous = {
+                number: signal.signal(number, self._signal)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, *error):
@@ -153,7 +175,9 @@ class Recorder:
     def record(self, row, seconds):
         """Log a row; returns whether to stop, whether to save, and whether the run has finished."""
         row = {**row, "seconds": round(seconds, 3)}
-        finished = row["step"] >= self.total or (self.target is not None and row["return"] >= self.target)
+        finished = row["step"] >= self.total or (
+            self.target is not None and row["return"] >= self.target
+        )
         self.interrupted = self.signalled and not finished
         stop = finished or self.interrupted
         save = stop or time.monotonic() - self.saved >= CHECKPOINT_INTERVAL

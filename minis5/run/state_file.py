@@ -41,7 +41,11 @@ def save(folder, comm, agent, ppo, facts):
     parts = comm.gather(state)
     if parts is None:
         return
-    header = {"format": FORMAT, "version": VERSION, "facts": json.dumps({**facts, "ranks": comm.size})}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "facts": json.dumps({**facts, "ranks": comm.size}),
+    }
     arrays = {f"agent/{name}": to_host(array) for name, array in agent.parameters().items()}
     for rank, part in enumerate(parts):
         arrays |= {f"rank{rank}/{name}": array for name, array in part.items()}
@@ -77,7 +81,11 @@ def load(folder, comm, agent, ppo):
 
 
 def _part(arrays, prefix):
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _pickle_environments(envs):
@@ -96,6 +104,11 @@ def _unpickle_environments(ppo, state):
         envs = pickle.loads(state.pop(PICKLE).tobytes())
         ppo.envs.__dict__.update(envs.__dict__)
         return state
-    warnings.warn("resume: the environments cannot be saved, so their episodes begin anew", stacklevel=2)
+    warnings.warn(
+        "resume: the environments cannot be saved, so their episodes begin anew", stacklevel=2
+    )
     fresh = ppo.state_dict()
-    return {name: fresh[name] if name.startswith("collector/") else array for name, array in state.items()}
+    return {
+        name: fresh[name] if name.startswith("collector/") else array
+        for name, array in state.items()
+    }

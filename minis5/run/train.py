@@ -111,7 +111,9 @@ def train(
     began = time.monotonic()
     array_library(device)
     if tf32 and device == "cpu":
-        raise ValueError("tf32: is a way of a GPU's matrix products; leave it out, or take device='cuda'")
+        raise ValueError(
+            "tf32: is a way of a GPU's matrix products; leave it out, or take device='cuda'"
+        )
     check_seed(seed)
     agent_config, ppo_config, default_steps = presets.resolve(env_id, preset, core, overrides or {})
     workers = _choose_workers(workers, ppo_config, env_id, env_options or {}, device)
@@ -137,7 +139,9 @@ def train(
     try:
         json.dumps(config)
     except TypeError as error:
-        raise ValueError(f"env_options: expected values that JSON can hold, for config.json ({error})") from error
+        raise ValueError(
+            f"env_options: expected values that JSON can hold, for config.json ({error})"
+        ) from error
     _try_environment(config, agent_config)
     folder = _new_folder(out, config)
     return _go(Run(folder, config, agent_config, ppo_config), began, quiet)
@@ -167,12 +171,21 @@ def resume(folder, *, steps=None, device=None, quiet=False):
     config = {"tf32": False, "init_from": None, **read_config(folder)}
     if steps is not None:
         if steps < config["steps"]:
-            raise ValueError(f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more")
+            raise ValueError(
+                f"steps: the run was asked for {config['steps']} steps already, got {steps}; give more"
+            )
         config["steps"] = steps
     if device is not None and device != config["device"]:
         if config["workers"] != 1:
-            raise ValueError(f"device: the run has {config['workers']} workers, and only a run of one can move; leave it out")
-        config |= {"device": device, "tf32": False, "versions": versions(device), "machine": machine(device)}
+            raise ValueError(
+                f"device: the run has {config['workers']} workers, and only a run of one can move; leave it out"
+            )
+        config |= {
+            "device": device,
+            "tf32": False,
+            "versions": versions(device),
+            "machine": machine(device),
+        }
     array_library(config["device"])
     if steps is not None or device is not None:
         files.write_json(folder / "config.json", config)
@@ -189,7 +202,9 @@ def read_config(folder):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileNotFoundError(f"{folder}: no run of minis5 train there ({path} cannot be read)") from error
+        raise FileNotFoundError(
+            f"{folder}: no run of minis5 train there ({path} cannot be read)"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
 
@@ -223,8 +238,16 @@ def _try_environment(config, agent_config):
     from minis5.envs.registry import make_vec
     from minis5.rl.agent import ActorCritic
 
-    envs = make_vec(config["env"], 1, config["seed"], device=config["device"], **config["env_options"])
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, config["seed"], config["device"])
+    envs = make_vec(
+        config["env"], 1, config["seed"], device=config["device"], **config["env_options"]
+    )
+    agent = ActorCritic(
+        envs.single_observation_space,
+        envs.single_action_space,
+        agent_config,
+        config["seed"],
+        config["device"],
+    )
     if config["init_from"] is not None:
         start_from(agent, config["init_from"])
     envs.close()
@@ -238,11 +261,15 @@ def _new_folder(out, config):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            remedy = f"choose another with --out, or go on with its run: minis5 train --resume {folder}"
+            remedy = (
+                f"choose another with --out, or go on with its run: minis5 train --resume {folder}"
+            )
             raise ValueError(f"out: the folder {folder} is not empty; {remedy}")
         files.write_json(folder / "config.json", config)
     except OSError as error:
-        raise OSError(f"out: cannot write to the folder {folder} ({error.strerror}); choose another, --out") from error
+        raise OSError(
+            f"out: cannot write to the folder {folder} ({error.strerror}); choose another, --out"
+        ) from error
     return folder
 
 
@@ -271,7 +298,19 @@ def _finish(run, agent, seconds):
     rows = runlog.read_progress(run.folder / "progress.csv")
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
     summary = {
-        **{name: config[name] for name in ("env", "env_options", "preset", "overrides", "seed", "device", "tf32", "workers")},
+        **{
+            name: config[name]
+            for name in (
+                "env",
+                "env_options",
+                "preset",
+                "overrides",
+                "seed",
+                "device",
+                "tf32",
+                "workers",
+            )
+        },
         "core": config["agent"]["core"],
         "steps": rows[-1]["step"] if rows else 0,
         "updates": rows[-1]["update"] if rows else 0,
@@ -281,7 +320,9 @@ def _finish(run, agent, seconds):
         "core_parameters": core_parameters(agent),
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
-        **evaluate(agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]),
+        **evaluate(
+            agent, config["env"], config["eval_episodes"], config["seed"], **config["env_options"]
+        ),
         "folder": str(run.folder),
     }
     files.write_json(run.folder / "summary.json", summary)
@@ -297,7 +338,9 @@ def _finish(run, agent, seconds):
 
 def core_parameters(agent):
     """How many of an agent's parameters are the core's."""
-    return sum(int(value.size) for name, value in agent.parameters().items() if name.startswith("core/"))
+    return sum(
+        int(value.size) for name, value in agent.parameters().items() if name.startswith("core/")
+    )
 
 
 def _rank(comm, run, began, quiet):
@@ -322,8 +365,21 @@ def _learn(comm, run, began, quiet):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 decides when to stop
     config, seed, share = run.config, run.config["seed"], run.ppo_config.num_envs // comm.size
     device = config["device"]
-    envs = make_vec(config["env"], share, seed, first_index=comm.rank * share, device=device, **config["env_options"])
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, run.agent_config, seed=seed, device=device)
+    envs = make_vec(
+        config["env"],
+        share,
+        seed,
+        first_index=comm.rank * share,
+        device=device,
+        **config["env_options"],
+    )
+    agent = ActorCritic(
+        envs.single_observation_space,
+        envs.single_action_space,
+        run.agent_config,
+        seed=seed,
+        device=device,
+    )
     if comm.rank == 0 and not quiet:
         core = f"of which core {run.agent_config.core} {core_parameters(agent):,}"
         print(f"parameters: {agent.parameter_vector.size:,}, {core}", file=sys.stderr, flush=True)
@@ -334,7 +390,11 @@ def _learn(comm, run, began, quiet):
         if config["init_from"] is not None:
             start_from(agent, config["init_from"])
     began -= facts["seconds"]
-    with runlog.Recorder(run.folder, config, ppo, quiet) if comm.rank == 0 else nullcontext() as recorder:
+    with (
+        runlog.Recorder(run.folder, config, ppo, quiet)
+        if comm.rank == 0
+        else nullcontext() as recorder
+    ):
 
         def after_update(row):
             stop = save = finished = None
@@ -342,7 +402,10 @@ def _learn(comm, run, began, quiet):
                 stop, save, finished = recorder.record(row, time.monotonic() - began)
             stop, save, finished = comm.broadcast((stop, save, finished))
             if save:
-                facts = {"seconds": time.monotonic() - began, "finished": config["steps"] if finished else None}
+                facts = {
+                    "seconds": time.monotonic() - began,
+                    "finished": config["steps"] if finished else None,
+                }
                 runstate.save(run.folder, comm, agent, ppo, facts)
             return stop
 

@@ -24,15 +24,33 @@ def fleet(rows):
 
 
 CORNER = ["####.", "###..", "###..", "##...", "....."]
-SHIPS = [(row, column) for row, line in enumerate(CORNER) for column, square in enumerate(line) if square == "#"]
-WATER = [(row, column) for row, line in enumerate(CORNER) for column, square in enumerate(line) if square == "."]
+SHIPS = [
+    (row, column)
+    for row, line in enumerate(CORNER)
+    for column, square in enumerate(line)
+    if square == "#"
+]
+WATER = [
+    (row, column)
+    for row, line in enumerate(CORNER)
+    for column, square in enumerate(line)
+    if square == "."
+]
 HIT, MISS = (1, 1 / 12, False, False), (0, -1 / 13, False, False)
 
 
 def test_battleship_by_hand():
     env = fleet(CORNER)
-    # A hit, the same square again, water, the same water, a square whose column matters, one whose row matters.
-    assert play(env, [(0, 3), (0, 3), (0, 4), (0, 4), (3, 0), (0, 0)]) == [HIT, MISS, MISS, MISS, HIT, HIT]
+    # A hit, the same square again, water, the same water, a square whose column matters, one whose
+    # row matters.
+    assert play(env, [(0, 3), (0, 3), (0, 4), (0, 4), (3, 0), (0, 0)]) == [
+        HIT,
+        MISS,
+        MISS,
+        MISS,
+        HIT,
+        HIT,
+    ]
     assert env.render().splitlines() == [
         "shot 6/25: 3/12 hit (# ship, x hit, o miss)",
         "x # # x o",
@@ -50,7 +68,13 @@ def test_battleship_returns():
     assert best[-1][2:] == (True, False) and abs(sum(step[1] for step in best) - 1) < 1e-12
     worst = play(fleet(CORNER), WATER[:1] * 25)
     assert worst == [MISS] * 24 + [(0, -1 / 13, False, True)]
-    assert abs(sum(step[1] for step in worst) - find("BattleshipEasy", {"board_size": 5})[1].worst_return) < 1e-12
+    assert (
+        abs(
+            sum(step[1] for step in worst)
+            - find("BattleshipEasy", {"board_size": 5})[1].worst_return
+        )
+        < 1e-12
+    )
     everything = play(fleet(CORNER), WATER + SHIPS)
     assert abs(sum(step[1] for step in everything)) < 1e-12
     assert [step[2:] for step in everything] == [(False, False)] * 24 + [(True, True)]
@@ -60,14 +84,20 @@ def test_ships_do_not_overlap():
     envs = make_vec("BattleshipEasy", 2000, board_size=5)
     envs.reset()
     boards = envs.get_state()["ints"][:, battleship.BOARD :]
-    assert set(np.unique(boards)) == {0, battleship.SHIP} and (boards.sum(axis=1) == sum(battleship.SHIPS)).all()
+    assert (
+        set(np.unique(boards)) == {0, battleship.SHIP}
+        and (boards.sum(axis=1) == sum(battleship.SHIPS)).all()
+    )
     assert len(np.unique(boards, axis=0)) > 1500
 
 
 def field(rows, board_size=4):
     """MineSweeper with the mines where `rows` has a *."""
     env = make_single(
-        "MineSweeperEasy", board_size=board_size, mines=sum(row.count("*") for row in rows), render_mode="ansi"
+        "MineSweeperEasy",
+        board_size=board_size,
+        mines=sum(row.count("*") for row in rows),
+        render_mode="ansi",
     )
     assert env.reset(seed=0)[0] == 0
     stride = board_size + 2
@@ -107,7 +137,12 @@ def test_minesweeper_counts_the_square_itself():
 
 def test_minesweeper_returns():
     rows = ["*...", "....", "....", "...*"]
-    free = [(row, column) for row, line in enumerate(rows) for column, square in enumerate(line) if square == "."]
+    free = [
+        (row, column)
+        for row, line in enumerate(rows)
+        for column, square in enumerate(line)
+        if square == "."
+    ]
     best = play(field(rows), free)
     assert [step[2:] for step in best] == [(False, False)] * 13 + [(True, False)]
     assert abs(sum(step[1] for step in best) - 1) < 1e-12
@@ -148,7 +183,12 @@ def test_bandits_keep_their_probabilities_for_an_episode():
     for _ in range(3):
         *_, truncated, infos = envs.step(np.arange(5))
         arms.append(envs.get_state()["floats"])
-    assert truncated.all() and (arms[0] == arms[1]).all() and (arms[0] == arms[2]).all() and (arms[0] != arms[3]).all()
+    assert (
+        truncated.all()
+        and (arms[0] == arms[1]).all()
+        and (arms[0] == arms[2]).all()
+        and (arms[0] != arms[3]).all()
+    )
 
 
 def test_spaces_and_lengths():
@@ -157,7 +197,10 @@ def test_spaces_and_lengths():
         assert task.action_space == MultiDiscrete([size, size]) and task.episode_length == size**2
     for level, size, mines, kinds in (("Easy", 4, 2, 3), ("Medium", 6, 6, 7), ("Hard", 8, 10, 10)):
         task = find("MineSweeper" + level)[1]
-        assert task.action_space == MultiDiscrete([size, size]) and task.episode_length == size**2 - mines
+        assert (
+            task.action_space == MultiDiscrete([size, size])
+            and task.episode_length == size**2 - mines
+        )
         assert task.observation_space == Discrete(kinds)
     for level, arms, length in (("Easy", 10, 200), ("Medium", 20, 400), ("Hard", 30, 600)):
         task = find("MultiarmedBandit" + level)[1]
@@ -167,10 +210,18 @@ def test_spaces_and_lengths():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("BattleshipEasy", {"board_size": 4}, r"board_size: expected an integer in \[5, 1000\], got 4"),
+        (
+            "BattleshipEasy",
+            {"board_size": 4},
+            r"board_size: expected an integer in \[5, 1000\], got 4",
+        ),
         ("BattleshipEasy", {"ships": 4}, "ships: BattleshipEasy has no such option.*board_size"),
         ("MineSweeperEasy", {"board_size": 1}, "board_size: expected an integer"),
-        ("MineSweeperEasy", {"mines": 14}, r"mines: expected an integer in \[1, 13\], got 14; at least 3"),
+        (
+            "MineSweeperEasy",
+            {"mines": 14},
+            r"mines: expected an integer in \[1, 13\], got 14; at least 3",
+        ),
         ("MineSweeperEasy", {"mines": 0}, "mines: expected an integer"),
         ("MultiarmedBanditEasy", {"arms": 0}, "arms: expected an integer"),
         ("MultiarmedBanditEasy", {"episode_length": 0.5}, "episode_length: expected an integer"),

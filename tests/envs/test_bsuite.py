@@ -15,7 +15,8 @@ def test_memory_chain_in_lockstep_with_bsuite(length, bits):
     for episode in range(100):
         peer = theirs.MemoryChain(length, bits, seed=episode)
         peer_first = peer.reset().observation[0]
-        np.testing.assert_array_equal(peer.step(0).observation[0], peer_first)  # bsuite shows the cue a second time
+        # bsuite shows the cue a second time
+        np.testing.assert_array_equal(peer.step(0).observation[0], peer_first)
         env.reset(seed=episode)
         env._ints[0, chain.QUERY :] = peer._query, *peer._context
         first = np.empty_like(peer_first)

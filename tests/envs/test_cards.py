@@ -33,14 +33,19 @@ def play(env, player):
 
 def close(step, observation, reward, terminated=False, truncated=False):
     obs, *rest, _ = step
-    return np.array_equal(obs, observation) and rest == [pytest.approx(reward, abs=1e-15), terminated, truncated]
+    return np.array_equal(obs, observation) and rest == [
+        pytest.approx(reward, abs=1e-15),
+        terminated,
+        truncated,
+    ]
 
 
 def test_autoencode_by_hand():
     env = game("AutoencodeEasy", autoencode, [3, 1, *SUITS_IN_ORDER[2:50], 2, 0])
     shown = [1, *SUITS_IN_ORDER[2:50], 2]
     for card in shown:
-        assert env.step(0)[:4] == ((1, card), 0.0, False, False)  # watching: mode 1, any action is free
+        # watching: mode 1, any action is free
+        assert env.step(0)[:4] == ((1, card), 0.0, False, False)
     assert env.step(0)[:4] == ((0, 0), 0.0, False, False)  # the last card, 0, comes with mode 0
     assert env.step(0)[:4] == ((0, 0), 1 / 52, False, False)  # and is the first to be named
     assert env.step(1)[:4] == ((0, 0), -1 / 52, False, False)  # 2 was right
@@ -58,7 +63,8 @@ def test_count_recall_by_hand():
     assert close(env.step(0), [0, 0], unit)  # asked for 1: none yet
     assert close(env.step(2), [1, 1], unit)  # asked for 0: the one just seen counts
     assert close(env.step(2), [1, 0], -unit)  # asked for 1: one, not two
-    assert close(env.step(26), [0, 1], -unit)  # asked for 0: two; a far miss costs no more than a near one
+    # asked for 0: two; a far miss costs no more than a near one
+    assert close(env.step(26), [0, 1], -unit)
     assert close(env.step(2), [1, 0], unit)
     ones = 3
     for t in range(5, 51):
@@ -121,7 +127,8 @@ def test_concentration_by_hand():
     up = {"p8": 2, "p9": 2}
     assert close(env.step(8), showing(**up), lost)  # already up, as first card: a turn of one step
     assert close(env.step(51), showing(**up, p51=12), 0)
-    assert close(env.step(9), showing(**up, p51=12), 2 * lost)  # already up, as second: the first is turned down
+    # already up, as second: the first is turned down
+    assert close(env.step(9), showing(**up, p51=12), 2 * lost)
     assert close(env.step(9), showing(**up), lost)
     assert close(env.step(50), showing(**up, p50=12), 0)
     assert close(env.step(10), showing(**up, p50=12, p10=2), 2 * lost)
@@ -156,7 +163,11 @@ def test_concentration_begins_anew_face_down(actions):
     assert (env.reset()[0] == 13).all()
     assert np.bincount(env._ints[0, concentration.CARDS :]).tolist() == [4] * 13
     assert env.render().startswith("step 0/104, 0 cards matched\n? ?")
-    assert env._ints[0, concentration.FIRST] == env._ints[0, concentration.SECOND] == concentration.NOWHERE
+    assert (
+        env._ints[0, concentration.FIRST]
+        == env._ints[0, concentration.SECOND]
+        == concentration.NOWHERE
+    )
     for action in (3, 3):
         assert np.flatnonzero(env.step(action)[0] != 13).tolist() == [3]
     assert env.step(4)[1] == 0  # the first of a turn
@@ -176,7 +187,8 @@ def count(seen):
 
 @pytest.mark.parametrize("level", ["Easy", "Medium", "Hard"])
 @pytest.mark.parametrize(
-    ("name", "player"), [("Autoencode", recite), ("CountRecall", count), ("RepeatFirst", lambda seen: seen[0])]
+    ("name", "player"),
+    [("Autoencode", recite), ("CountRecall", count), ("RepeatFirst", lambda seen: seen[0])],
 )
 def test_a_player_with_a_memory_returns_one(name, player, level):
     env = make_single(name + level)

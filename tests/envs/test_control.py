@@ -32,12 +32,18 @@ def torque(value):
 
 
 def test_cartpole_by_hand():
-    # From rest, a push of 10 N: the pole's acceleration is -(10 / 1.1) / (0.5 (4/3 - 0.1 / 1.1)) = -600 / 41 rad/s2, the cart's
-    # 10 / 1.1 + 0.05 (600 / 41) / 1.1 = 400 / 41 m/s2. Velocities change at once, positions one step of 0.02 s later.
-    positions, velocities = (cartpole_at(view + "OnlyCartPoleEasy", [0, 0, 0, 0]) for view in ("Position", "Velocity"))
+    # From rest, a push of 10 N: the pole's acceleration is -(10 / 1.1) / (0.5 (4/3 - 0.1 / 1.1)) =
+    # -600 / 41 rad/s2, the cart's
+    # 10 / 1.1 + 0.05 (600 / 41) / 1.1 = 400 / 41 m/s2. Velocities change at once, positions one
+    # step of 0.02 s later.
+    positions, velocities = (
+        cartpole_at(view + "OnlyCartPoleEasy", [0, 0, 0, 0]) for view in ("Position", "Velocity")
+    )
     x_dot, theta_dot = 8 / 41, -12 / 41
     obs, *rest = positions.step(1)
-    assert obs.dtype == np.float32 and obs.tolist() == [0, 0] and rest == [1 / 200, False, False, {}]
+    assert (
+        obs.dtype == np.float32 and obs.tolist() == [0, 0] and rest == [1 / 200, False, False, {}]
+    )
     np.testing.assert_allclose(velocities.step(1)[0], [x_dot, theta_dot], rtol=1e-7)
     np.testing.assert_allclose(positions.step(0)[0], [0.02 * x_dot, 0.02 * theta_dot], rtol=1e-7)
     # The push to the left takes the velocities back, as the pole still stands upright.
@@ -45,7 +51,10 @@ def test_cartpole_by_hand():
 
 
 def test_cartpole_mirrored():
-    left, right = (cartpole_at("PositionOnlyCartPoleHard", s * np.array([0.1, -0.3, 0.04, 0.2])) for s in (1, -1))
+    left, right = (
+        cartpole_at("PositionOnlyCartPoleHard", s * np.array([0.1, -0.3, 0.04, 0.2]))
+        for s in (1, -1)
+    )
     for t in range(8):
         left.step(t % 3 % 2)
         right.step(1 - t % 3 % 2)
@@ -70,10 +79,16 @@ def test_cartpole_limits(state, fallen):
 
 def test_cartpole_falls_after_8_steps_at_the_earliest():
     lengths = []
-    for *corner, action in itertools.product([-0.05, 0.05], [-0.05, 0.05], [-0.05, 0.05], [-0.05, 0.05], [0, 1]):
+    for *corner, action in itertools.product(
+        [-0.05, 0.05], [-0.05, 0.05], [-0.05, 0.05], [-0.05, 0.05], [0, 1]
+    ):
         env = cartpole_at("PositionOnlyCartPoleEasy", corner)
         lengths.append(next(t for t in itertools.count(1) if env.step(action)[2]))
-    assert min(lengths) == cartpole.FASTEST_FALL == 200 * find("PositionOnlyCartPoleEasy")[1].worst_return
+    assert (
+        min(lengths)
+        == cartpole.FASTEST_FALL
+        == 200 * find("PositionOnlyCartPoleEasy")[1].worst_return
+    )
     assert find("PositionOnlyCartPoleEasy", {"max_steps": 5})[1].worst_return == 1
 
 
@@ -90,7 +105,8 @@ def test_velocities_are_not_seen_at_first():
         np.testing.assert_array_equal(obs[ended], state[ended][:, [0, 2]])
         np.testing.assert_array_equal(obs[~ended], state[~ended][:, [1, 3]])
         starts += ended.sum()
-        assert not ended.any() or (abs(infos["final_obs"][ended, 1]) > 0.5).all()  # velocities: the pole was falling
+        # velocities: the pole was falling
+        assert not ended.any() or (abs(infos["final_obs"][ended, 1]) > 0.5).all()
     assert starts > 100
 
 
@@ -104,7 +120,9 @@ def test_pendulum_by_hand():
     np.testing.assert_allclose(obs, [math.cos(theta), math.sin(theta)], rtol=1e-6)
     assert abs(reward - (1 - (math.pi**2 / 4 + 0.004) / 8.1368022) / 200) < 1e-12
     # The cost is that of the state before the step, here with speed and a negative torque.
-    assert abs(env.step(torque(-1))[1] - (1 - (theta**2 + 0.11025 + 0.001) / 8.1368022) / 200) < 1e-12
+    assert (
+        abs(env.step(torque(-1))[1] - (1 - (theta**2 + 0.11025 + 0.001) / 8.1368022) / 200) < 1e-12
+    )
 
 
 def test_pendulum_is_no_faster_than_8_and_its_angle_is_wrapped_in_the_cost_alone():
@@ -129,7 +147,8 @@ def test_pendulum_without_torque_swings_with_its_period_and_keeps_its_energy():
         states.append(env._floats[0].copy())
     theta, speed = np.transpose(states)
     energy = speed**2 / 2 + 15 * (np.cos(theta) + 1)
-    assert abs(energy / energy[0] - 1).max() < 0.25  # semi-implicit Euler: it goes up and down with the phase, and
+    # semi-implicit Euler: it goes up and down with the phase, and
+    assert abs(energy / energy[0] - 1).max() < 0.25
     assert abs(energy[-500:].mean() / energy[:500].mean() - 1) < 0.01  # does not drift
     crossings = np.flatnonzero((theta[1:] > math.pi) & (theta[:-1] <= math.pi))
     period = np.diff(crossings).mean() * 0.05
@@ -139,7 +158,8 @@ def test_pendulum_without_torque_swings_with_its_period_and_keeps_its_energy():
 def test_returns_of_the_pendulum():
     env = pendulum_at(0, 0)
     assert abs(sum(env.step(torque(0))[1] for _ in range(200)) - env.task.best_return) < 1e-12
-    # POPGym's constant for the highest cost is rounded down: one step may cost more than -1 / max_steps.
+    # POPGym's constant for the highest cost is rounded down: one step may cost more than -1 /
+    # max_steps.
     assert pendulum_at(-math.pi, 8).step(torque(-2))[1] < -1 / 200
     # No episode does, as it starts slow, even if all its other steps cost the most.
     worst = [math.pi**2 + 0.1 * speed**2 + float(np.float32(0.001) * 4) for speed in (1, 8)]
@@ -173,11 +193,15 @@ def test_draws():
         noise = [float(np.float32(0.3 * next_normal(row))) for _ in range(2)]
         assert env._floats[0].tolist() == start + noise
         env.step(env.action_space.sample())
-        assert env._floats[0, -2:].tolist() == [float(np.float32(0.3 * next_normal(row))) for _ in range(2)]
+        assert env._floats[0, -2:].tolist() == [
+            float(np.float32(0.3 * next_normal(row))) for _ in range(2)
+        ]
         assert env._ints[0, 2] == row[2]
 
 
-@pytest.mark.parametrize("name", [name for name in [*cartpole.LEVELS, *pendulum.LEVELS] if "Noisy" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in [*cartpole.LEVELS, *pendulum.LEVELS] if "Noisy" in name]
+)
 def test_noise(name):
     """Added to what the level without noise shows, normal with the level's deviation, and clipped to the space."""
     envs = make_vec(name, 5000, seed=3)
@@ -186,7 +210,11 @@ def test_noise(name):
     for observations in (envs.reset, lambda: envs.step(envs.action_space.sample())):
         obs = observations()[0]
         floats = envs.get_state()["floats"]
-        seen = floats[:, [0, 2]] if "CartPole" in name else np.stack([np.cos(floats[:, 0]), np.sin(floats[:, 0])], 1)
+        seen = (
+            floats[:, [0, 2]]
+            if "CartPole" in name
+            else np.stack([np.cos(floats[:, 0]), np.sin(floats[:, 0])], 1)
+        )
         noise = floats[:, -2:]
         for column in noise.T:
             assert stats.kstest(column / sigma, "norm").pvalue > 1e-3
@@ -205,11 +233,31 @@ def test_noise_of_velocities_is_not_clipped():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("PositionOnlyCartPoleEasy", {"max_steps": 0}, r"max_steps: expected an integer in \[1, 2147483647\], got 0"),
-        ("PositionOnlyCartPoleEasy", {"view": "all"}, "view: expected one of 'positions', 'velocities', got 'all'"),
-        ("PositionOnlyCartPoleEasy", {"noise": -0.1}, r"noise: expected a number in \[0.0, 1000000.0\], got -0.1"),
-        ("PositionOnlyPendulumEasy", {"max_steps": 200_001}, r"max_steps: expected an integer in \[1, 200000\], got 200001"),
-        ("PositionOnlyPendulumEasy", {"noise": math.nan}, "noise: expected a number in .*, got nan"),
+        (
+            "PositionOnlyCartPoleEasy",
+            {"max_steps": 0},
+            r"max_steps: expected an integer in \[1, 2147483647\], got 0",
+        ),
+        (
+            "PositionOnlyCartPoleEasy",
+            {"view": "all"},
+            "view: expected one of 'positions', 'velocities', got 'all'",
+        ),
+        (
+            "PositionOnlyCartPoleEasy",
+            {"noise": -0.1},
+            r"noise: expected a number in \[0.0, 1000000.0\], got -0.1",
+        ),
+        (
+            "PositionOnlyPendulumEasy",
+            {"max_steps": 200_001},
+            r"max_steps: expected an integer in \[1, 200000\], got 200001",
+        ),
+        (
+            "PositionOnlyPendulumEasy",
+            {"noise": math.nan},
+            "noise: expected a number in .*, got nan",
+        ),
         ("PositionOnlyPendulumEasy", {"noise": "0.1"}, "noise: expected a number in .*, got '0.1'"),
     ],
 )
@@ -220,7 +268,9 @@ def test_bad_options(name, options, message):
 
 @pytest.mark.parametrize("action", [2.001, -3, np.nan, np.inf])
 def test_too_much_torque(action):
-    with pytest.raises(ValueError, match=r"action: expected a member of Box\(-2.0, 2.0, \(1,\), float32\)"):
+    with pytest.raises(
+        ValueError, match=r"action: expected a member of Box\(-2.0, 2.0, \(1,\), float32\)"
+    ):
         pendulum_at(0, 0).step(torque(action))
 
 
@@ -229,7 +279,10 @@ def test_pictures():
     env.reset(seed=0)
     env._floats[0] = -2.4, 0.5, -0.1, 0
     head, track = env.render().split("\n")
-    assert head == "step 0/200: x -2.400 m, +0.500 m/s, theta -0.100 rad, +0.000 rad/s" and track == "[\\" + " " * 48 + "]"
+    assert (
+        head == "step 0/200: x -2.400 m, +0.500 m/s, theta -0.100 rad, +0.000 rad/s"
+        and track == "[\\" + " " * 48 + "]"
+    )
     env._floats[0] = 2.5, 0, 0.1, 0
     assert env.render().endswith("\n[" + " " * 48 + "/]")
     env = make_single("NoisyPositionOnlyPendulumEasy", render_mode="ansi")

@@ -44,7 +44,11 @@ class Play:
 
 def test_shapes_of_rewards():
     assert gaussian(0.0, 2.0) == gaussian(-3.0, 2.0) == quadratic(0.0) == 1
-    np.testing.assert_allclose([gaussian(2.0, 2.0), gaussian(0.03, 0.01), gaussian(1.0, 2.0)], [0.1, 1e-9, 0.1**0.25], rtol=1e-14)
+    np.testing.assert_allclose(
+        [gaussian(2.0, 2.0), gaussian(0.03, 0.01), gaussian(1.0, 2.0)],
+        [0.1, 1e-9, 0.1**0.25],
+        rtol=1e-14,
+    )
     assert gaussian(1e9, 1.0) == 0
     assert [quadratic(x) for x in (0.5, -0.5, 1.0, -1.0, 1.5)] == [0.75, 0.75, 0, 0, 0]
 
@@ -58,7 +62,9 @@ def test_mass_and_inertia_of_a_capsule_by_slices(radius, length):
     masses = 1000 * math.pi * squares * width
     expected = masses.sum(), (masses * (squares / 4 + middles**2)).sum()
     np.testing.assert_allclose(physics.capsule(radius, length), expected, rtol=1e-6)
-    np.testing.assert_allclose(physics.capsule(radius, length, mass=2), np.array(expected) * 2 / expected[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        physics.capsule(radius, length, mass=2), np.array(expected) * 2 / expected[0], rtol=1e-6
+    )
     if length == 0:
         np.testing.assert_allclose(physics.sphere(radius), expected, rtol=1e-6)
 
@@ -71,7 +77,10 @@ def lagrange(bodies, q, v, torques, weight):
     h = 1e-4
     mass, force = np.zeros((2, 2)), np.array(torques, float)
     for m, inertia, place in bodies:
-        jacobian = np.transpose([(place(q + h * e) - place(q - h * e)) / (2 * h) for e in np.eye(2)])  # (3, 2)
+        # (3, 2)
+        jacobian = np.transpose(
+            [(place(q + h * e) - place(q - h * e)) / (2 * h) for e in np.eye(2)]
+        )
         bend = (place(q + h * v) - 2 * place(q) + place(q - h * v)) / h**2
         weights = np.array([m, m, inertia])
         mass += jacobian.T @ (weights[:, None] * jacobian)
@@ -91,7 +100,12 @@ def on_second(length, distance):
 
 def poses(n=50):
     rng = np.random.default_rng(0)
-    return zip(rng.uniform(-1.7, 1.7, (n, 2)), rng.normal(0, 2, (n, 2)), rng.uniform(-1, 1, (n, 2)), strict=True)
+    return zip(
+        rng.uniform(-1.7, 1.7, (n, 2)),
+        rng.normal(0, 2, (n, 2)),
+        rng.uniform(-1, 1, (n, 2)),
+        strict=True,
+    )
 
 
 def test_cartpole_by_lagrange():
@@ -104,7 +118,9 @@ def test_cartpole_by_lagrange():
     for q, v, action in poses():
         force = 10 * action[0]
         expected = lagrange(bodies, q, v, [force - 5e-4 * v[0], -2e-6 * v[1]], G)
-        np.testing.assert_allclose(control_cartpole.accelerations(params, *q, *v, force), expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            control_cartpole.accelerations(params, *q, *v, force), expected, rtol=1e-6, atol=1e-6
+        )
 
 
 def test_acrobot_by_lagrange():
@@ -114,7 +130,9 @@ def test_acrobot_by_lagrange():
     for q, v, action in poses():
         torque = 2 * action[0]
         expected = lagrange(bodies, q, v, [-0.05 * v[0], torque - 0.05 * v[1]], G)
-        np.testing.assert_allclose(control_acrobot.accelerations(params, *q, *v, torque), expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            control_acrobot.accelerations(params, *q, *v, torque), expected, rtol=1e-6, atol=1e-6
+        )
 
 
 def test_reacher_by_lagrange():
@@ -139,16 +157,27 @@ def test_simple_poses():
     from the damping. Acrobot: both balanced poses rest. Point mass: 0.1 N on 0.3 kg, and 1 * 0.02 on top."""
     params = find("CartPoleSwingUp")[1].params
     x_acc, theta_acc = control_cartpole.accelerations(params, 0.5, math.pi / 2, 0.0, 0.0, 11.0)
-    np.testing.assert_allclose([x_acc, theta_acc], [10, 0.4905 / control_cartpole.INERTIA], rtol=1e-14)
+    np.testing.assert_allclose(
+        [x_acc, theta_acc], [10, 0.4905 / control_cartpole.INERTIA], rtol=1e-14
+    )
     pendulum = Play("PendulumSwingUp", [math.pi / 2, 0])
     pendulum.step(1)
-    np.testing.assert_allclose(pendulum.floats, [math.pi / 2 + 0.02 * 0.02 * 5.905 / 0.253, 0.02 * 5.905 / 0.253], rtol=1e-14)
+    np.testing.assert_allclose(
+        pendulum.floats,
+        [math.pi / 2 + 0.02 * 0.02 * 5.905 / 0.253, 0.02 * 5.905 / 0.253],
+        rtol=1e-14,
+    )
     params = find("AcrobotSwingUp")[1].params
     for shoulder, elbow in [(0.0, 0.0), (math.pi, 0.0), (0.0, math.pi), (math.pi, math.pi)]:
-        assert max(map(abs, control_acrobot.accelerations(params, shoulder, elbow, 0.0, 0.0, 0.0))) < 1e-14
+        assert (
+            max(map(abs, control_acrobot.accelerations(params, shoulder, elbow, 0.0, 0.0, 0.0)))
+            < 1e-14
+        )
     point = Play("PointMassEasy", [0.1, 0, 0, 0])
     point.step(0, -1)
-    np.testing.assert_allclose(point.floats[:4], [0.1, -0.02 * 0.02 * 0.1 / 0.32, 0, -0.02 * 0.1 / 0.32], rtol=1e-14)
+    np.testing.assert_allclose(
+        point.floats[:4], [0.1, -0.02 * 0.02 * 0.1 / 0.32, 0, -0.02 * 0.1 / 0.32], rtol=1e-14
+    )
 
 
 def energy_of_pendulum(f):
@@ -173,13 +202,18 @@ def energy_of_acrobot(f):
     (m1, i1), (m2, i2) = physics.capsule(0.05, 1, mass=1), physics.capsule(0.049, 1, mass=1)
     v, turn = speeds_on_second(f, 1, 0.5)
     kinetic = ((m1 * 0.25 + i1) * f[2] ** 2 + m2 * v @ v + i2 * turn**2) / 2
-    return kinetic + G * (m1 * 0.5 * math.cos(f[0]) + m2 * (math.cos(f[0]) + 0.5 * math.cos(f[0] + f[1])))
+    return kinetic + G * (
+        m1 * 0.5 * math.cos(f[0]) + m2 * (math.cos(f[0]) + 0.5 * math.cos(f[0] + f[1]))
+    )
 
 
 def energy_of_reacher(f):
     mass, inertia = physics.capsule(0.01, 0.12)
     energy = (mass * 0.06**2 + inertia) * f[2] ** 2 / 2
-    for (mass, inertia), distance in ((physics.capsule(0.01, 0.1), 0.05), (physics.sphere(0.01), 0.12)):
+    for (mass, inertia), distance in (
+        (physics.capsule(0.01, 0.1), 0.05),
+        (physics.sphere(0.01), 0.12),
+    ):
         v, turn = speeds_on_second(f, 0.12, distance)
         energy += (mass * v @ v + inertia * turn**2) / 2
     return energy
@@ -188,7 +222,13 @@ def energy_of_reacher(f):
 @pytest.mark.parametrize(
     ("name", "energy", "state", "free", "order"),
     [
-        ("CartPoleSwingUp", energy_of_cartpole, [0, 2, 0.3, 1], {"cart_damping": 0.0, "pole_damping": 0.0}, 4),
+        (
+            "CartPoleSwingUp",
+            energy_of_cartpole,
+            [0, 2, 0.3, 1],
+            {"cart_damping": 0.0, "pole_damping": 0.0},
+            4,
+        ),
         ("AcrobotSwingUp", energy_of_acrobot, [2, 1, 0.5, -0.5], {"damping": 0.0}, 4),
         ("PendulumSwingUp", energy_of_pendulum, [2, 1], {"damping": 0.0}, 1),
         ("ReacherEasy", energy_of_reacher, [0, 0.5, 2, -3], {"damping": 0.0}, 1),
@@ -232,8 +272,14 @@ def test_energy_of_ball_and_cup():
         assert abs(cup.floats[1] - low) < 1e-12
 
     def energy(f):
-        kinetic = control_contact.CUP_MASS * f[4:6] @ f[4:6] + control_contact.BALL_MASS * f[6:] @ f[6:]
-        return kinetic / 2 + 10 * f[:2] @ f[:2] + G * (control_contact.CUP_MASS * f[1] + control_contact.BALL_MASS * f[3])
+        kinetic = (
+            control_contact.CUP_MASS * f[4:6] @ f[4:6] + control_contact.BALL_MASS * f[6:] @ f[6:]
+        )
+        return (
+            kinetic / 2
+            + 10 * f[:2] @ f[:2]
+            + G * (control_contact.CUP_MASS * f[1] + control_contact.BALL_MASS * f[3])
+        )
 
     swing = Play("BallInCupCatch", [0, 0, 0.25, 0.25])
     energies, taut = [energy(swing.floats)], 0
@@ -257,7 +303,8 @@ def test_the_ball_at_rest():
         gap, nx, nz, mobility = control_contact.constraint(number, x, z, 1.0)
         np.testing.assert_allclose([nx, nz], [0, 1], atol=1e-9)
         d = physics.impedance(gap)
-        # At rest the reference acceleration is -d gap / (0.95 * 0.02)**2; a contact has two rows along its normal and two beside.
+        # At rest the reference acceleration is -d gap / (0.95 * 0.02)**2; a contact has two rows
+        # along its normal and two beside.
         rows = 1 if number == control_contact.STRING else 4
         force = rows * d / (1 - d) / mobility * -d * gap / 0.019**2
         np.testing.assert_allclose(force, weight, rtol=1e-4)
@@ -272,12 +319,14 @@ def test_impedance():
 
 
 def test_limit_force_by_hand():
-    # Deep: D = 19 / mobility, reference = 4 m/s2 - 4 m/s2 for a gap of -0.38 m at 1 m/s with a time constant of 1 / 1.9 s.
+    # Deep: D = 19 / mobility, reference = 4 m/s2 - 4 m/s2 for a gap of -0.38 m at 1 m/s with a time
+    # constant of 1 / 1.9 s.
     tc = 1 / 1.9  # 1 / (0.95 tc) = 2: reference = -4 speed - 4 * 0.95 gap
     assert abs(physics.reference(-1.0, 0.5, tc) - (-2 + 3.8)) < 1e-14
     # f = D (reference - a - A f), D = 19 / 2, A = 3
     assert abs(physics.limit_force(-1.0, 0.5, 0.8, 3.0, 2.0, tc) - 9.5 / (1 + 28.5)) < 1e-14
-    assert physics.limit_force(-1.0, 5.0, 0.8, 3.0, 2.0, tc) == 0  # it is leaving: no force holds it back
+    # it is leaving: no force holds it back
+    assert physics.limit_force(-1.0, 5.0, 0.8, 3.0, 2.0, tc) == 0
 
 
 def test_the_rails_end_holds_the_cart():
@@ -287,7 +336,9 @@ def test_the_rails_end_holds_the_cart():
     give = 10 / (d * 0.95 / (0.95 * 0.08) ** 2)
     assert 0.003 < give < 0.0033
     for side in (1, -1):
-        accelerations = control_cartpole.accelerations(params, side * (1.8 + give), math.pi, 0.0, 0.0, side * 10.0)
+        accelerations = control_cartpole.accelerations(
+            params, side * (1.8 + give), math.pi, 0.0, 0.0, side * 10.0
+        )
         np.testing.assert_allclose(accelerations, 0, atol=1e-11)
         play = Play("CartPoleSwingUp", [side * 1.7, math.pi, side * 3, 0])
         far = 0
@@ -308,7 +359,9 @@ def test_walls_and_wrist_hold():
             point.step(*action)
             arm.step(0, action[1])
         np.testing.assert_allclose(point.floats[:2], 0.29 * np.array(action), atol=1e-3)
-        np.testing.assert_allclose(arm.floats[[1, 3]], [(math.radians(160) + give) * action[1], 0], atol=1e-9)
+        np.testing.assert_allclose(
+            arm.floats[[1, 3]], [(math.radians(160) + give) * action[1], 0], atol=1e-9
+        )
 
 
 def test_rewards_at_named_poses():
@@ -332,11 +385,13 @@ def test_rewards_at_named_poses():
         ("PointMassEasy", [0.018, 0.024, 0, 0], [0, 0], 0.1),
         ("PointMassEasy", [0, 0, 0, 0], [1, -1], 0.8),
         ("PointMassHard", [0, 0, 0, 0], [0, 1], 0.9),
-        ("ReacherEasy", [0, pi / 2, 0, 0, 0.12, 0.1799], [0, 0], 1),  # the finger is at (0.12, 0.12)
+        # the finger is at (0.12, 0.12)
+        ("ReacherEasy", [0, pi / 2, 0, 0, 0.12, 0.1799], [0, 0], 1),
         ("ReacherEasy", [0, pi / 2, 0, 0, 0.12, 0.1801], [0, 0], 0),
         ("ReacherHard", [0, pi / 2, 0, 0, 0.1449, 0.12], [0, 0], 1),
         ("ReacherHard", [0, pi / 2, 0, 0, 0.1451, 0.12], [0, 0], 0),
-        ("BallInCupCatch", [0.3, 0, 0.3, 0.35], [1, 1], 1),  # the target's middle is 0.35 m above the ball's place
+        # the target's middle is 0.35 m above the ball's place
+        ("BallInCupCatch", [0.3, 0, 0.3, 0.35], [1, 1], 1),
         ("BallInCupCatch", [0, 0, 0.0249, 0.3251], [0, 0], 1),
         ("BallInCupCatch", [0, 0, 0.0251, 0.35], [0, 0], 0),
         ("BallInCupCatch", [0, 0.1, 0, 0.4251], [0, 0], 1),
@@ -349,7 +404,11 @@ def test_observations():
     for name, state, expected in [
         ("CartPoleSwingUp", [0.5, 2.0, 3.0, 4.0], [0.5, math.cos(2), math.sin(2), 3, 4]),
         ("PendulumSwingUp", [2.0, 3.0], [math.cos(2), math.sin(2), 3]),
-        ("AcrobotSwingUp", [1.0, 2.0, 5.0, 6.0], [math.sin(1), math.sin(3), math.cos(1), math.cos(3), 5, 6]),
+        (
+            "AcrobotSwingUp",
+            [1.0, 2.0, 5.0, 6.0],
+            [math.sin(1), math.sin(3), math.cos(1), math.cos(3), 5, 6],
+        ),
         ("PointMassHard", [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]),
         ("ReacherHard", [0, math.pi / 2, 3, 4, 0.1, 0.2], [0, math.pi / 2, -0.02, 0.08, 3, 4]),
         ("BallInCupCatch", range(8), range(8)),
@@ -413,13 +472,23 @@ def test_directions_of_the_hard_point_mass():
         turn = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(1))
         return np.arctan2(*a.T), np.arctan2(*b.T), turn
 
-    for ours, theirs in zip(angles(first, second), angles(vectors[:, 0], vectors[:, 1]), strict=True):
+    for ours, theirs in zip(
+        angles(first, second), angles(vectors[:, 0], vectors[:, 1]), strict=True
+    ):
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
-    assert abs((first * second).sum(1)).max() <= 0.9 + 1e-12 and abs((first * second).sum(1)).max() > 0.89
+    assert (
+        abs((first * second).sum(1)).max() <= 0.9 + 1e-12
+        and abs((first * second).sum(1)).max() > 0.89
+    )
 
     speeds = [0.02 / 0.32 * 0.1 * directions[:, :2], 0.02 / 0.32 * 0.1 * directions[:, 2:]]
     for action, expected in zip(np.eye(2, dtype=np.float32), speeds, strict=True):
-        envs.set_state({"ints": envs.get_state()["ints"], "floats": np.column_stack([np.zeros((4000, 4)), directions])})
+        envs.set_state(
+            {
+                "ints": envs.get_state()["ints"],
+                "floats": np.column_stack([np.zeros((4000, 4)), directions]),
+            }
+        )
         obs, *_ = envs.step(np.tile(action, (4000, 1)))
         np.testing.assert_allclose(obs[:, 2:], expected, rtol=1e-6)
         np.testing.assert_array_equal(envs.get_state()["floats"][:, 4:], directions)
@@ -433,28 +502,44 @@ def test_the_ball_starts_anywhere_beside_the_cup():
     envs.reset()
     state = envs.get_state()["floats"]
     assert not state[:, [0, 1, 4, 5, 6, 7]].any()
-    corners = np.array([(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)])
-    way = np.concatenate([np.linspace(a, b, 1000) for a, b in itertools.pairwise(corners)]) + [0, 0.4]
+    corners = np.array(
+        [(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)]
+    )
+    way = np.concatenate([np.linspace(a, b, 1000) for a, b in itertools.pairwise(corners)]) + [
+        0,
+        0.4,
+    ]
 
     def free(balls):
         return np.array([((way - ball) ** 2).sum(1).min() for ball in balls]) > 0.033**2
 
     points = np.random.default_rng(0).uniform([-0.2, 0.2], [0.2, 0.5], (3000, 2))
     expected = points[free(points)]
-    assert 300 < len(points) - len(expected) < 1500 and free(state[:, 2:4] * (1 + 1e-4)).mean() > 0.99
+    assert (
+        300 < len(points) - len(expected) < 1500 and free(state[:, 2:4] * (1 + 1e-4)).mean() > 0.99
+    )
     for ours, theirs in ((state[:, 2], expected[:, 0]), (state[:, 3], expected[:, 1])):
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
     rng = np.random.default_rng(1)
     near = rng.uniform([-0.1, -0.15], [0.1, 0.05], (2000, 2))
     ours = np.array([control_contact.touched(x, z) > 0 for x, z in near])
-    sure = abs(np.array([((way - [0, 0.4] - ball) ** 2).sum(1).min() for ball in near]) ** 0.5 - 0.033) > 1e-5
+    sure = (
+        abs(np.array([((way - [0, 0.4] - ball) ** 2).sum(1).min() for ball in near]) ** 0.5 - 0.033)
+        > 1e-5
+    )
     np.testing.assert_array_equal(ours[sure], ~free(near + [0, 0.4])[sure])
 
 
 def rows_of(x, z, height, speeds):
     """The rows of control_contact's header, made anew: directions (n, 4) for the cup's and the ball's accelerations, r, D."""
-    corners = np.array([(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)])
-    ball, cup_mobility, ball_mobility = np.array([x, z]), 1 / control_contact.CUP_MASS, 1 / control_contact.BALL_MASS
+    corners = np.array(
+        [(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)]
+    )
+    ball, cup_mobility, ball_mobility = (
+        np.array([x, z]),
+        1 / control_contact.CUP_MASS,
+        1 / control_contact.BALL_MASS,
+    )
     contacts = []  # gap, direction, whether the cup is pushed back, mobility
     for start, end in itertools.pairwise(corners):
         way = end - start
@@ -464,11 +549,29 @@ def rows_of(x, z, height, speeds):
         mobility = 4 * (2 / 3 * cup_mobility + ball_mobility)
         contacts += [(distance - 0.033, j, 1, mobility) for j in (n, n, n + t, n - t)]
     string = ball - [0, -0.108]
-    contacts.append((0.3 - np.linalg.norm(string), -string / np.linalg.norm(string), 1, cup_mobility + ball_mobility))
-    contacts += [(height - 0.025, np.array(j), 0, 4 * ball_mobility) for j in ((0, 1), (0, 1), (1, 1), (-1, 1))]
-    rows = [(np.array([*(-back * j), *j]), gap, mobility) for gap, j, back, mobility in contacts if gap < 0]
+    contacts.append(
+        (
+            0.3 - np.linalg.norm(string),
+            -string / np.linalg.norm(string),
+            1,
+            cup_mobility + ball_mobility,
+        )
+    )
+    contacts += [
+        (height - 0.025, np.array(j), 0, 4 * ball_mobility)
+        for j in ((0, 1), (0, 1), (1, 1), (-1, 1))
+    ]
+    rows = [
+        (np.array([*(-back * j), *j]), gap, mobility)
+        for gap, j, back, mobility in contacts
+        if gap < 0
+    ]
     r = [physics.reference(gap, j @ speeds, 0.02) for j, gap, _ in rows]
-    return np.array([j for j, _, _ in rows]), np.array(r), np.array([physics.stiffness(gap, m) for _, gap, m in rows])
+    return (
+        np.array([j for j, _, _ in rows]),
+        np.array(r),
+        np.array([physics.stiffness(gap, m) for _, gap, m in rows]),
+    )
 
 
 def test_accelerations_minimise_what_the_header_says():
@@ -485,14 +588,20 @@ def test_accelerations_minimise_what_the_header_says():
         a = np.array(control_contact.constrained(x, z, height, tuple(speeds), tuple(free)))
         j, r, d = rows_of(x, z, height, speeds)
         force = d * np.maximum(0, r - j @ a) @ j if len(j) else np.zeros(4)
-        np.testing.assert_allclose(masses * (a - free), force, rtol=0, atol=1e-9 * max(1, abs(force).max()))
+        np.testing.assert_allclose(
+            masses * (a - free), force, rtol=0, atol=1e-9 * max(1, abs(force).max())
+        )
         kinds.add(len(j))
     assert kinds >= {0, 1, 4, 5, 8, 12}  # none, string, contact, both, two and three contacts
 
 
 def test_the_cups_damping_is_implicit():
     """The cup alone: mass (v' - v) / h = force - 20 x - 3 v' - weight, ten times."""
-    play, m, h = Play("BallInCupCatch", [0.1, -0.1, 0.3, 0.25, -1, 0.5]), control_contact.CUP_MASS, 0.002
+    play, m, h = (
+        Play("BallInCupCatch", [0.1, -0.1, 0.3, 0.25, -1, 0.5]),
+        control_contact.CUP_MASS,
+        0.002,
+    )
     place, speed = play.floats[:2].copy(), play.floats[4:6].copy()
     play.step(1, -0.5)
     for _ in range(10):
@@ -510,9 +619,13 @@ def test_contacts_are_mirrored_and_hold_the_momentum():
         free = (*rng.normal(size=2), 0.0, -G)
         found = np.array(control_contact.constrained(x, z, 1.0, tuple(speeds), free))
         flip = np.array([-1, 1, -1, 1])
-        mirrored = control_contact.constrained(-x, z, 1.0, tuple(speeds * flip), tuple(np.array(free) * flip))
+        mirrored = control_contact.constrained(
+            -x, z, 1.0, tuple(speeds * flip), tuple(np.array(free) * flip)
+        )
         np.testing.assert_allclose(mirrored, found * flip, rtol=1e-9, atol=1e-9)
-        pushes = np.array([control_contact.CUP_MASS, control_contact.BALL_MASS])[:, None] * (found - free).reshape(2, 2)
+        pushes = np.array([control_contact.CUP_MASS, control_contact.BALL_MASS])[:, None] * (
+            found - free
+        ).reshape(2, 2)
         np.testing.assert_allclose(pushes[0], -pushes[1], atol=1e-9)
         touching += control_contact.touched(x, z) > 0
     assert touching > 100
@@ -531,14 +644,24 @@ def test_episodes_end_by_truncation_after_1000_steps(name):
         _, reward, *ends, _ = env.step(env.action_space.sample())
         rewards.append(reward)
         flags.append(ends)
-    assert flags == [[False, False]] * 999 + [[False, True]] and 0 <= min(rewards) <= max(rewards) <= 1
+    assert (
+        flags == [[False, False]] * 999 + [[False, True]] and 0 <= min(rewards) <= max(rewards) <= 1
+    )
     task = env.task
-    assert (task.worst_return, task.best_return, task.episode_length) == (0, 1000, 1000) and task.truncates
+    assert (task.worst_return, task.best_return, task.episode_length) == (
+        0,
+        1000,
+        1000,
+    ) and task.truncates
     assert (env.action_space.low == -1).all() and (env.action_space.high == 1).all()
 
 
 def test_bounds_of_returns_are_reached():
-    for name, best in [("PendulumSwingUp", [0, 0]), ("PointMassEasy", [0, 0, 0, 0]), ("CartPoleBalance", [0, 0, 0, 0])]:
+    for name, best in [
+        ("PendulumSwingUp", [0, 0]),
+        ("PointMassEasy", [0, 0, 0, 0]),
+        ("CartPoleBalance", [0, 0, 0, 0]),
+    ]:
         play = Play(name, best)
         assert sum(play.step() for _ in range(1000)) == play.task.best_return
     for name, worst in [
@@ -553,12 +676,32 @@ def test_bounds_of_returns_are_reached():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("CartPoleSwingUp", {"start": "lying"}, "start: expected one of 'upright', 'hanging', got 'lying'"),
-        ("PointMassEasy", {"directions": 2}, "directions: expected one of 'fixed', 'random', got 2"),
-        ("ReacherEasy", {"target_radius": -1}, r"target_radius: expected a number in \[0.0, 1.0\], got -1; ReacherEasy has"),
-        ("BallInCupCatch", {"damping": 0}, "damping: BallInCupCatch has no such option; its options are max_steps"),
+        (
+            "CartPoleSwingUp",
+            {"start": "lying"},
+            "start: expected one of 'upright', 'hanging', got 'lying'",
+        ),
+        (
+            "PointMassEasy",
+            {"directions": 2},
+            "directions: expected one of 'fixed', 'random', got 2",
+        ),
+        (
+            "ReacherEasy",
+            {"target_radius": -1},
+            r"target_radius: expected a number in \[0.0, 1.0\], got -1; ReacherEasy has",
+        ),
+        (
+            "BallInCupCatch",
+            {"damping": 0},
+            "damping: BallInCupCatch has no such option; its options are max_steps",
+        ),
         *(
-            (name, {"max_steps": 0}, r"max_steps: expected an integer in \[1, \d+\], got 0; \w+ has max_steps=1000")
+            (
+                name,
+                {"max_steps": 0},
+                r"max_steps: expected an integer in \[1, \d+\], got 0; \w+ has max_steps=1000",
+            )
             for name in LEVELS
         ),
     ],
@@ -569,23 +712,46 @@ def test_bad_options(name, options, message):
 
 
 def test_good_options():
-    assert find("CartPoleBalance", {"start": "hanging"})[1].params == find("CartPoleSwingUp")[1].params
-    assert find("PointMassEasy", {"directions": "random"})[1].params == find("PointMassHard")[1].params
+    assert (
+        find("CartPoleBalance", {"start": "hanging"})[1].params == find("CartPoleSwingUp")[1].params
+    )
+    assert (
+        find("PointMassEasy", {"directions": "random"})[1].params == find("PointMassHard")[1].params
+    )
     assert find("ReacherEasy", {"target_radius": 0.015})[1].params == find("ReacherHard")[1].params
     env = make_single("AcrobotSwingUp", max_steps=2)
     env.reset(seed=0)
-    assert [env.step(np.zeros(1, np.float32))[3] for _ in range(2)] == [False, True] and env.task.best_return == 2
+    assert [env.step(np.zeros(1, np.float32))[3] for _ in range(2)] == [
+        False,
+        True,
+    ] and env.task.best_return == 2
 
 
 @pytest.mark.parametrize(
     ("name", "state", "picture"),
     [
-        ("CartPoleSwingUp", [0.5, 2 * math.pi + 0.25, 1, -2], "x +0.500 m, +1.000 m/s, +0.250 rad from upright, -2.000 rad/s"),
+        (
+            "CartPoleSwingUp",
+            [0.5, 2 * math.pi + 0.25, 1, -2],
+            "x +0.500 m, +1.000 m/s, +0.250 rad from upright, -2.000 rad/s",
+        ),
         ("PendulumSwingUp", [-math.pi / 2, 3], "-1.571 rad from upright, +3.000 rad/s"),
-        ("AcrobotSwingUp", [1, -1, 2, 3], "shoulder +1.000 rad from upright, +2.000 rad/s, elbow -1.000 rad, +3.000 rad/s"),
+        (
+            "AcrobotSwingUp",
+            [1, -1, 2, 3],
+            "shoulder +1.000 rad from upright, +2.000 rad/s, elbow -1.000 rad, +3.000 rad/s",
+        ),
         ("PointMassHard", [0.1, 0.2, 0, -1], "at (+0.100, +0.200) m, moving (+0.000, -1.000) m/s"),
-        ("ReacherEasy", [7, 0, 0, 0, 0, 0], "shoulder +0.717 rad, wrist +0.000 rad, target (-0.181, -0.158) m from the finger"),
-        ("BallInCupCatch", [0, 0.1, 0, 0.1], "cup at (+0.000, +0.100) m, ball (+0.000, -0.400) m from it"),
+        (
+            "ReacherEasy",
+            [7, 0, 0, 0, 0, 0],
+            "shoulder +0.717 rad, wrist +0.000 rad, target (-0.181, -0.158) m from the finger",
+        ),
+        (
+            "BallInCupCatch",
+            [0, 0.1, 0, 0.1],
+            "cup at (+0.000, +0.100) m, ball (+0.000, -0.400) m from it",
+        ),
         ("BallInCupCatch", [0, 0, 0, 0.35], "cup at (+0.000, +0.000) m, ball in it"),
     ],
 )

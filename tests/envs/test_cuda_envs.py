@@ -25,9 +25,15 @@ LEVELS = [*REGISTRY, *COMPOSED]
 def arrays_of(result, name):
     """Observations, or what a step returned, as named arrays on the host."""
     if isinstance(result, dict):
-        return {k: v for key, value in result.items() for k, v in arrays_of(value, f"{name}/{key}").items()}
+        return {
+            k: v
+            for key, value in result.items()
+            for k, v in arrays_of(value, f"{name}/{key}").items()
+        }
     if isinstance(result, tuple):
-        return {k: v for i, part in enumerate(result) for k, v in arrays_of(part, f"{name}/{i}").items()}
+        return {
+            k: v for i, part in enumerate(result) for k, v in arrays_of(part, f"{name}/{i}").items()
+        }
     return {name: result.copy_to_host() if hasattr(result, "copy_to_host") else np.array(result)}
 
 
@@ -102,12 +108,20 @@ def shortly_before_an_end(name, num_envs, steps):
 
 def test_every_level_in_the_simulator_is_the_cpu_bit_for_bit(tmp_path):
     runs = {name: shortly_before_an_end(name, NUM_ENVS, STEPS) for name in LEVELS}
-    given = {f"{name}/{key}": a for name, (state, actions) in runs.items() for key, a in (*state.items(), ("actions", actions))}
+    given = {
+        f"{name}/{key}": a
+        for name, (state, actions) in runs.items()
+        for key, a in (*state.items(), ("actions", actions))
+    }
     np.savez(tmp_path / "in.npz", **given)
     simulated(__file__, f"simulate({str(tmp_path / 'in.npz')!r}, {str(tmp_path / 'out.npz')!r})")
     results = np.load(tmp_path / "out.npz")
     for name, run in runs.items():
-        device = {key.removeprefix(f"{name}/"): results[key] for key in results if key.startswith(f"{name}/")}
+        device = {
+            key.removeprefix(f"{name}/"): results[key]
+            for key in results
+            if key.startswith(f"{name}/")
+        }
         assert_same_bits(play_on_cpu(name, NUM_ENVS, *run), device)
 
 
@@ -135,7 +149,13 @@ def misuse():
                 envs.step(actions)
             assert same(before, envs.get_state())
     after = []
-    for actions in (legal, legal.tolist(), legal.astype(np.int32), cuda.to_device(legal), cuda.to_device(legal.astype(np.uint8))):
+    for actions in (
+        legal,
+        legal.tolist(),
+        legal.astype(np.int32),
+        cuda.to_device(legal),
+        cuda.to_device(legal.astype(np.uint8)),
+    ):
         envs.set_state(before)
         envs.step(actions)
         after.append(envs.get_state())
@@ -149,7 +169,8 @@ def misuse():
     with pytest.raises(ValueError, match=r"state\['ints'\]: expected int64 \(3, 56\)"):
         envs.set_state({})
 
-    one = make_vec("RepeatPreviousEasy", 1, seed=3, first_index=2, device="cuda")  # other sizes of the same kernels
+    # other sizes of the same kernels
+    one = make_vec("RepeatPreviousEasy", 1, seed=3, first_index=2, device="cuda")
     many = make_vec("RepeatPreviousEasy", 130, seed=3, device="cuda")
     first, all_first = one.reset()[0], many.reset()[0]
     assert np.array_equal(first.copy_to_host(), all_first.copy_to_host()[2:3])
@@ -159,7 +180,12 @@ def misuse():
     pendulum.reset()
     for value in (np.nan, np.inf, -100):
         wrong = np.array([[0], [value]], np.float32)
-        for actions in (wrong, wrong.astype(float), cuda.to_device(wrong), cuda.to_device(wrong.astype(float))):
+        for actions in (
+            wrong,
+            wrong.astype(float),
+            cuda.to_device(wrong),
+            cuda.to_device(wrong.astype(float)),
+        ):
             with pytest.raises(ValueError, match="for environment 1"):
                 pendulum.step(actions)
 
@@ -171,13 +197,19 @@ def test_wrong_calls_in_the_simulator():
 def test_what_is_missing_is_named(monkeypatch):
     with pytest.raises(ValueError, match="device: expected one of 'cpu', 'cuda', got 'gpu'"):
         make_vec("RepeatPreviousEasy", 2, device="gpu")
-    with pytest.raises(ValueError, match="device: 'CartPole-v1' is not native .*and runs with device='cpu' only"):
+    with pytest.raises(
+        ValueError, match="device: 'CartPole-v1' is not native .*and runs with device='cpu' only"
+    ):
         make_vec("CartPole-v1", 2, device="cuda")
     import minis5_cuda.envs
 
     monkeypatch.setattr(minis5_cuda.envs.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match=r"device: 'cuda' needs an NVIDIA GPU.* pip install 'minis5\[cuda\]'"):
+    with pytest.raises(
+        RuntimeError, match=r"device: 'cuda' needs an NVIDIA GPU.* pip install 'minis5\[cuda\]'"
+    ):
         make_vec("RepeatPreviousEasy", 2, device="cuda")
     monkeypatch.setitem(sys.modules, "minis5_cuda.envs", None)
-    with pytest.raises(RuntimeError, match=r"device: 'cuda' needs numba-cuda.* pip install 'minis5\[cuda\]'"):
+    with pytest.raises(
+        RuntimeError, match=r"device: 'cuda' needs numba-cuda.* pip install 'minis5\[cuda\]'"
+    ):
         make_vec("RepeatPreviousEasy", 2, device="cuda")

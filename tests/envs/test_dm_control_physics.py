@@ -63,7 +63,9 @@ class Pair:
         step = self.peer.reset()
         self.floats[: len(self.theirs())] = self.theirs()
         if self.name.startswith("Reacher"):
-            self.floats[control_reacher.TARGET_X :] = self.peer.physics.named.model.geom_pos["target", :2]
+            self.floats[control_reacher.TARGET_X :] = self.peer.physics.named.model.geom_pos[
+                "target", :2
+            ]
         if self.name.startswith("PointMass"):
             self.floats[control_point_mass.FIRST :] = self.model.wrap_prm
         self.ints[control_cartpole.STEPS] = 0
@@ -99,11 +101,17 @@ def test_every_task_is_there():
 def test_spaces_and_times(name):
     pair = Pair(name)
     spec = pair.peer.action_spec()
-    assert pair.task.action_space.shape == spec.shape and (spec.minimum == -1).all() and (spec.maximum == 1).all()
+    assert (
+        pair.task.action_space.shape == spec.shape
+        and (spec.minimum == -1).all()
+        and (spec.maximum == 1).all()
+    )
     assert pair.task.observation_space.shape == flat(pair.reset().observation).shape
     assert pair.task.episode_length == pair.peer._step_limit == 1000
     assert pair.task.params.timestep == pair.model.opt.timestep
-    assert pair.peer._n_sub_steps == (control_ball_in_cup.SUBSTEPS if name == "BallInCupCatch" else 1)
+    assert pair.peer._n_sub_steps == (
+        control_ball_in_cup.SUBSTEPS if name == "BallInCupCatch" else 1
+    )
     runge_kutta = pair.env in (control_cartpole, control_acrobot)
     assert (pair.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4) == runge_kutta
 
@@ -124,10 +132,16 @@ def test_constants():
     same([env.FORCE, env.X_MOBILITY], [m.actuator_gear[0, 0], m.dof_invweight0[0]])
     same([env.X_LIMIT, env.X_TIME_CONSTANT], [m.jnt_range[0, 1], m.jnt_solref[0, 0]])
     m, env = model("PendulumSwingUp"), control_pendulum
-    same([env.INERTIA, env.MASS * env.LENGTH], [m.body_inertia[1, 0] + 0.25, m.body_mass[1] * m.body_ipos[1, 2]])
+    same(
+        [env.INERTIA, env.MASS * env.LENGTH],
+        [m.body_inertia[1, 0] + 0.25, m.body_mass[1] * m.body_ipos[1, 2]],
+    )
     same(find("PendulumSwingUp")[1].params.damping, m.dof_damping)
     m, env = model("AcrobotSwingUp"), control_acrobot
-    same([env.UPPER_INERTIA, env.LOWER_INERTIA, env.TORQUE], [*m.body_inertia[1:, 0], m.actuator_gear[0, 0]])
+    same(
+        [env.UPPER_INERTIA, env.LOWER_INERTIA, env.TORQUE],
+        [*m.body_inertia[1:, 0], m.actuator_gear[0, 0]],
+    )
     same([find("AcrobotSwingUp")[1].params.damping] * 2, m.dof_damping)
     m, env = model("PointMassEasy"), control_point_mass
     same(
@@ -137,17 +151,33 @@ def test_constants():
     m, env = model("ReacherEasy"), control_reacher
     same([env.ARM_MASS, env.HAND_MASS, env.FINGER_MASS], m.body_mass[1:])
     same([env.ARM_INERTIA, env.HAND_INERTIA, env.FINGER_INERTIA], m.body_inertia[1:, 0])
-    same([env.WRIST_LIMIT, env.WRIST_MOBILITY, env.TORQUE], [m.jnt_range[1, 1], m.dof_invweight0[1], m.actuator_gear[1, 0]])
+    same(
+        [env.WRIST_LIMIT, env.WRIST_MOBILITY, env.TORQUE],
+        [m.jnt_range[1, 1], m.dof_invweight0[1], m.actuator_gear[1, 0]],
+    )
     m, env = model("BallInCupCatch"), control_contact
-    same([env.CUP_MASS, env.BALL_MASS, env.STRING_MOBILITY], [*m.body_mass[1:], m.tendon_invweight0[0]])
-    same([env.GROUND_MOBILITY, env.BAR_MOBILITY], 4 * np.array([m.body_invweight0[2, 0], m.body_invweight0[1:, 0].sum()]))
+    same(
+        [env.CUP_MASS, env.BALL_MASS, env.STRING_MOBILITY],
+        [*m.body_mass[1:], m.tendon_invweight0[0]],
+    )
+    same(
+        [env.GROUND_MOBILITY, env.BAR_MOBILITY],
+        4 * np.array([m.body_invweight0[2, 0], m.body_invweight0[1:, 0].sum()]),
+    )
     for name in TASKS:  # impedance and, but for the cart's, time constant are MuJoCo's defaults
         m = model(name)
         for impedance in (*m.jnt_solimp, *m.geom_solimp, *m.tendon_solimp_lim):
             assert impedance.tolist() == [0.9, 0.95, 0.001, 0.5, 2]
         for row, solref in enumerate((*m.jnt_solref, *m.geom_solref, *m.tendon_solref_lim)):
-            assert solref.tolist() == [0.08 if m is model and row == 0 else solref[0], 1] and solref[0] in (0.02, 0.08)
-        assert m.opt.gravity.tolist() == [0, 0, -9.81] and not m.dof_armature.any() and not m.dof_frictionloss.any()
+            assert solref.tolist() == [
+                0.08 if m is model and row == 0 else solref[0],
+                1,
+            ] and solref[0] in (0.02, 0.08)
+        assert (
+            m.opt.gravity.tolist() == [0, 0, -9.81]
+            and not m.dof_armature.any()
+            and not m.dof_frictionloss.any()
+        )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -176,8 +206,12 @@ def test_trajectories(name, hold):
 def test_the_end_of_an_episode(name):
     pair = Pair(name)
     action = np.zeros(pair.task.action_space.shape)
-    ends = [(step[2], theirs.last(), theirs.discount) for step, theirs in (pair.step(action) for _ in range(1000))]
-    assert ends == [(False, False, 1)] * 999 + [(True, True, 1)]  # discount 1: truncated, not terminated
+    ends = [
+        (step[2], theirs.last(), theirs.discount)
+        for step, theirs in (pair.step(action) for _ in range(1000))
+    ]
+    # discount 1: truncated, not terminated
+    assert ends == [(False, False, 1)] * 999 + [(True, True, 1)]
 
 
 def states_of(name, n=300):
@@ -190,11 +224,15 @@ def states_of(name, n=300):
     if name.startswith("Acrobot"):
         return rng.uniform([-7, -7, -10, -10], [7, 7, 10, 10], (n, 4))
     if name.startswith("PointMass"):
-        wide, near = [0.33, 0.33, 0.1, 0.1], [0.04, 0.04, 0.1, 0.1]  # beyond the walls, or about the target
+        # beyond the walls, or about the target
+        wide, near = [0.33, 0.33, 0.1, 0.1], [0.04, 0.04, 0.1, 0.1]
         return rng.uniform(-1, 1, (n, 4)) * np.where(np.arange(n)[:, None] % 2, wide, near)
     if name.startswith("Reacher"):
         return rng.uniform([-4, -3.1, -5, -5], [4, 3.1, 5, 5], (n, 4))
-    cup, speeds = rng.uniform([-0.2, -0.35], [0.2, 0.15], (n, 2)), rng.normal(0, 1, (n, 4)) * rng.choice([0.01, 0.3, 2], (n, 1))
+    cup, speeds = (
+        rng.uniform([-0.2, -0.35], [0.2, 0.15], (n, 2)),
+        rng.normal(0, 1, (n, 4)) * rng.choice([0.01, 0.3, 2], (n, 1)),
+    )
     angle, length = rng.uniform(-math.pi, math.pi, n), rng.uniform(0.299, 0.31, n)
     hung = np.stack([length * np.sin(angle), 0.292 - length * np.cos(angle)], 1)
     near = np.stack([rng.uniform(-0.1, 0.1, n), 0.4 + rng.uniform(-0.15, 0.04, n)], 1)
@@ -214,7 +252,12 @@ def test_single_steps_from_any_state(name):
             pair.reset()
         pair.put(state)
         action = rng.uniform(-1, 1, pair.task.action_space.shape)
-        np.testing.assert_allclose(pair.observe(), flat(pair.peer.task.get_observation(pair.peer.physics)), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            pair.observe(),
+            flat(pair.peer.task.get_observation(pair.peer.physics)),
+            rtol=0,
+            atol=1e-12,
+        )
         forces += pair.peer.physics.data.nefc > 0
         (reward, _, _), theirs = pair.step(action)
         scale = max(1, abs(pair.theirs()).max())
@@ -236,12 +279,16 @@ def test_accelerations_with_many_constraints():
         mujoco.mj_forward(model.ptr, data.ptr)
         place = ball_x - cup_x, ball_z - cup_z - 0.4, ball_z + 0.2
         found = control_contact.constrained(*place, tuple(state[4:]), tuple(data.qacc_smooth))
-        np.testing.assert_allclose(found, data.qacc, rtol=0, atol=1e-10 * max(1, abs(data.qacc).max()))
+        np.testing.assert_allclose(
+            found, data.qacc, rtol=0, atol=1e-10 * max(1, abs(data.qacc).max())
+        )
         taut = data.nefc % 4  # a contact has four rows, the string one
         contacts[data.ncon, taut] = contacts.get((data.ncon, taut), 0) + 1
         touched = control_contact.touched(*place[:2])
         assert touched.bit_count() + (place[2] < 0.025) == data.ncon
-    assert min(contacts.get(kind, 0) for kind in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0)]) > 10, contacts
+    assert (
+        min(contacts.get(kind, 0) for kind in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0)]) > 10
+    ), contacts
 
 
 def test_shapes_of_rewards():

@@ -18,7 +18,8 @@ from minis5.envs.foreign.dmc import HELD_OUT, TRAIN
 from minis5.run.train import resume, train
 
 INSTALL = "pip install 'minis5[control]'"
-OF_THE_RULE_ONLY = {  # by hand from the suite's files: tasks of at most 12 and 2 that the paper's tables do not have
+# by hand from the suite's files: tasks of at most 12 and 2 that the paper's tables do not have
+OF_THE_RULE_ONLY = {
     "dmc/acrobot-swingup",
     "dmc/acrobot-swingup_sparse",
     "dmc/cartpole-balance_sparse",
@@ -54,20 +55,35 @@ def flat(timestep):
 
 def test_importing_minis5_imports_neither_dm_control_nor_mujoco():
     code = "import sys, minis5, minis5.envs.dmc; print({'dm_control', 'mujoco', 'dm_env'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        == "set()\n"
+    )
 
 
-@pytest.mark.parametrize("call", [lambda: minis5.make_vec("dmc/cartpole-swingup", 2), dmc.register, dmc.small_tasks])
+@pytest.mark.parametrize(
+    "call", [lambda: minis5.make_vec("dmc/cartpole-swingup", 2), dmc.register, dmc.small_tasks]
+)
 def test_without_the_extra(monkeypatch, call):
     monkeypatch.setitem(sys.modules, "dm_control", None)
-    with pytest.raises(ModuleNotFoundError, match="need dm_control, which could not be imported") as caught:
+    with pytest.raises(
+        ModuleNotFoundError, match="need dm_control, which could not be imported"
+    ) as caught:
         call()
     assert str(caught.value).endswith(INSTALL)
 
 
 def test_without_the_extra_on_the_command_line(tmp_path):
     main = "import sys; sys.modules['dm_control'] = None; from minis5.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", main, "train", "dmc/cartpole-swingup", "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-c",
+        main,
+        "train",
+        "dmc/cartpole-swingup",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
     assert result.stderr.startswith("minis5: error: env_id: ") and INSTALL in result.stderr
@@ -101,8 +117,15 @@ def test_actions_are_scaled_to_the_suite_s_bounds(suite):
     env = make("dmc/quadruped-walk")
     env.reset(seed=0)
     spec = env.unwrapped.environment.action_spec()
-    assert env.action_space == gymnasium.spaces.Box(-1, 1, (12,), np.float32) and spec.minimum.min() < spec.maximum.max() != 1
-    for action, control in ((-1, spec.minimum), (0, (spec.minimum + spec.maximum) / 2), (1, spec.maximum)):
+    assert (
+        env.action_space == gymnasium.spaces.Box(-1, 1, (12,), np.float32)
+        and spec.minimum.min() < spec.maximum.max() != 1
+    )
+    for action, control in (
+        (-1, spec.minimum),
+        (0, (spec.minimum + spec.maximum) / 2),
+        (1, spec.maximum),
+    ):
         env.step(np.full(12, action, np.float32))
         np.testing.assert_allclose(env.unwrapped.environment.physics.control(), control, rtol=1e-15)
 
@@ -145,7 +168,9 @@ def test_a_seed_decides_all(suite):
 def test_loading_leaves_the_suite_as_it_was(suite):
     folder = Path(suite.common.__file__).parents[1]
     ours = make("dmc/reacher-easy").unwrapped.environment.physics.model
-    assert suite.common.ASSETS == {name: (folder / name).read_bytes() for name in suite.common.ASSETS}
+    assert suite.common.ASSETS == {
+        name: (folder / name).read_bytes() for name in suite.common.ASSETS
+    }
     assert suite.load("reacher", "easy").physics.model.ntexdata > 1e6 > 1e3 > ours.ntexdata
 
 
@@ -168,7 +193,12 @@ def test_small_tasks_follow_the_rule(suite):
 
 
 def test_sizes(suite):
-    by_hand = {"cartpole-swingup": (5, 1), "finger-turn_hard": (12, 2), "reacher-easy": (6, 2), "walker-walk": (24, 6)}
+    by_hand = {
+        "cartpole-swingup": (5, 1),
+        "finger-turn_hard": (12, 2),
+        "reacher-easy": (6, 2),
+        "walker-walk": (24, 6),
+    }
     assert {name: dmc.sizes(f"dmc/{name}") for name in by_hand} == by_hand
     for env_id in TRAIN + HELD_OUT:
         env = make(env_id)
@@ -176,13 +206,19 @@ def test_sizes(suite):
 
 
 def test_a_task_that_breaks_the_rule(suite):
-    message = "dmc/walker-walk has 24 observed values and 6 actions, but the rule is at most 12 and 2"
+    message = (
+        "dmc/walker-walk has 24 observed values and 6 actions, but the rule is at most 12 and 2"
+    )
     with pytest.raises(ValueError, match=message):
         dmc.check_size("dmc/walker-walk")
     assert dmc.check_size("dmc/walker-walk", 24, 6) == (24, 6)
-    with pytest.raises(ValueError, match="dmc/finger-spin has 9 observed values and 2 actions, .* at most 9 and 1"):
+    with pytest.raises(
+        ValueError, match="dmc/finger-spin has 9 observed values and 2 actions, .* at most 9 and 1"
+    ):
         dmc.check_size("dmc/finger-spin", 9, 1)
-    with pytest.raises(ValueError, match="expected a task of the suite such as .*, got 'dmc/walker-fly'"):
+    with pytest.raises(
+        ValueError, match="expected a task of the suite such as .*, got 'dmc/walker-fly'"
+    ):
         dmc.check_size("dmc/walker-fly")
 
 
@@ -208,12 +244,17 @@ def test_batches_equal_single_environments(suite, options):
         expected = [env.step(action) for env, action in zip(singles, actions, strict=True)]
         np.testing.assert_array_equal(obs, [e[0] for e in expected])
         np.testing.assert_array_equal(rewards, [e[1] for e in expected])
-        assert not terminated.any() and truncated.tolist() == [e[3] for e in expected] == [step in (10, 21)] * 3
+        assert (
+            not terminated.any()
+            and truncated.tolist() == [e[3] for e in expected] == [step in (10, 21)] * 3
+        )
         ended = truncated.all()
     envs.close()
 
 
-@pytest.mark.parametrize("env_id", ["dmc/point_mass-hard", "dmc/ball_in_cup-catch", "dmc/finger-turn_easy"])
+@pytest.mark.parametrize(
+    "env_id", ["dmc/point_mass-hard", "dmc/ball_in_cup-catch", "dmc/finger-turn_easy"]
+)
 def test_pickled_it_goes_on_with_the_same_bits(suite, env_id):
     env = make(env_id, time_limit=3.0)
     rng = np.random.default_rng(0)
@@ -233,14 +274,19 @@ def test_pickled_it_goes_on_with_the_same_bits(suite, env_id):
             np.testing.assert_array_equal(env.reset()[0], copy.reset()[0])
 
 
-@pytest.mark.parametrize("options", [{"workers": 2}, {"env_options": {"processes": 2}, "workers": 1}])
+@pytest.mark.parametrize(
+    "options", [{"workers": 2}, {"env_options": {"processes": 2}, "workers": 1}]
+)
 def test_training_resumes(suite, tmp_path, options):
     options["env_options"] = {"time_limit": 0.3, **options.get("env_options", {})}
     options |= {"overrides": TINY, "eval_episodes": 3, "quiet": True}
     whole = train("dmc/cartpole-swingup", steps=6 * UPDATE, out=tmp_path / "whole", **options)
     assert 0 <= whole["min_return"] <= whole["max_return"] <= 30 and whole["updates"] == 6
     train("dmc/cartpole-swingup", steps=3 * UPDATE, out=tmp_path / "run", **options)
-    assert resume(tmp_path / "run", steps=6 * UPDATE, quiet=True)["mean_return"] == whole["mean_return"]
+    assert (
+        resume(tmp_path / "run", steps=6 * UPDATE, quiet=True)["mean_return"]
+        == whole["mean_return"]
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
@@ -257,33 +303,57 @@ def test_mixture(suite):
     for seed in range(6):
         observation, info = env.reset(seed=seed)
         drawn.add(info["task"])
-        projection, alone = env.env, make(("dmc/cartpole-balance", "dmc/reacher-hard")[info["task"]]).unwrapped
-        assert projection.observation_matrix.shape[0] == 12 and projection.action_matrix.shape[1] == 2
+        projection, alone = (
+            env.env,
+            make(("dmc/cartpole-balance", "dmc/reacher-hard")[info["task"]]).unwrapped,
+        )
+        assert (
+            projection.observation_matrix.shape[0] == 12 and projection.action_matrix.shape[1] == 2
+        )
         alone.environment = pickle.loads(pickle.dumps(projection.unwrapped.environment))
-        alone._running, first = True, projection.unwrapped.environment.task.get_observation(alone.environment.physics)
+        alone._running, first = (
+            True,
+            projection.unwrapped.environment.task.get_observation(alone.environment.physics),
+        )
         flat = np.concatenate([np.ravel(part) for part in first.values()], dtype=np.float32)
-        np.testing.assert_allclose(observation[:12], projection.observation_matrix @ flat, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            observation[:12], projection.observation_matrix @ flat, rtol=1e-6, atol=1e-6
+        )
         assert observation[12:].tolist() == [0, 0]
         for _ in range(5):
             action = rng.uniform(-1, 1, 2).astype(np.float32)
             observation, reward, *_ = env.step(action)
             inner = (projection.action_matrix @ action).clip(-1, 1).astype(np.float32)
             plain, plain_reward, *_ = alone.step(inner)
-            assert reward == plain_reward and observation[12] == np.float32(reward) and observation[13] == 0
-            np.testing.assert_allclose(observation[:12], projection.observation_matrix @ plain, rtol=1e-6, atol=1e-6)
+            assert (
+                reward == plain_reward
+                and observation[12] == np.float32(reward)
+                and observation[13] == 0
+            )
+            np.testing.assert_allclose(
+                observation[:12], projection.observation_matrix @ plain, rtol=1e-6, atol=1e-6
+            )
     assert drawn == {0, 1}
-    assert make("dmc/mixture").observation_space == env.observation_space and len(dmc.mixture()._factories) == 6
+    assert (
+        make("dmc/mixture").observation_space == env.observation_space
+        and len(dmc.mixture()._factories) == 6
+    )
 
 
 def test_a_repeated_action_is_so_many_steps_with_it(suite):
-    env, plain = (make("dmc/mixture", tasks="reacher-easy", **more).unwrapped for more in ({"action_repeat": 3}, {}))
+    env, plain = (
+        make("dmc/mixture", tasks="reacher-easy", **more).unwrapped
+        for more in ({"action_repeat": 3}, {})
+    )
     assert np.array_equal(env.reset(seed=4)[0], plain.reset(seed=4)[0])
     rng = np.random.default_rng(0)
     for step in range(334):  # the last is of one frame: 1000 in all
         action = rng.uniform(-1, 1, 2).astype(np.float32)
         observation, reward, *ends, _ = env.step(action)
         parts = [plain.step(action) for _ in range(3 if step < 333 else 1)]
-        assert np.array_equal(observation[:12], parts[-1][0][:12]) and ends == list(parts[-1][2:4]) == [False, step == 333]
+        assert np.array_equal(observation[:12], parts[-1][0][:12]) and ends == list(
+            parts[-1][2:4]
+        ) == [False, step == 333]
         assert reward == sum(part[1] for part in parts) and observation[12] == np.float32(reward)
 
 
@@ -293,11 +363,31 @@ def test_a_repeated_action_is_so_many_steps_with_it(suite):
 @pytest.mark.parametrize(
     ("env_id", "options", "message"),
     [
-        ("dmc/cartpole-swngup", {}, r"unknown environment 'dmc/cartpole-swngup' \(did you mean dmc/cartpole-swingup"),
-        ("dmc/cartpole-swingup", {"time_limt": 3}, "gymnasium cannot make 'dmc/cartpole-swingup' with options .*time_limt"),
-        ("dmc/mixture", {"tasks": "reacher-easy,walker-walk"}, "dmc/walker-walk has 24 observed values and 6 actions, but"),
-        ("dmc/mixture", {"action_repeat": 0}, r"action_repeat: expected an integer in \[1, 1000\], got 0"),
-        ("dmc/mixture", {"tasks": "cartpole-fly"}, "expected a task of the suite such as .*got 'dmc/cartpole-fly'"),
+        (
+            "dmc/cartpole-swngup",
+            {},
+            r"unknown environment 'dmc/cartpole-swngup' \(did you mean dmc/cartpole-swingup",
+        ),
+        (
+            "dmc/cartpole-swingup",
+            {"time_limt": 3},
+            "gymnasium cannot make 'dmc/cartpole-swingup' with options .*time_limt",
+        ),
+        (
+            "dmc/mixture",
+            {"tasks": "reacher-easy,walker-walk"},
+            "dmc/walker-walk has 24 observed values and 6 actions, but",
+        ),
+        (
+            "dmc/mixture",
+            {"action_repeat": 0},
+            r"action_repeat: expected an integer in \[1, 1000\], got 0",
+        ),
+        (
+            "dmc/mixture",
+            {"tasks": "cartpole-fly"},
+            "expected a task of the suite such as .*got 'dmc/cartpole-fly'",
+        ),
         ("dmc/cartpole-swingup", {"device": "cuda"}, "is not native .*runs with device='cpu' only"),
     ],
 )

@@ -40,13 +40,19 @@ def pack(values, kinds):
 def one_pack(module, kinds, last):
     """Legality of a game that deals one pack: all cards are there, and `last(params)` is the largest position."""
     position = module.CARDS - 1
-    return lambda p, ints, floats: pack(ints[module.CARDS :], kinds) and 0 <= ints[position] <= last(p)
+    return lambda p, ints, floats: (
+        pack(ints[module.CARDS :], kinds) and 0 <= ints[position] <= last(p)
+    )
 
 
 def two_packs(p, ints, floats):
     seen, cards = ints[count.SEEN], ints[count.CARDS :].reshape(2, p.cards)
     counts = np.bincount(cards[0, :seen], minlength=count.RANKS)
-    return pack(cards[0], p.kind) and pack(cards[1], p.kind) and np.array_equal(counts, ints[count.COUNTS : count.CARDS])
+    return (
+        pack(cards[0], p.kind)
+        and pack(cards[1], p.kind)
+        and np.array_equal(counts, ints[count.COUNTS : count.CARDS])
+    )
 
 
 def table_of_cards(p, ints, floats):
@@ -54,20 +60,33 @@ def table_of_cards(p, ints, floats):
     shown = cards >= p.kind
     turned = {ints[pairs.FIRST], ints[pairs.SECOND]} - {pairs.NOWHERE}
     matched = ints[pairs.MATCHED]
-    return pack(cards % p.kind, p.kind) and (cards < 2 * p.kind).all() and matched <= shown.sum() <= matched + len(turned)
+    return (
+        pack(cards % p.kind, p.kind)
+        and (cards < 2 * p.kind).all()
+        and matched <= shown.sum() <= matched + len(turned)
+    )
 
 
 def sea(p, ints, floats):
     board = ints[ships.BOARD :]
     hits = (board == ships.SHIP | ships.SHOT).sum()
-    return (board & ships.SHIP).sum() == ships.PARTS and hits == ints[ships.HITS] and (board >> 1).sum() <= ints[ships.STEPS]
+    return (
+        (board & ships.SHIP).sum() == ships.PARTS
+        and hits == ints[ships.HITS]
+        and (board >> 1).sum() <= ints[ships.STEPS]
+    )
 
 
 def field(p, ints, floats):
     board = ints[mines.BOARD :].reshape(p.stride, p.stride)
     inner = board[1:-1, 1:-1]
     free = (inner == mines.FREE).sum() == ints[mines.COVERED]
-    return free and (board == mines.MINE).sum() == p.mines and board.sum() == inner.sum() and 0 <= ints[mines.NEAR] <= 9
+    return (
+        free
+        and (board == mines.MINE).sum() == p.mines
+        and board.sum() == inner.sum()
+        and 0 <= ints[mines.NEAR] <= 9
+    )
 
 
 def labyrinth(p, ints, floats):
@@ -75,50 +94,80 @@ def labyrinth(p, ints, floats):
     kinds = squares & maze.KIND
     border = np.concatenate([kinds[0], kinds[-1], kinds[1:-1, 0], kinds[1:-1, -1]])
     here = squares[ints[maze.ROW], ints[maze.COLUMN]]
-    walls = (border != maze.WALL).sum() == (1 if p.explore else 2) and (kinds == maze.START).sum() == 1
+    walls = (border != maze.WALL).sum() == (1 if p.explore else 2) and (
+        kinds == maze.START
+    ).sum() == 1
     unvisited = (squares == maze.FREE).sum() == ints[maze.UNVISITED]
     return walls and unvisited and here & maze.VISITED and here & maze.KIND != maze.WALL
 
 
 def pole(p, ints, floats):
-    return np.isfinite(floats).all() and abs(floats[cart.X]) < 2.5 and abs(floats[cart.THETA]) < 0.35
+    return (
+        np.isfinite(floats).all() and abs(floats[cart.X]) < 2.5 and abs(floats[cart.THETA]) < 0.35
+    )
 
 
 def in_square(p, ints, floats):
     first, second = floats[point.FIRST : point.SECOND], floats[point.SECOND :]
     units = abs(np.linalg.norm(first) - 1) < 1e-12 and abs(np.linalg.norm(second) - 1) < 1e-12
-    return np.isfinite(floats).all() and (abs(floats[:2]) < point.WALL + 0.01).all() and units and abs(first @ second) < 0.9 + 1e-12
+    return (
+        np.isfinite(floats).all()
+        and (abs(floats[:2]) < point.WALL + 0.01).all()
+        and units
+        and abs(first @ second) < 0.9 + 1e-12
+    )
 
 
 def reach(p, ints, floats):
     distance = np.linalg.norm(floats[arm.TARGET_X :])
-    inside = abs(floats[arm.WRIST]) < arm.WRIST_LIMIT + 0.7  # it comes with up to 9 rad/s, and stops within 2 or 3 steps
-    return np.isfinite(floats).all() and inside and arm.NEAREST - 1e-12 <= distance <= arm.FARTHEST + 1e-12
+    # it comes with up to 9 rad/s, and stops within 2 or 3 steps
+    inside = abs(floats[arm.WRIST]) < arm.WRIST_LIMIT + 0.7
+    return (
+        np.isfinite(floats).all()
+        and inside
+        and arm.NEAREST - 1e-12 <= distance <= arm.FARTHEST + 1e-12
+    )
 
 
 def ball(p, ints, floats):
     x, z = cup.ball_from_cup(floats)
     string = math.hypot(x, z + contact.STRING_DEPTH)
-    return np.isfinite(floats).all() and string < contact.STRING_LENGTH + 0.05 and floats[cup.BALL + 1] + cup.BALL_HEIGHT > 0
+    return (
+        np.isfinite(floats).all()
+        and string < contact.STRING_LENGTH + 0.05
+        and floats[cup.BALL + 1] + cup.BALL_HEIGHT > 0
+    )
 
 
 LEGAL = {
-    chain: lambda p, ints, floats: 0 <= ints[chain.QUERY] < p.num_bits and set(ints[chain.CONTEXT :]) <= {0, 1},
+    chain: lambda p, ints, floats: (
+        0 <= ints[chain.QUERY] < p.num_bits and set(ints[chain.CONTEXT :]) <= {0, 1}
+    ),
     previous: one_pack(previous, 4, lambda p: p.cards),
     first: one_pack(first, 4, lambda p: p.cards),
     auto: one_pack(auto, 4, lambda p: 2 * p.cards - 1),
     higher: one_pack(higher, 13, lambda p: p.cards),
     count: two_packs,
     pairs: table_of_cards,
-    bandit: lambda p, ints, floats: ((floats >= 0) & (floats < 1)).all() and ints[bandit.PAID] in (0, 1),
+    bandit: lambda p, ints, floats: (
+        ((floats >= 0) & (floats < 1)).all() and ints[bandit.PAID] in (0, 1)
+    ),
     ships: sea,
     mines: field,
     maze: labyrinth,
     cart: pole,
-    pend: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[pend.SPEED]) <= pend.MAX_SPEED,
-    rail: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[rail.X]) < rail.X_LIMIT + 0.5,
-    swing: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[swing.SPEED]) < (1 + swing.PULL) / p.damping,
-    acrobot: lambda p, ints, floats: np.isfinite(floats).all() and abs(floats[acrobot.SHOULDER_SPEED :]).max() < 100,
+    pend: lambda p, ints, floats: (
+        np.isfinite(floats).all() and abs(floats[pend.SPEED]) <= pend.MAX_SPEED
+    ),
+    rail: lambda p, ints, floats: (
+        np.isfinite(floats).all() and abs(floats[rail.X]) < rail.X_LIMIT + 0.5
+    ),
+    swing: lambda p, ints, floats: (
+        np.isfinite(floats).all() and abs(floats[swing.SPEED]) < (1 + swing.PULL) / p.damping
+    ),
+    acrobot: lambda p, ints, floats: (
+        np.isfinite(floats).all() and abs(floats[acrobot.SHOULDER_SPEED :]).max() < 100
+    ),
     point: in_square,
     arm: reach,
     cup: ball,
@@ -128,7 +177,10 @@ LEGAL = {
 def action_of(space):
     """Strategy for one action."""
     if hasattr(space, "low"):
-        numbers = (st.floats(float(low), float(high), width=32) for low, high in zip(space.low, space.high, strict=True))
+        numbers = (
+            st.floats(float(low), float(high), width=32)
+            for low, high in zip(space.low, space.high, strict=True)
+        )
         return st.tuples(*numbers).map(lambda x: np.array(x, np.float32))
     if hasattr(space, "n"):
         return st.integers(0, int(space.n) - 1)
@@ -141,7 +193,9 @@ def legal_in(env):
         return LEGAL[env]
     if env.__name__.startswith("meta"):
         inner = legal_in(env.parts[0])
-        return lambda p, ints, floats: 0 <= ints[p.trial] < p.trials and inner(p.env, ints[: p.ints], floats[: p.floats])
+        return lambda p, ints, floats: (
+            0 <= ints[p.trial] < p.trials and inner(p.env, ints[: p.ints], floats[: p.floats])
+        )
     return lambda p, ints, floats: 0 <= ints[p.task] < p.tasks and np.isfinite(floats).all()
 
 
@@ -152,16 +206,23 @@ def test_any_actions_keep_the_state_legal_and_the_return_within_its_bounds(name)
 
     # The actions are repeated until the episode ends, so that a short list makes a whole episode.
     @settings(max_examples=12, deadline=None, derandomize=True)
-    @given(seed=st.integers(0, 2**32 - 1), actions=st.lists(action_of(env.action_space), min_size=1, max_size=40))
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        actions=st.lists(action_of(env.action_space), min_size=1, max_size=40),
+    )
     def play(seed, actions):
         observation, _ = env.reset(seed=seed)
         total, steps, ended = 0.0, 0, False
         while not ended:
-            assert observation in env.observation_space and legal(task.params, env._ints[0], env._floats[0])
+            assert observation in env.observation_space and legal(
+                task.params, env._ints[0], env._floats[0]
+            )
             observation, reward, terminated, truncated, _ = env.step(actions[steps % len(actions)])
             total, steps, ended = total + reward, steps + 1, terminated or truncated
             assert steps <= task.episode_length and (task.truncates or not truncated)
-        assert observation in env.observation_space and legal(task.params, env._ints[0], env._floats[0])
+        assert observation in env.observation_space and legal(
+            task.params, env._ints[0], env._floats[0]
+        )
         assert task.worst_return - 1e-9 <= total <= task.best_return + 1e-9
 
     play()

@@ -43,7 +43,10 @@ def rollout(envs, steps, seed=0):
 
 
 def same(a, b):
-    return all(np.array_equal(x, y) and np.asarray(x).dtype == np.asarray(y).dtype for x, y in zip(a, b, strict=True))
+    return all(
+        np.array_equal(x, y) and np.asarray(x).dtype == np.asarray(y).dtype
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def test_repeat_previous_by_hand():
@@ -51,7 +54,8 @@ def test_repeat_previous_by_hand():
     first, _ = env.reset(seed=0)
     deck = [0, 1, 1, 3] + [i % 4 for i in range(48)]
     env._ints[0, repeat.CARDS :] = deck
-    # One card seen: no answer yet. Then, with the cards 0 1 | 0 1 1 | 0 1 1 3 seen, the last but one is 0, 1, 1.
+    # One card seen: no answer yet. Then, with the cards 0 1 | 0 1 1 | 0 1 1 3 seen, the last but
+    # one is 0, 1, 1.
     unit = 1 / 50
     assert env.step(3)[:4] == (1, 0.0, False, False)
     assert env.step(0)[:4] == (1, unit, False, False)
@@ -146,7 +150,14 @@ print(json.dumps(out))
 
 
 def test_plain_python_and_numba_give_the_same_bits():
-    runs = [(name, *id_and_options(name), min(330, 2 * environment_and_task(name)[1].episode_length + 3)) for name in SMALL]
+    runs = [
+        (
+            name,
+            *id_and_options(name),
+            min(330, 2 * environment_and_task(name)[1].episode_length + 3),
+        )
+        for name in SMALL
+    ]
     digests = []
     for disabled in ("0", "1"):
         result = subprocess.run(
@@ -196,7 +207,9 @@ def test_a_batch_split_over_first_index_gives_the_same_episodes(name):
     starts = [rows(envs.reset()[0]) for envs in parts]
     assert np.array_equal(starts[0], np.concatenate(starts[1:]))
     for whole, *pieces in zip(*(rollout(envs, 120) for envs in parts), strict=True):
-        assert same(whole[:4], [np.concatenate(x) for x in zip(*[p[:4] for p in pieces], strict=True)])
+        assert same(
+            whole[:4], [np.concatenate(x) for x in zip(*[p[:4] for p in pieces], strict=True)]
+        )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -214,7 +227,9 @@ def test_final_obs_and_the_observation_after_it(name):
             final = infos["final_obs"]
             ends += ended.sum()
             assert obs in envs.observation_space and final in envs.observation_space
-            assert set(infos) == {"final_obs", "_final_obs"} and np.array_equal(infos["_final_obs"], ended)
+            assert set(infos) == {"final_obs", "_final_obs"} and np.array_equal(
+                infos["_final_obs"], ended
+            )
             assert not rows(final)[~ended].any()
             if name.startswith("MemoryChain"):
                 assert not final[ended].any()
@@ -261,7 +276,9 @@ def test_results_are_new_arrays():
     kept = [x for step in steps for x in step[:4]] + [steps[4][4]["final_obs"]]
     before = [x.copy() for x in kept]
     rollout(envs, 6)
-    assert same(kept, before) and not any(np.shares_memory(a, b) for a in kept for b in kept if a is not b)
+    assert same(kept, before) and not any(
+        np.shares_memory(a, b) for a in kept for b in kept if a is not b
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,7 +287,10 @@ def test_results_are_new_arrays():
         (np.array([0, 1, 4]), r"actions: expected values in \[0, 3\], got 4 for environment 2"),
         (np.array([0, -1, 0]), r"got -1 for environment 1"),
         (np.array([0, 2**64 - 1, 0], np.uint64), "for environment 1"),
-        (np.zeros(3), r"actions: expected integers \(3,\), num_envs first, got float64 \(3,\); pass one action of Discrete\(4\)"),
+        (
+            np.zeros(3),
+            r"actions: expected integers \(3,\), num_envs first, got float64 \(3,\); pass one action of Discrete\(4\)",
+        ),
         (np.array([0, np.nan, 0]), "got float64"),
         (np.zeros(2, int), r"got int64 \(2,\)"),
         (np.zeros((3, 1), int), r"got int64 \(3, 1\)"),
@@ -290,7 +310,10 @@ def test_bad_actions_leave_the_state_alone(actions, message):
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.array([[0, 0], [7, 8]]), r"expected values in \[0, 0\] to \[7, 7\], got \[7 8\] for environment 1"),
+        (
+            np.array([[0, 0], [7, 8]]),
+            r"expected values in \[0, 0\] to \[7, 7\], got \[7 8\] for environment 1",
+        ),
         (np.array([[0, 0], [-1, 0]]), r"got \[-1  0\] for environment 1"),
         (np.zeros(2, int), r"expected integers \(2, 2\), num_envs first, got int64 \(2,\)"),
         (np.zeros((2, 2)), "got float64"),
@@ -306,7 +329,10 @@ def test_bad_actions_of_a_board(actions, message):
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.array([[0], [2.1]]), r"expected values in \[-2.0, 2.0\], got \[2.1\] for environment 1"),
+        (
+            np.array([[0], [2.1]]),
+            r"expected values in \[-2.0, 2.0\], got \[2.1\] for environment 1",
+        ),
         (np.array([[np.nan], [0]]), r"got \[nan\] for environment 0"),
         (np.array([[0], [-np.inf]]), r"got \[-inf\] for environment 1"),
         (np.zeros(2), r"expected floats \(2, 1\), num_envs first, got float64 \(2,\)"),
@@ -322,7 +348,9 @@ def test_bad_torques(actions, message):
     assert same(before.values(), envs.get_state().values())
 
 
-@pytest.mark.parametrize("name", ["MultiarmedBanditEasy", "AutoencodeEasy", "NoisyPositionOnlyPendulumEasy"])
+@pytest.mark.parametrize(
+    "name", ["MultiarmedBanditEasy", "AutoencodeEasy", "NoisyPositionOnlyPendulumEasy"]
+)
 def test_threads_make_no_difference(name):
     alone, shared = make_vec(name, 64, seed=4), make_vec(name, 64, seed=4, num_threads=3)
     assert np.array_equal(rows(alone.reset()[0]), rows(shared.reset()[0]))
@@ -367,9 +395,18 @@ def test_bad_seed_of_reset():
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"ints": np.zeros((2, 6))}, make_vec("MemoryChain-5", 3).get_state(), {"ints": None, "floats": None}]
+    "state",
+    [
+        {},
+        {"ints": np.zeros((2, 6))},
+        make_vec("MemoryChain-5", 3).get_state(),
+        {"ints": None, "floats": None},
+    ],
 )
 def test_bad_state(state):
     envs = make_vec("MemoryChain-5", 2)
-    with pytest.raises(ValueError, match=r"state\['ints'\]: expected int64 \(2, 6\), got .*; pass the state of the same"):
+    with pytest.raises(
+        ValueError,
+        match=r"state\['ints'\]: expected int64 \(2, 6\), got .*; pass the state of the same",
+    ):
         envs.set_state(state)

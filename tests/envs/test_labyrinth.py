@@ -9,15 +9,7 @@ from minis5.envs.popgym import labyrinth
 from minis5.envs.popgym.labyrinth import COLUMN, EXIT, FREE, KIND, MAZE, ROW, START, VISITED, WALL
 from minis5.envs.registry import find, make_single, make_vec
 
-ROWS = [
-    "#S#####",
-    "#.#...#",
-    "#.#.#.#",
-    "#...#.#",
-    "###.#.#",
-    "#...#.#",
-    "#####E#",
-]
+ROWS = ["#S#####", "#.#...#", "#.#.#.#", "#...#.#", "###.#.#", "#...#.#", "#####E#"]
 SIDEWAYS = ["".join(column) for column in zip(*ROWS, strict=True)]
 OUT = "DDDRRUURRDDDDD"  # the shortest way to the exit
 ROUND = "DDDRRDDLLRRUUUURRDDDD"  # a shortest way through all squares: 17 new ones, 4 seen before
@@ -25,7 +17,13 @@ ROUND = "DDDRRDDLLRRUUUURRDDDD"  # a shortest way through all squares: 17 new on
 
 def labyrinth_of(goal, rows, episode_length=40):
     """A labyrinth of 7 x 7 squares as drawn."""
-    env = make_single("LabyrinthEscapeEasy", goal=goal, maze_size=6, episode_length=episode_length, render_mode="ansi")
+    env = make_single(
+        "LabyrinthEscapeEasy",
+        goal=goal,
+        maze_size=6,
+        episode_length=episode_length,
+        render_mode="ansi",
+    )
     env.reset(seed=0)
     ints = env._ints[0]
     maze = ints[MAZE:].reshape(7, 7)
@@ -41,7 +39,9 @@ def labyrinth_of(goal, rows, episode_length=40):
 
 def play(env, moves):
     """The steps' observation, as a list, reward, terminated and truncated."""
-    return [(step[0].tolist(), *step[1:4]) for step in (env.step("LRUD".index(move)) for move in moves)]
+    return [
+        (step[0].tolist(), *step[1:4]) for step in (env.step("LRUD".index(move)) for move in moves)
+    ]
 
 
 def test_escape_by_hand():
@@ -50,7 +50,8 @@ def test_escape_by_hand():
         ([1, 2, 1, 1, 0, 1, 1, 0, 1, 3], cost, False, False),
         ([1, 2, 1, 1, 0, 1, 1, 0, 1, 0], cost, False, False),  # into the wall
         ([1, 0, 1, 1, 0, 1, 1, 0, 0, 3], cost, False, False),
-        ([1, 2, 1, 1, 0, 1, 1, 0, 1, 2], cost, False, False),  # back: no reward for squares in this task
+        # back: no reward for squares in this task
+        ([1, 2, 1, 1, 0, 1, 1, 0, 1, 2], cost, False, False),
     ]
     way = play(labyrinth_of("escape", ROWS), OUT)
     assert [step[1:] for step in way] == [(cost, False, False)] * 13 + [(1 + cost, True, False)]
@@ -78,7 +79,10 @@ def test_explore_by_hand():
 def test_nine_squares_move_at_the_top_and_left_edge_only():
     top, left = ([1, 2, 1, 1, 0, 1, 1, 1, 1, 2], "U"), ([1, 1, 1, 2, 0, 1, 1, 1, 1, 0], "L")
     upside_down, backwards = ROWS[::-1], [row[::-1] for row in SIDEWAYS]
-    start_below, start_right = ([1, 0, 1, 1, 2, 1, 1, 1, 1, 3], "D"), ([1, 1, 1, 0, 2, 1, 1, 1, 1, 1], "R")
+    start_below, start_right = (
+        ([1, 0, 1, 1, 2, 1, 1, 1, 1, 3], "D"),
+        ([1, 1, 1, 0, 2, 1, 1, 1, 1, 1], "R"),
+    )
     drawn = ((ROWS, top), (SIDEWAYS, left), (upside_down, start_below), (backwards, start_right))
     for rows, (view, outwards) in drawn:
         assert play(labyrinth_of("escape", rows), outwards) == [(view, -1 / 40, False, False)]
@@ -92,7 +96,11 @@ def test_nine_squares_move_at_the_top_and_left_edge_only():
 def test_first_observation_has_no_action():
     for level in labyrinth.LEVELS:
         obs, _ = make_vec(level, 20).reset()
-        assert (obs[:, 9] == 4).all() and (obs[:, :9] == START).sum() == 20 and not (obs[:, :9] == EXIT).any()
+        assert (
+            (obs[:, 9] == 4).all()
+            and (obs[:, :9] == START).sum() == 20
+            and not (obs[:, :9] == EXIT).any()
+        )
 
 
 def test_the_time_limit_comes_a_step_early():
@@ -112,8 +120,13 @@ def test_returns():
     straight = ["###S###"] + ["###.###"] * 5 + ["###E###"]
     best = play(labyrinth_of("escape", straight), "D" * 6)
     assert best[-1][2] and abs(sum(step[1] for step in best) - (1 - 6 / 40)) < 1e-12
-    assert find("LabyrinthEscapeEasy", {"maze_size": 6, "episode_length": 40})[1].best_return == 1 - 6 / 40
-    assert find("LabyrinthEscapeEasy", {"maze_size": 6, "episode_length": 6})[1].best_return == -5 / 6
+    assert (
+        find("LabyrinthEscapeEasy", {"maze_size": 6, "episode_length": 40})[1].best_return
+        == 1 - 6 / 40
+    )
+    assert (
+        find("LabyrinthEscapeEasy", {"maze_size": 6, "episode_length": 6})[1].best_return == -5 / 6
+    )
     best = play(labyrinth_of("explore", straight), "D" * 5)
     assert best[-1][2] and abs(sum(step[1] for step in best) - 1) < 1e-12
 
@@ -131,8 +144,11 @@ def test_mazes(level):
     free = kinds == FREE
     squares = 2 * (side // 2) ** 2 - 1
     assert (free.sum(axis=(1, 2)) == squares).all()
-    assert (ints[:, labyrinth.FREE_SQUARES] == squares).all() and (ints[:, labyrinth.UNVISITED] == squares).all()
-    # Connected and with one way less than rooms: a tree. The flood from room (1, 1) reaches every free square.
+    assert (ints[:, labyrinth.FREE_SQUARES] == squares).all() and (
+        ints[:, labyrinth.UNVISITED] == squares
+    ).all()
+    # Connected and with one way less than rooms: a tree. The flood from room (1, 1) reaches every
+    # free square.
     flood = np.zeros_like(free)
     flood[:, 1, 1] = True
     while True:
@@ -153,7 +169,12 @@ def test_mazes(level):
     assert border == {
         square for i in places for square in ((0, i), (side - 1, i), (i, 0), (i, side - 1))
     }  # every one of them, in so many mazes
-    for edge in (starts[:, 0] == 0, starts[:, 0] == side - 1, starts[:, 1] == 0, starts[:, 1] == side - 1):
+    for edge in (
+        starts[:, 0] == 0,
+        starts[:, 0] == side - 1,
+        starts[:, 1] == 0,
+        starts[:, 1] == side - 1,
+    ):
         assert abs(edge.mean() - 0.25) < 5 * np.sqrt(3 / 16 / n)
     exits = np.argwhere(kinds == EXIT)[:, 1:]
     if "Explore" in level:
@@ -161,7 +182,9 @@ def test_mazes(level):
         return
     across = starts[:, 0] % (side - 1) == 0  # on the upper or lower edge
     for own, other in ((across, 0), (~across, 1)):
-        assert (exits[own, other] + starts[own, other] == side - 1).all() and (exits[own, 1 - other] % 2 == 1).all()
+        assert (exits[own, other] + starts[own, other] == side - 1).all() and (
+            exits[own, 1 - other] % 2 == 1
+        ).all()
     where = np.bincount(np.where(across, exits[:, 1], exits[:, 0]) // 2, minlength=side // 2)
     share = 1 / (side // 2)
     assert abs(where / n - share).max() < 5 * np.sqrt(share * (1 - share) / n)
@@ -186,7 +209,9 @@ def test_spaces_and_lengths():
     for goal in ("Escape", "Explore"):
         for level, size in (("Easy", 10), ("Medium", 14), ("Hard", 18)):
             task = find(f"Labyrinth{goal}{level}")[1]
-            assert task.observation_space == MultiDiscrete([5] * 10) and task.action_space == Discrete(4)
+            assert task.observation_space == MultiDiscrete(
+                [5] * 10
+            ) and task.action_space == Discrete(4)
             assert task.params.side == size + 1 and task.episode_length == 1023
 
 

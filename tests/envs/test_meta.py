@@ -39,7 +39,9 @@ def inner_observations(envs, name):
     """What the environments within show, flattened by minis5.spaces: float32 (n, |o|). Their state is the first part of ours."""
     env, task = find(name)
     state = envs.get_state()
-    rows = np.zeros((envs.num_envs, row_size(task.observation_space)), row_dtype(task.observation_space))
+    rows = np.zeros(
+        (envs.num_envs, row_size(task.observation_space)), row_dtype(task.observation_space)
+    )
     for ints, floats, row in zip(state["ints"], state["floats"], rows, strict=True):
         env.observe(task.params, ints[: task.ints], floats[: task.floats], row)
     space = task.observation_space
@@ -65,9 +67,15 @@ def test_two_trials_by_hand():
     state["ints"][0, first] = 1
     envs.set_state(state)
     steps = [envs.step([action]) for action in (0, 1, 1, 0)]
-    assert [step[0][0].tolist() for step in steps[:3]] == [[0.5, 0, 0, 0, 0], [1, 0, 1, 1, 1], [0.5, 0, 0, 0, 0]]
+    assert [step[0][0].tolist() for step in steps[:3]] == [
+        [0.5, 0, 0, 0, 0],
+        [1, 0, 1, 1, 1],
+        [0.5, 0, 0, 0, 0],
+    ]
     assert [step[1].item() for step in steps] == [0, 1, 0, -1]
-    assert [step[2].item() for step in steps] == [False, False, False, True] and not any(step[3] for step in steps)
+    assert [step[2].item() for step in steps] == [False, False, False, True] and not any(
+        step[3] for step in steps
+    )
     assert steps[3][4]["final_obs"].tolist() == [[0, 0, 0, -1, 1]]
     assert steps[3][0][0, 3:].tolist() == [0, 0]  # the next episode knows nothing of it
 
@@ -79,7 +87,8 @@ def test_projections_by_hand():
     state["floats"][0, :2] = math.pi / 2, 0  # lying level: (cos, sin) = (0, 1)
     state["floats"][0, params.m_o : params.m_o + 6] = 1, 2, 3, 4, 5, 6
     state["floats"][0, params.m_a : params.m_a + 2] = 8, -0.5
-    for action, torque in ([0.25, 1], 1.5), ([0.5, -1], 2), ([-1, 1], -2):  # 2 - 0.5; 4.5 and -8.5 are clipped
+    # 2 - 0.5; 4.5 and -8.5 are clipped
+    for action, torque in ([0.25, 1], 1.5), ([0.5, -1], 2), ([-1, 1], -2):
         envs.set_state(state)
         obs, reward, *_ = envs.step(np.array([action], np.float32))
         speed = 0.05 * (15 + 3 * torque)
@@ -118,28 +127,41 @@ def test_one_trial_is_the_environment_with_reward_and_end_appended(name):
     appended = np.zeros((8, 2))
     envs.action_space.seed(1)
     for _ in range(2 * min(inner.task.episode_length, 200)):
-        assert np.array_equal(obs, np.append(observation_encoder.observation_vector(expected), appended, axis=1).astype(np.float32))
+        assert np.array_equal(
+            obs,
+            np.append(observation_encoder.observation_vector(expected), appended, axis=1).astype(
+                np.float32
+            ),
+        )
         actions = envs.action_space.sample()
         expected, *flags, infos = inner.step(actions)
         obs, *own_flags, own_infos = envs.step(actions)
         assert all(np.array_equal(a, b) for a, b in zip(flags, own_flags, strict=True))
         over = flags[1] | flags[2]
         if infos:
-            last = np.append(observation_encoder.observation_vector(infos["final_obs"]), np.stack([flags[0], over], axis=1), axis=1)
+            last = np.append(
+                observation_encoder.observation_vector(infos["final_obs"]),
+                np.stack([flags[0], over], axis=1),
+                axis=1,
+            )
             assert np.array_equal(own_infos["final_obs"][over], last[over].astype(np.float32))
         appended = np.stack([np.where(over, 0, flags[0]), np.zeros(8)], axis=1)
         ends += over.sum()
     assert ends > 0 or name == "LabyrinthEscapeEasy"
 
 
-@pytest.mark.parametrize("name", ["NoisyPositionOnlyCartPoleEasy", "RepeatPreviousEasy", "HigherLowerEasy"])
+@pytest.mark.parametrize(
+    "name", ["NoisyPositionOnlyCartPoleEasy", "RepeatPreviousEasy", "HigherLowerEasy"]
+)
 def test_trials_are_the_environment_put_back_by_hand(name):
     trials = 4
     env, inner = make_single(name, trials=trials), make_single(name)
     observation_encoder = ObservationEncoder(inner.observation_space)
     for seed in range(3):
         obs, _ = env.reset(seed=seed)
-        assert np.array_equal(obs[:-2], observation_encoder.observation_vector(inner.reset(seed=seed)[0])) and obs[-2:].tolist() == [0, 0]
+        assert np.array_equal(
+            obs[:-2], observation_encoder.observation_vector(inner.reset(seed=seed)[0])
+        ) and obs[-2:].tolist() == [0, 0]
         first_obs, first = obs, (inner._ints[0, GENERATOR_SIZE:].copy(), inner._floats[0].copy())
         total, trial, over = 0.0, 0, False
         env.action_space.seed(seed)
@@ -164,11 +186,16 @@ def test_trials_are_the_environment_put_back_by_hand(name):
             assert env._floats[0, env.task.views["trial_return"][1]] == total
 
 
-@pytest.mark.parametrize(("name", "trials"), [("NoisyPositionOnlyCartPoleEasy", 3), ("ReacherEasy", 1), ("HigherLowerEasy", 2)])
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    [("NoisyPositionOnlyCartPoleEasy", 3), ("ReacherEasy", 1), ("HigherLowerEasy", 2)],
+)
 def test_a_repeated_action_is_so_many_steps_with_it(name, trials):
     """Rewards summed, up to the trial's end; then what is left of the repetition is left out."""
     options = {"max_steps": 50} if name == "ReacherEasy" else {}
-    env, plain = (make_single(name, trials=trials, **options, **more) for more in ({"action_repeat": 4}, {}))
+    env, plain = (
+        make_single(name, trials=trials, **options, **more) for more in ({"action_repeat": 4}, {})
+    )
     cut = 0
     for seed in range(4):
         assert np.array_equal(env.reset(seed=seed)[0], plain.reset(seed=seed)[0])
@@ -184,7 +211,10 @@ def test_a_repeated_action_is_so_many_steps_with_it(name, trials):
                     cut += done < 3
                     break
             assert reward == total and flags == plain_flags
-            assert np.array_equal(obs[:-2], expected[:-2]) and obs[-2:].tolist() == [np.float32(total), expected[-1]]
+            assert np.array_equal(obs[:-2], expected[:-2]) and obs[-2:].tolist() == [
+                np.float32(total),
+                expected[-1],
+            ]
             over = any(flags)
     assert cut
     assert env.task.episode_length == trials * math.ceil(find(name, options)[1].episode_length / 4)
@@ -197,9 +227,14 @@ def act_and_compare(envs, env, task, actions, translated):
     after = envs.get_state()
     ends = terminated | truncated
     for i in np.flatnonzero(~ends):
-        ints, floats = before["ints"][i, : task.ints].copy(), before["floats"][i, : task.floats].copy()
+        ints, floats = (
+            before["ints"][i, : task.ints].copy(),
+            before["floats"][i, : task.floats].copy(),
+        )
         assert env.step(task.params, ints, floats, translated[i])[0] == reward[i]
-        assert np.array_equal(ints, after["ints"][i, : task.ints]) and np.array_equal(floats, after["floats"][i, : task.floats])
+        assert np.array_equal(ints, after["ints"][i, : task.ints]) and np.array_equal(
+            floats, after["floats"][i, : task.floats]
+        )
 
 
 def test_a_projected_torque_is_the_matrix_times_the_action_clipped():
@@ -219,12 +254,18 @@ def test_a_projected_torque_is_the_matrix_times_the_action_clipped():
 def test_a_projected_choice_is_the_largest_component(name):
     env, task = find(name)
     envs = make_vec(name, 64, seed=1, project_action=3)
-    assert envs.single_action_space == Box(-1, 1, (3,)) and envs.view("M_a").shape == (64, task.action_space.n, 3)
+    assert envs.single_action_space == Box(-1, 1, (3,)) and envs.view("M_a").shape == (
+        64,
+        task.action_space.n,
+        3,
+    )
     envs.reset()
     envs.action_space.seed(0)
     for _ in range(8):
         actions = envs.action_space.sample()
-        act_and_compare(envs, env, task, actions, products(envs.view("M_a"), actions).argmax(axis=1))
+        act_and_compare(
+            envs, env, task, actions, products(envs.view("M_a"), actions).argmax(axis=1)
+        )
 
 
 @pytest.mark.parametrize("name", ["PositionOnlyCartPoleEasy", "RepeatPreviousEasy"])
@@ -241,7 +282,10 @@ def test_a_permuted_action_is_the_permutation_s(name):
 
 def test_what_is_drawn_lasts_an_episode_and_no_longer():
     options = {"trials": 3, "project_observation": 4, "max_steps": 5}
-    for more, names in ({"permute_actions": True}, ["M_o"]), ({"project_action": 2}, ["M_o", "M_a"]):
+    for more, names in (
+        ({"permute_actions": True}, ["M_o"]),
+        ({"project_action": 2}, ["M_o", "M_a"]),
+    ):
         envs = make_vec("PositionOnlyCartPoleEasy", 30, seed=2, **options, **more)
         envs.reset()
         seen = {name: envs.view(name) for name in names}
@@ -253,7 +297,10 @@ def test_what_is_drawn_lasts_an_episode_and_no_longer():
             assert over.all() == over.any() == (t % 15 == 14)
             for name in names:
                 now = envs.view(name)
-                assert np.array_equal(now[~over], seen[name][~over]) and (now[over] != seen[name][over]).all()
+                assert (
+                    np.array_equal(now[~over], seen[name][~over])
+                    and (now[over] != seen[name][over]).all()
+                )
                 seen[name] = now
 
 
@@ -274,7 +321,8 @@ def test_entries_are_independent_and_normal_with_variance_one_over_n(rows, colum
         neighbors = (entries[1:] * entries[:-1]).mean()  # of one environment and the next
         assert abs(neighbors) < 4 / math.sqrt(count)
     o = np.arange(1, columns + 1)
-    lengths = ((envs.view("M_o") @ o) ** 2).sum(axis=1) / (o @ o)  # a chi-square with `rows` degrees of freedom, over rows
+    # a chi-square with `rows` degrees of freedom, over rows
+    lengths = ((envs.view("M_o") @ o) ** 2).sum(axis=1) / (o @ o)
     assert abs(lengths.mean() - 1) < 4 * math.sqrt(2 / rows / 4000)
     a = np.linspace(-1, 1, rows)
     squares = (envs.view("M_a") @ a) ** 2
@@ -292,15 +340,24 @@ def test_permutations_are_uniform():
 def test_what_the_task_tells():
     inner = find("PositionOnlyCartPoleEasy")[1]
     task = find("PositionOnlyCartPoleEasy", {"trials": 16})[1]
-    assert task.episode_length == 16 * 200 and task.best_return == 16 and task.worst_return == 16 * inner.worst_return
+    assert (
+        task.episode_length == 16 * 200
+        and task.best_return == 16
+        and task.worst_return == 16 * inner.worst_return
+    )
     assert task.truncates and not find("MemoryChain", {"trials": 2})[1].truncates
     low, high = inner.observation_space.low, inner.observation_space.high
-    expected = (np.append(bound, last).astype(np.float32) for bound, last in ((low, [-np.inf, 0]), (high, [np.inf, 1])))
+    expected = (
+        np.append(bound, last).astype(np.float32)
+        for bound, last in ((low, [-np.inf, 0]), (high, [np.inf, 1]))
+    )
     assert task.observation_space == Box(*expected)
     one_hot = find("CountRecallEasy", {"trials": 1})[1].observation_space
     assert one_hot.shape == (6,) and (one_hot.low[:4] == 0).all() and (one_hot.high[:4] == 1).all()
     projected = find("CountRecallEasy", {"project_observation": 12})[1].observation_space
-    assert projected.shape == (14,) and np.isinf(projected.high[:13]).all() and projected.high[13] == 1
+    assert (
+        projected.shape == (14,) and np.isinf(projected.high[:13]).all() and projected.high[13] == 1
+    )
 
 
 def test_an_environment_s_own_option_keeps_its_meaning(monkeypatch):
@@ -310,7 +367,9 @@ def test_an_environment_s_own_option_keeps_its_meaning(monkeypatch):
 
 
 def test_views():
-    envs = make_vec("PositionOnlyCartPoleEasy", 3, trials=2, project_observation=4, permute_actions=True)
+    envs = make_vec(
+        "PositionOnlyCartPoleEasy", 3, trials=2, project_observation=4, permute_actions=True
+    )
     shapes = {name: (envs.view(name).shape, envs.view(name).dtype) for name in envs.task.views}
     assert shapes == {
         "trial": ((3,), np.int64),
@@ -322,9 +381,15 @@ def test_views():
     before = envs.view("M_o")
     envs.view("M_o")[:] = 0
     assert before.all() and np.array_equal(envs.view("M_o"), before)
-    with pytest.raises(ValueError, match="name: expected one of 'trial', 'trial_return', 'M_o', 'permutation', got 'M_a'"):
+    with pytest.raises(
+        ValueError,
+        match="name: expected one of 'trial', 'trial_return', 'M_o', 'permutation', got 'M_a'",
+    ):
         envs.view("M_a")
-    with pytest.raises(ValueError, match="name: expected no name at all, as this environment has no views, got 'trial'"):
+    with pytest.raises(
+        ValueError,
+        match="name: expected no name at all, as this environment has no views, got 'trial'",
+    ):
         make_vec("MemoryChain", 1).view("trial")
 
 
@@ -353,7 +418,10 @@ def test_render():
     env.reset(seed=0)
     env.step(0)
     env.step(0)
-    assert env.render() in ("trial 2/3: step 1/2: cue 0, query -", "trial 2/3: step 1/2: cue 1, query -")
+    assert env.render() in (
+        "trial 2/3: step 1/2: cue 0, query -",
+        "trial 2/3: step 1/2: cue 1, query -",
+    )
 
 
 @pytest.mark.parametrize(
@@ -361,15 +429,47 @@ def test_render():
     [
         ("MemoryChain", {"trials": 0}, r"trials: expected an integer in \[1, \d+\], got 0"),
         ("MemoryChain", {"trials": 1.5}, "trials: expected an integer .* got 1.5"),
-        ("MemoryChain", {"project_observation": -1}, r"project_observation: expected an integer in \[0, 10000\], got -1"),
+        (
+            "MemoryChain",
+            {"project_observation": -1},
+            r"project_observation: expected an integer in \[0, 10000\], got -1",
+        ),
         ("MemoryChain", {"project_action": "2"}, "project_action: expected an integer .* got '2'"),
-        ("MemoryChain", {"permute_actions": "yes"}, "permute_actions: expected one of False, True, got 'yes'"),
-        ("BattleshipEasy", {"project_action": 2}, "project_action: expected .* Box or Discrete actions, got MultiDiscrete"),
-        ("BattleshipEasy", {"permute_actions": True}, "permute_actions: expected Discrete actions .* got MultiDiscrete"),
-        ("PositionOnlyPendulumEasy", {"permute_actions": True}, "permute_actions: expected Discrete actions .* got Box"),
-        ("MemoryChain", {"project_action": 2, "permute_actions": True}, "permute_actions: .* got project_action as well"),
-        ("MemoryChain", {"action_repeat": 0}, r"action_repeat: expected an integer in \[1, 10000\], got 0"),
-        ("MemoryChain", {"trails": 2}, r"trails: MemoryChain has no such option \(did you mean trials\?\); its options are "),
+        (
+            "MemoryChain",
+            {"permute_actions": "yes"},
+            "permute_actions: expected one of False, True, got 'yes'",
+        ),
+        (
+            "BattleshipEasy",
+            {"project_action": 2},
+            "project_action: expected .* Box or Discrete actions, got MultiDiscrete",
+        ),
+        (
+            "BattleshipEasy",
+            {"permute_actions": True},
+            "permute_actions: expected Discrete actions .* got MultiDiscrete",
+        ),
+        (
+            "PositionOnlyPendulumEasy",
+            {"permute_actions": True},
+            "permute_actions: expected Discrete actions .* got Box",
+        ),
+        (
+            "MemoryChain",
+            {"project_action": 2, "permute_actions": True},
+            "permute_actions: .* got project_action as well",
+        ),
+        (
+            "MemoryChain",
+            {"action_repeat": 0},
+            r"action_repeat: expected an integer in \[1, 10000\], got 0",
+        ),
+        (
+            "MemoryChain",
+            {"trails": 2},
+            r"trails: MemoryChain has no such option \(did you mean trials\?\); its options are ",
+        ),
     ],
 )
 def test_bad_options(name, options, message):
@@ -428,11 +528,22 @@ print(obs[0, 0], sum(compile_loops(env)[0].stats.cache_hits.values()))
 def test_numba_s_cache_knows_the_parts(tmp_path):
     """A composition is compiled once, for all processes; a part that has changed is compiled again."""
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": paths,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     printed = []
     for value in ("0.5", "0.5", "0.25"):
         (tmp_path / "toy.py").write_text(TOY.replace("VALUE", value), encoding="utf-8")
-        result = subprocess.run([sys.executable, "-c", CACHED], env=variables, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [sys.executable, "-c", CACHED],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert result.returncode == 0, result.stderr
         printed.append(result.stdout.split())
     assert printed == [["0.5", "0"], ["0.5", "1"], ["0.25", "0"]]
@@ -452,7 +563,13 @@ TINY = {**SHAPE, "num_envs": 8, "unroll": 16, "epochs": 1, "minibatches": 1, "an
 
 def test_a_run_is_trained_resumed_and_evaluated_with_other_numbers_of_trials(tmp_path):
     options = {"trials": 2, "project_observation": 4, "permute_actions": True, "max_steps": 6}
-    settings = {"env_options": options, "overrides": TINY, "eval_episodes": 5, "workers": 1, "quiet": True}
+    settings = {
+        "env_options": options,
+        "overrides": TINY,
+        "eval_episodes": 5,
+        "workers": 1,
+        "quiet": True,
+    }
     train("PositionOnlyCartPoleEasy", steps=512, out=tmp_path / "whole", **settings)
     train("PositionOnlyCartPoleEasy", steps=256, out=tmp_path / "parts", **settings)
     resume(tmp_path / "parts", steps=512, quiet=True)

@@ -21,7 +21,13 @@ def with_counters(monkeypatch):
         monkeypatch.setitem(REGISTRY, name, (counters, options))
 
 
-TASKS = ["Counter3", "PositionOnlyPendulumHard", "Counter1", "NoisyPositionOnlyPendulumEasy", "Counter5"]
+TASKS = [
+    "Counter3",
+    "PositionOnlyPendulumHard",
+    "Counter1",
+    "NoisyPositionOnlyPendulumEasy",
+    "Counter5",
+]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -29,7 +35,10 @@ def test_an_episode_is_one_task_s_from_the_same_generator_row(with_counters, cou
     names = TASKS[:count]
     env = make_single("Mixture", tasks=",".join(names))
     alone = [make_single(name) for name in names]
-    size, actions = (max(getattr(e, space).shape[0] for e in alone) for space in ("observation_space", "action_space"))
+    size, actions = (
+        max(getattr(e, space).shape[0] for e in alone)
+        for space in ("observation_space", "action_space")
+    )
     assert env.observation_space.shape == (size,) and env.action_space == Box(-2, 2, (actions,))
     assert env.task.ints == max(e.task.ints for e in alone) + 1  # shared, not side by side
     assert env.task.floats == max(e.task.floats for e in alone)
@@ -48,10 +57,15 @@ def test_an_episode_is_one_task_s_from_the_same_generator_row(with_counters, cou
         expected, _ = one.reset()
         ended = False
         while not ended:
-            assert obs in env.observation_space and np.array_equal(obs, np.pad(expected, (0, size - len(expected))))
+            assert obs in env.observation_space and np.array_equal(
+                obs, np.pad(expected, (0, size - len(expected)))
+            )
             assert np.array_equal(env._ints[0, : one.task.ints], one._ints[0])
             assert np.array_equal(env._floats[0, : one.task.floats], one._floats[0])
-            assert not env._ints[0, one.task.ints : -1].any() and not env._floats[0, one.task.floats :].any()
+            assert (
+                not env._ints[0, one.task.ints : -1].any()
+                and not env._floats[0, one.task.floats :].any()
+            )
             action = env.action_space.sample()
             obs, *step = env.step(action)
             expected, *expected_step = one.step(action[: one.action_space.shape[0]])
@@ -61,7 +75,11 @@ def test_an_episode_is_one_task_s_from_the_same_generator_row(with_counters, cou
 
 
 def test_tasks_are_drawn_uniformly_and_anew():
-    names = [f"{noise}PositionOnlyPendulum{level}" for noise in ("", "Noisy") for level in ("Easy", "Medium", "Hard")]
+    names = [
+        f"{noise}PositionOnlyPendulum{level}"
+        for noise in ("", "Noisy")
+        for level in ("Easy", "Medium", "Hard")
+    ]
     envs = make_vec("Mixture", 3000, seed=1, tasks=", ".join(names))
     counts = np.zeros((6, 6))
     envs.reset()
@@ -81,7 +99,12 @@ def test_what_the_task_tells(with_counters):
     env, task = find("Mixture", {"tasks": "Counter1,Counter3,PositionOnlyPendulumHard"})
     low, high = [-1, -1, 0], [33 + 3, 33 + 3, 33 + 3]
     assert task.observation_space == Box(np.array(low, np.float32), np.array(high, np.float32))
-    assert (task.episode_length, task.worst_return, task.best_return, task.truncates) == (100, -36, 36, True)
+    assert (task.episode_length, task.worst_return, task.best_return, task.truncates) == (
+        100,
+        -36,
+        36,
+        True,
+    )
     assert not find("Mixture", {"tasks": "Counter1,Counter3"})[1].truncates
     single = NativeEnv(env, task, render_mode="ansi")
     single.reset(seed=0)
@@ -91,23 +114,32 @@ def test_what_the_task_tells(with_counters):
 
 def test_a_meta_environment_around_a_mixture(with_counters):
     tasks = "Counter2,Counter1"
-    envs = make_vec("Mixture", 200, seed=2, tasks=tasks, trials=3, project_observation=4, project_action=2)
+    envs = make_vec(
+        "Mixture", 200, seed=2, tasks=tasks, trials=3, project_observation=4, project_action=2
+    )
     obs, _ = envs.reset()
     matrices, task = envs.view("M_o"), envs.view("task")
-    assert matrices.shape == (200, 4, 2) and envs.view("M_a").shape == (200, 2, 2) and set(task) == {0, 1}
+    assert (
+        matrices.shape == (200, 4, 2)
+        and envs.view("M_a").shape == (200, 2, 2)
+        and set(task) == {0, 1}
+    )
     inner = np.where(task[:, None] == 0, [[20, 20]], [[10, 0]])
     np.testing.assert_allclose(obs[:, :4], np.einsum("nij,nj->ni", matrices, inner), rtol=1e-6)
     actions = np.tile(np.array([0.5, -0.25], np.float32), (200, 1))
     torques = np.clip(envs.view("M_a") @ [0.5, -0.25], -2, 2)
     for t in range(12):
-        # The task's first torques only: both of Counter2, one of Counter1; a trial of theirs has 5 or 4 steps.
+        # The task's first torques only: both of Counter2, one of Counter1; a trial of theirs has 5
+        # or 4 steps.
         expected = np.where(task == 0, torques.sum(axis=1), torques[:, 0])
         assert np.array_equal(envs.view("trial"), t // np.where(task == 0, 5, 4))
         _, reward, terminated, _, _ = envs.step(actions)
         np.testing.assert_allclose(reward, expected, rtol=1e-5, atol=1e-6)
         assert np.array_equal(terminated, (task == 1) & (t == 11))
         still = ~terminated
-        assert np.array_equal(envs.view("task")[still], task[still]) and np.array_equal(envs.view("M_o")[still], matrices[still])
+        assert np.array_equal(envs.view("task")[still], task[still]) and np.array_equal(
+            envs.view("M_o")[still], matrices[still]
+        )
 
 
 def test_a_mixture_of_meta_environments(with_counters):
@@ -120,7 +152,10 @@ def test_a_mixture_of_meta_environments(with_counters):
         obs, _, terminated, _, infos = envs.step(np.ones((50, 2), np.float32))
         assert np.array_equal(terminated, ((task == 0) & (t == 8)) | ((task == 1) & (t == 10)))
         task = np.where(terminated, -1, task)
-        assert np.array_equal(obs[task == 0, 1], np.full((task == 0).sum(), 1)) and not obs[task == 0, 3].any()
+        assert (
+            np.array_equal(obs[task == 0, 1], np.full((task == 0).sum(), 1))
+            and not obs[task == 0, 3].any()
+        )
 
 
 def test_observation_of_a_single_mixture_may_be_asked_for_again():
@@ -135,12 +170,27 @@ def test_observation_of_a_single_mixture_may_be_asked_for_again():
     [
         ({}, "tasks: expected different native ids with commas between them, such as .*; got ''"),
         ({"tasks": ["PositionOnlyPendulumEasy"]}, r"tasks: expected .*; got \['Pos"),
-        ({"tasks": "PositionOnlyPendulumEasy,PositionOnlyPendulumEasi"}, r"got 'PositionOnlyPendulumEasi' \(did you mean"),
-        ({"tasks": "PositionOnlyPendulumEasy,PositionOnlyPendulumEasy"}, "different native ids .* got 'PositionOnlyPendulumEasy'"),
+        (
+            {"tasks": "PositionOnlyPendulumEasy,PositionOnlyPendulumEasi"},
+            r"got 'PositionOnlyPendulumEasi' \(did you mean",
+        ),
+        (
+            {"tasks": "PositionOnlyPendulumEasy,PositionOnlyPendulumEasy"},
+            "different native ids .* got 'PositionOnlyPendulumEasy'",
+        ),
         ({"tasks": "CartPole-v1"}, "native ids .* got 'CartPole-v1'"),
-        ({"tasks": "MemoryChain-5"}, r"tasks: expected actions in a float32 Box of one axis, got Discrete\(2\) for MemoryChain-5"),
-        ({"tasks": "RepeatPreviousEasy"}, r"tasks: expected observations in a float32 Box .* for RepeatPreviousEasy; leave"),
-        ({"tasks": "PositionOnlyPendulumEasy", "task": 1}, r"task: Mixture has no such option \(did you mean tasks or trials\?\)"),
+        (
+            {"tasks": "MemoryChain-5"},
+            r"tasks: expected actions in a float32 Box of one axis, got Discrete\(2\) for MemoryChain-5",
+        ),
+        (
+            {"tasks": "RepeatPreviousEasy"},
+            r"tasks: expected observations in a float32 Box .* for RepeatPreviousEasy; leave",
+        ),
+        (
+            {"tasks": "PositionOnlyPendulumEasy", "task": 1},
+            r"task: Mixture has no such option \(did you mean tasks or trials\?\)",
+        ),
     ],
 )
 def test_bad_tasks(options, message):
@@ -153,5 +203,8 @@ def test_actions_with_other_bounds(monkeypatch):
     others = [Box(-1, 1, (1,)), Box(np.array([-2, -1], np.float32), np.array([2, 1], np.float32))]
     for space in others:
         natives = {"A": (None, task), "B": (None, task._replace(action_space=space))}
-        with pytest.raises(ValueError, match=r"tasks: expected the same bounds for all actions, got Box.* for A and Box.* for B"):
+        with pytest.raises(
+            ValueError,
+            match=r"tasks: expected the same bounds for all actions, got Box.* for A and Box.* for B",
+        ):
             mixture.mix(natives)

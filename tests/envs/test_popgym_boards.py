@@ -20,7 +20,10 @@ def chi_square(counts, other=None):
     else:
         table = np.array([counts, other])
         table = table[:, table.any(axis=0)]
-        expected, degrees = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum(), table.shape[1] - 1
+        expected, degrees = (
+            np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum(),
+            table.shape[1] - 1,
+        )
     return chi2.sf(((table - expected) ** 2 / expected).sum(), degrees)
 
 
@@ -43,7 +46,11 @@ def test_battleship(level):
     def peek(env, rng):
         if rng.random() < 0.2:
             return rng.integers(env.task.params.size, size=2)
-        return choose(env, rng.random(env.task.params.squares) + (env._ints[0, battleship.BOARD :] == battleship.SHIP))
+        return choose(
+            env,
+            rng.random(env.task.params.squares)
+            + (env._ints[0, battleship.BOARD :] == battleship.SHIP),
+        )
 
     assert set(lockstep("Battleship" + level, sunk, policy=peek)) == {(True, False)}
 
@@ -86,7 +93,11 @@ def test_ships_lie_where_popgym_puts_them(level, ships, length):
     places = []
     for upright in (False, True):
         for line, start in np.ndindex(size, size - length + 1):
-            ship = (slice(start, start + length), line) if upright else (line, slice(start, start + length))
+            ship = (
+                (slice(start, start + length), line)
+                if upright
+                else (line, slice(start, start + length))
+            )
             if not board[ship].any():
                 with_ship = board.copy()
                 with_ship[ship] = 1
@@ -152,7 +163,9 @@ def test_minesweeper(level):
             return choose(env, squares(env) == minesweeper.MINE)
         return careful(env, rng)
 
-    assert set(lockstep("MineSweeper" + level, mined, episodes=20, policy=mine_last)) == {(True, False)}
+    assert set(lockstep("MineSweeper" + level, mined, episodes=20, policy=mine_last)) == {
+        (True, False)
+    }
 
 
 def test_mines_are_equally_likely_everywhere():
@@ -179,7 +192,9 @@ def test_arms_pay_as_popgym_s_do():
     envs = make_vec("MultiarmedBanditHard", 4000)
     envs.reset()
     probabilities = envs.get_state()["floats"]
-    assert (probabilities == probabilities.astype(np.float32)).all() and (probabilities * 2**24 % 1 == 0).all()
+    assert (probabilities == probabilities.astype(np.float32)).all() and (
+        probabilities * 2**24 % 1 == 0
+    ).all()
     assert chi_square(np.bincount((probabilities * 64).astype(int).ravel(), minlength=64)) > NEVER
     arms = np.arange(4000) % 30
     paid = sum(envs.step(arms)[0] for _ in range(300))

@@ -25,7 +25,9 @@ def dealt(deck, values):
 def test_cards_of_the_pack():
     deck = pytest.importorskip("popgym.core.deck").Deck(3)
     for name, kind in KINDS.items():
-        np.testing.assert_array_equal([card_value(i, kind) for i in range(3 * 52)], getattr(deck, name + "_idx"))
+        np.testing.assert_array_equal(
+            [card_value(i, kind) for i in range(3 * 52)], getattr(deck, name + "_idx")
+        )
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -78,7 +80,9 @@ def test_count_recall(level):
     def start(peer, env):
         first, _ = peer.reset()
         row = env._ints[0]
-        values, queries = (dealt(deck, peer.deck_idx_type) for deck in (peer.value_deck, peer.query_deck))
+        values, queries = (
+            dealt(deck, peer.deck_idx_type) for deck in (peer.value_deck, peer.query_deck)
+        )
         row[count_recall.CARDS :] = np.concatenate([values, queries])
         row[count_recall.COUNTS : count_recall.CARDS] = np.bincount(values[:1], minlength=13)
         return first
@@ -103,7 +107,11 @@ def start_concentration(peer, env):
 def table(env):
     """What a cheat needs: all values, the places not yet matched, and the place turned up in this turn or None."""
     row, kind = env._ints[0], env.task.params.kind
-    cards, first, second = row[concentration.CARDS :], row[concentration.FIRST], row[concentration.SECOND]
+    cards, first, second = (
+        row[concentration.CARDS :],
+        row[concentration.FIRST],
+        row[concentration.SECOND],
+    )
     unmatched = cards < kind
     unmatched[[place for place in (first, second) if place >= 0]] = True
     return cards % kind, unmatched, first if first >= 0 and second < 0 else None
@@ -140,4 +148,6 @@ def test_concentration(level):
     assert (False, True) in lockstep(name, start_concentration)
     assert (False, True) in lockstep(name, start_concentration, episodes=100, policy=clumsy)
     assert set(lockstep(name, start_concentration, episodes=25, policy=matching)) == {(True, False)}
-    assert set(lockstep(name, start_concentration, episodes=25, policy=matching_at_the_last_moment)) == {(True, True)}
+    assert set(
+        lockstep(name, start_concentration, episodes=25, policy=matching_at_the_last_moment)
+    ) == {(True, True)}

@@ -53,7 +53,9 @@ def together(policy):
         return start(peer, env)
 
     def set_and_act(env, rng):
-        peers[-1].state = env._floats[0, : 4 if isinstance(peers[-1], gymnasium_cartpole.CartPoleEnv) else 2].copy()
+        peers[-1].state = env._floats[
+            0, : 4 if isinstance(peers[-1], gymnasium_cartpole.CartPoleEnv) else 2
+        ].copy()
         return policy(env, rng)
 
     return start_and_keep, set_and_act
@@ -119,7 +121,11 @@ def test_a_pole_that_falls_at_the_last_step_is_terminated_and_truncated():
     steps = 1
     while not env.step(1)[2]:
         steps += 1
-    for max_steps, flags in [(steps, [True, True]), (steps + 1, [True, False]), (steps - 1, [False, True])]:
+    for max_steps, flags in [
+        (steps, [True, True]),
+        (steps + 1, [True, False]),
+        (steps - 1, [False, True]),
+    ]:
         peer = theirs.PositionOnlyCartPole(max_episode_length=max_steps)
         env = make_single("PositionOnlyCartPoleEasy", max_steps=max_steps)
         env.reset(seed=0)
@@ -164,7 +170,9 @@ def test_pendulum_steps_are_gymnasiums():
         peer_reward = peer.step(action)[1]
         reward, terminated, truncated = pendulum.step(task.params, ints, floats, action)
         assert not terminated and not truncated
-        np.testing.assert_allclose((reward * 200 - 1) * pendulum.HALF_COST, peer_reward, rtol=1e-13, atol=2.4e-10)
+        np.testing.assert_allclose(
+            (reward * 200 - 1) * pendulum.HALF_COST, peer_reward, rtol=1e-13, atol=2.4e-10
+        )
         np.testing.assert_allclose(floats, peer.state, rtol=1e-14, atol=1e-14)
         clipped += abs(floats[pendulum.SPEED]) == 8
     assert clipped > 50

@@ -66,7 +66,8 @@ def same_start(monkeypatch):
             patch.setattr(maze, "randrange", entrances.randrange)
             patch.setattr(hunt, "randrange", carving.randrange)
             patch.setattr(hunt, "choice", carving.choice)
-            patch.setattr(base, "shuffle", lambda neighbors: None)  # before a uniform choice: up, down, left, right
+            # before a uniform choice: up, down, left, right
+            patch.setattr(base, "shuffle", lambda neighbors: None)
             peer.reset()
         assert (env._ints[0, MAZE:].reshape(peer.maze.grid.shape) & KIND == peer.maze.grid).all()
         if stream:  # some rooms are not reached: no hunt was saved
@@ -121,7 +122,9 @@ def exit_of(kinds):
 def to_the_exit(env):
     kinds, position, _ = maze_of(env)
     distance = distances(kinds, exit_of(kinds))
-    return min(open_directions(kinds, position), key=lambda action: distance[beside(position, action)])
+    return min(
+        open_directions(kinds, position), key=lambda action: distance[beside(position, action)]
+    )
 
 
 def along_the_right_wall(env, rng=None):
@@ -130,7 +133,9 @@ def along_the_right_wall(env, rng=None):
     heading = env._ints[0, labyrinth.ACTION]
     at = clockwise.index(heading) if heading != NONE else 0
     return next(
-        action for turn in (1, 0, 3, 2) if (action := clockwise[(at + turn) % 4]) in open_directions(kinds, position)
+        action
+        for turn in (1, 0, 3, 2)
+        if (action := clockwise[(at + turn) % 4]) in open_directions(kinds, position)
     )
 
 
@@ -145,7 +150,9 @@ def test_escape(size, same_start):
     def most_often_nearer(env, rng):
         return to_the_exit(env) if rng.random() < 0.7 else rng.integers(4)
 
-    ends = set(lockstep("LabyrinthEscape" + size, same_start, episodes=60, policy=most_often_nearer))
+    ends = set(
+        lockstep("LabyrinthEscape" + size, same_start, episodes=60, policy=most_often_nearer)
+    )
     assert ends == {(True, False)}
 
 
@@ -159,8 +166,13 @@ def test_explore(size, same_start):
 def test_escape_at_the_time_limit(late, same_start):
     def wait(env, rng):
         kinds, position, _ = maze_of(env)
-        if env._ints[0, STEPS] + distances(kinds, exit_of(kinds))[position] < env.task.episode_length + late:
-            return next(action for action in TOWARDS if not passable(kinds, beside(position, action)))
+        if (
+            env._ints[0, STEPS] + distances(kinds, exit_of(kinds))[position]
+            < env.task.episode_length + late
+        ):
+            return next(
+                action for action in TOWARDS if not passable(kinds, beside(position, action))
+            )
         return to_the_exit(env)
 
     ends = lockstep("LabyrinthEscapeEasy", same_start, episodes=4, policy=wait)
@@ -171,11 +183,17 @@ def test_escape_at_the_time_limit(late, same_start):
 def test_explore_at_the_time_limit(late, same_start):
     def wait(env, rng):
         kinds, position, unvisited = maze_of(env)
-        last = [action for action in open_directions(kinds, position) if unvisited[beside(position, action)]]
+        last = [
+            action
+            for action in open_directions(kinds, position)
+            if unvisited[beside(position, action)]
+        ]
         if env._ints[0, UNVISITED] > 1 or not last:
             return along_the_right_wall(env)
         if env._ints[0, STEPS] < env.task.episode_length - 1 + late:
-            return next(action for action in TOWARDS if not passable(kinds, beside(position, action)))
+            return next(
+                action for action in TOWARDS if not passable(kinds, beside(position, action))
+            )
         return last[0]
 
     ends = lockstep("LabyrinthExploreEasy", same_start, episodes=4, policy=wait)
@@ -184,7 +202,14 @@ def test_explore_at_the_time_limit(late, same_start):
 
 @pytest.mark.parametrize(
     ("size", "stream"),
-    [("Easy", 85466), ("Easy", 124642), ("Medium", 14859), ("Medium", 64746), ("Hard", 14694), ("Hard", 26373)],
+    [
+        ("Easy", 85466),
+        ("Easy", 124642),
+        ("Medium", 14859),
+        ("Medium", 64746),
+        ("Hard", 14694),
+        ("Hard", 26373),
+    ],
 )
 def test_rooms_that_are_never_reached(size, stream, same_start):
     """Streams of seed 0, found by trying, whose hunts end too early."""
@@ -192,7 +217,9 @@ def test_rooms_that_are_never_reached(size, stream, same_start):
 
     def start(peer, env):
         obs = same_start(peer, env, stream)
-        assert env._ints[0, labyrinth.FREE_SQUARES] == (peer.maze.grid == FREE).sum() < 2 * rooms - 1
+        assert (
+            env._ints[0, labyrinth.FREE_SQUARES] == (peer.maze.grid == FREE).sum() < 2 * rooms - 1
+        )
         return obs
 
     assert lockstep("LabyrinthExplore" + size, start, 1, along_the_right_wall) == [(True, False)]
@@ -212,10 +239,17 @@ def test_start_without_a_way(goal, same_start):
 
 def features(grid, start):
     """Dead ends, straight rooms, junctions of three ways and the longest way from the start."""
-    ways = sum(np.roll(grid == FREE, shift, axis) for shift in (1, -1) for axis in (0, 1))[1::2, 1::2]
+    ways = sum(np.roll(grid == FREE, shift, axis) for shift in (1, -1) for axis in (0, 1))[
+        1::2, 1::2
+    ]
     across = (grid[1::2, 0:-1:2] == FREE) & (grid[1::2, 2::2] == FREE)
     room = np.clip(start, 1, len(grid) - 2)
-    return (ways == 1).sum(), (ways == 3).sum(), (across & (ways == 2)).sum(), distances(grid, tuple(map(int, room))).max()
+    return (
+        (ways == 1).sum(),
+        (ways == 3).sum(),
+        (across & (ways == 2)).sum(),
+        distances(grid, tuple(map(int, room))).max(),
+    )
 
 
 @pytest.mark.parametrize("size", ["Easy", "Hard"])

@@ -22,7 +22,11 @@ class Lamp(gymnasium.Env):
     """Nested observations, infos that come and go, episodes of 2 to 5 steps; action 1 fails where `fails` says how."""
 
     observation_space = gymnasium.spaces.Dict(
-        {"place": gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(9), gymnasium.spaces.Box(0, 1, (2,), np.float64)])}
+        {
+            "place": gymnasium.spaces.Tuple(
+                [gymnasium.spaces.Discrete(9), gymnasium.spaces.Box(0, 1, (2,), np.float64)]
+            )
+        }
     )
     action_space = gymnasium.spaces.Discrete(2)
 
@@ -48,7 +52,9 @@ class Lamp(gymnasium.Env):
 
 
 def lamps(count, fails=None, mode="SameStep"):
-    return SyncVectorEnv([partial(Lamp, fails)] * count, autoreset_mode=gymnasium.vector.AutoresetMode(mode))
+    return SyncVectorEnv(
+        [partial(Lamp, fails)] * count, autoreset_mode=gymnasium.vector.AutoresetMode(mode)
+    )
 
 
 def assert_equal(one, other):
@@ -65,7 +71,8 @@ def assert_equal(one, other):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     elif isinstance(one, np.ndarray):
-        for a, b in zip(one, other, strict=True):  # where Gymnasium has no object, it has None, and a whole share without has 0
+        # where Gymnasium has no object, it has None, and a whole share without has 0
+        for a, b in zip(one, other, strict=True):
             assert_equal(a or None, b or None)
     else:
         assert one == other
@@ -75,14 +82,22 @@ def assert_equal(one, other):
 def test_same_as_in_one_process(mode):
     whole, parts = lamps(5, mode=mode), ProcessVectorEnv(partial(lamps, mode=mode), 5, 3)
     rng = np.random.default_rng(0)
-    for name in ("observation_space", "action_space", "single_observation_space", "single_action_space", "metadata"):
+    for name in (
+        "observation_space",
+        "action_space",
+        "single_observation_space",
+        "single_action_space",
+        "metadata",
+    ):
         assert getattr(whole, name) == getattr(parts, name)
     for seed in (3, [5, 4, 3, 2, 1], None):
         assert_equal(whole.reset(seed=seed), parts.reset(seed=seed))
         for _ in range(30):
             actions = rng.integers(2, size=5)
             assert_equal(whole.step(actions), parts.step(actions))
-    assert parts.call("observe")[4]["place"][0] in range(9) and parts.call("left") == whole.call("left")
+    assert parts.call("observe")[4]["place"][0] in range(9) and parts.call("left") == whole.call(
+        "left"
+    )
     parts.close()
     assert not any(child.is_alive() for child in parts._children)
 
@@ -114,9 +129,13 @@ def test_after_threads_have_run():
 def test_an_error_comes_back_with_its_traceback_and_the_others_go_on():
     envs = ProcessVectorEnv(partial(lamps, fails="error"), 4, 2)
     envs.reset(seed=0)
-    with pytest.raises(RuntimeError, match=r"(?s)environments 1: an environment failed.*in step.*ArithmeticError: the lamp"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"(?s)environments 1: an environment failed.*in step.*ArithmeticError: the lamp",
+    ):
         envs.step(np.array([0, 0, 0, 1]))
-    first, second = (envs.reset(seed=1)[0] for _ in range(2))  # no answer of the failed step was left in a pipe
+    # no answer of the failed step was left in a pipe
+    first, second = (envs.reset(seed=1)[0] for _ in range(2))
     assert_equal(first, second)
     envs.close()
 
@@ -125,7 +144,9 @@ def test_a_process_that_died():
     envs = ProcessVectorEnv(partial(lamps, fails="death"), 4, 2)
     envs.reset(seed=0)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="environments 0: the process died; make the environments anew"):
+        with pytest.raises(
+            RuntimeError, match="environments 0: the process died; make the environments anew"
+        ):
             envs.step(np.array([0, 1, 0, 0]))
     envs.close()
 
@@ -148,7 +169,12 @@ def test_pickled_it_is_the_state_of_its_environments():
 @pytest.mark.parametrize(
     ("make", "arguments", "error", "message"),
     [
-        (partial(lamps, mode="Disabled"), (4, 2), ValueError, "autoreset_mode: DISABLED does not work in processes"),
+        (
+            partial(lamps, mode="Disabled"),
+            (4, 2),
+            ValueError,
+            "autoreset_mode: DISABLED does not work in processes",
+        ),
         (lamps, (0, 2), ValueError, "num_envs: expected an integer"),
         (lamps, (4, 0), ValueError, "processes: expected an integer"),
     ],
@@ -164,7 +190,9 @@ def test_mistakes_of_make_vec():
     with pytest.raises(ValueError, match="unknown environment 'CartPol-v1'.*did you mean CartPole"):
         minis5.make_vec("CartPol-v1", 4, processes=2)
     envs = ProcessVectorEnv(partial(minis5.make_vec, "CartPole-v1", processes=2), 4, 2)
-    with pytest.raises(RuntimeError, match="ValueError: processes: this process is a worker already"):
+    with pytest.raises(
+        RuntimeError, match="ValueError: processes: this process is a worker already"
+    ):
         envs.reset()
     envs.close()
 
@@ -176,7 +204,9 @@ def test_processes_end_with_the_one_that_made_them(end):
         envs = minis5.make_vec("CartPole-v1", 4, processes=2)
         print(*(child.pid for child in envs._children), flush=True)
         {end}"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == (0 if end == "pass" else -signal.SIGKILL), result.stderr
     assert result.stderr == ""
     pids = [int(pid) for pid in result.stdout.split()]

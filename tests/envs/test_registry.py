@@ -32,7 +32,9 @@ def test_gymnasium_make_passes_options_and_render_mode():
     assert env.render() == "step 3/3: cue -, query 0"
     env = gymnasium.make("minis5/RepeatPreviousEasy-v0", render_mode="ansi")
     env.reset(seed=0)
-    assert env.render().startswith("card 1/52: ") and env.render().endswith("asked for: nothing yet")
+    assert env.render().startswith("card 1/52: ") and env.render().endswith(
+        "asked for: nothing yet"
+    )
     for _ in range(3):
         env.step(0)
     assert env.render()[-1] in "♠♦♣♥"
@@ -48,7 +50,9 @@ def test_a_native_environment_by_its_gymnasium_id():
     assert type(ours) is type(theirs.unwrapped) is type(short)
     assert np.array_equal(ours.reset()[0], short.reset()[0])
     assert np.array_equal(theirs.reset(seed=6)[0], short.reset(seed=6)[0])
-    sync = gymnasium.make_vec("minis5/MemoryChain-v0", 2, vectorization_mode="sync", memory_length=2)
+    sync = gymnasium.make_vec(
+        "minis5/MemoryChain-v0", 2, vectorization_mode="sync", memory_length=2
+    )
     sync.reset(seed=0)
     assert make_vec("MemoryChain-7", 1).task.episode_length == 7
     assert make_vec("MemoryChain-7", 1, memory_length=3).task.episode_length == 3
@@ -57,7 +61,8 @@ def test_a_native_environment_by_its_gymnasium_id():
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "gymnasium.envs.classic_control:MountainCar-v0"])
 def test_foreign_environments_are_seeded_and_split_alike(env_id):
     whole, left, right, other = (
-        make_vec(env_id, n, seed=s, first_index=i) for n, s, i in [(4, 0, 0), (2, 0, 0), (2, 0, 2), (4, 1, 0)]
+        make_vec(env_id, n, seed=s, first_index=i)
+        for n, s, i in [(4, 0, 0), (2, 0, 0), (2, 0, 2), (4, 1, 0)]
     )
     starts = [e.reset()[0] for e in (whole, left, right, other)]
     assert np.array_equal(starts[0], np.concatenate(starts[1:3]))
@@ -68,13 +73,20 @@ def test_foreign_environments_are_seeded_and_split_alike(env_id):
 def test_foreign_options_reach_gymnasium():
     envs = make_vec("Pendulum-v1", 2, max_episode_steps=3)
     envs.reset()
-    assert [envs.step(np.zeros((2, 1), np.float32))[3].all() for _ in range(3)] == [False, False, True]
+    assert [envs.step(np.zeros((2, 1), np.float32))[3].all() for _ in range(3)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_table():
     rows = {row["id"]: row for row in table()}
     assert list(rows) == list(REGISTRY)
-    assert rows["RepeatPreviousHard"]["episode_length"] == 155 and abs(rows["RepeatPreviousHard"]["random_return"] + 0.5) < 0.005
+    assert (
+        rows["RepeatPreviousHard"]["episode_length"] == 155
+        and abs(rows["RepeatPreviousHard"]["random_return"] + 0.5) < 0.005
+    )
     assert rows["ConcentrationHard"]["observation_space"] == "MultiDiscrete([14] * 52)"
     assert rows["MemoryChain"]["options"] == {"memory_length": 64, "num_bits": 1}
     assert rows["PositionOnlyCartPoleHard"]["action_space"] == "Discrete(2)"
@@ -83,12 +95,36 @@ def test_table():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("RepeatPreviosEasy", 2), {}, r"unknown environment 'RepeatPreviosEasy' \(did you mean RepeatPreviousEasy"),
-        (("CartPol-v1", 2), {}, r"did you mean CartPole-v1.*native ones are MemoryChain, RepeatPrevious, "),
-        (("BattleshipExtreme", 2), {}, "levels of Battleship are BattleshipEasy, BattleshipMedium, BattleshipHard"),
-        (("BattleshipEasy", 2), {"board_size": 4}, r"board_size: expected an integer in \[5, 1000\], got 4"),
-        (("NoisyPositionOnlyCartPoleEasy", 2), {"noise": -1}, r"noise: expected a number in \[0.0, .*got -1"),
-        (("ConcentrationEasy", 2), {"deck_type": "suits"}, "deck_type: expected one of 'colors', 'ranks', got 'suits'"),
+        (
+            ("RepeatPreviosEasy", 2),
+            {},
+            r"unknown environment 'RepeatPreviosEasy' \(did you mean RepeatPreviousEasy",
+        ),
+        (
+            ("CartPol-v1", 2),
+            {},
+            r"did you mean CartPole-v1.*native ones are MemoryChain, RepeatPrevious, ",
+        ),
+        (
+            ("BattleshipExtreme", 2),
+            {},
+            "levels of Battleship are BattleshipEasy, BattleshipMedium, BattleshipHard",
+        ),
+        (
+            ("BattleshipEasy", 2),
+            {"board_size": 4},
+            r"board_size: expected an integer in \[5, 1000\], got 4",
+        ),
+        (
+            ("NoisyPositionOnlyCartPoleEasy", 2),
+            {"noise": -1},
+            r"noise: expected a number in \[0.0, .*got -1",
+        ),
+        (
+            ("ConcentrationEasy", 2),
+            {"deck_type": "suits"},
+            "deck_type: expected one of 'colors', 'ranks', got 'suits'",
+        ),
         (("MemoryChain", 2), {"num_threads": 0}, "num_threads: expected an integer"),
         (("nothing.like.it:Env-v0", 2), {}, "unknown environment .*ModuleNotFoundError"),
         (("a b c", 2), {}, "unknown environment 'a b c'"),
@@ -99,11 +135,23 @@ def test_table():
             {"memory_lenght": 3},
             r"memory_lenght: .* \(did you mean memory_length\?\); its options are",
         ),
-        (("RepeatPreviousEasy", 2), {"levels": 3}, "levels: RepeatPreviousEasy has no such option; .* decks, k"),
-        (("RepeatPreviousEasy", 2), {"k": 52}, r"k: expected an integer in \[1, 51\], got 52; k must be"),
+        (
+            ("RepeatPreviousEasy", 2),
+            {"levels": 3},
+            "levels: RepeatPreviousEasy has no such option; .* decks, k",
+        ),
+        (
+            ("RepeatPreviousEasy", 2),
+            {"k": 52},
+            r"k: expected an integer in \[1, 51\], got 52; k must be",
+        ),
         (("RepeatPreviousEasy", 2), {"decks": 0}, "decks: expected an integer"),
         (("MemoryChain", 2), {"memory_length": 0}, "memory_length: expected an integer"),
-        (("MemoryChain", 2), {"memory_length": 2.5}, "memory_length: expected an integer .* got 2.5"),
+        (
+            ("MemoryChain", 2),
+            {"memory_length": 2.5},
+            "memory_length: expected an integer .* got 2.5",
+        ),
         (("MemoryChain", 2), {"num_bits": True}, "num_bits: expected an integer .* got True"),
         (("PositionOnlyCartPoleEasy", 2), {"max_steps": "9"}, "max_steps: expected an integer"),
         (("MemoryChain", 0), {}, "num_envs: expected an integer"),
@@ -111,7 +159,11 @@ def test_table():
         (("MemoryChain", 2), {"first_index": -1}, "first_index: expected an integer"),
         (("MemoryChain", 2, -3), {}, "seed: expected an integer >= 0, got -3"),
         (("CartPole-v1", 2, "x"), {}, "seed: expected an integer >= 0, got 'x'"),
-        (("CartPole-v1", 2), {"no_such_option": 1}, "gymnasium cannot make 'CartPole-v1' with options"),
+        (
+            ("CartPole-v1", 2),
+            {"no_such_option": 1},
+            "gymnasium cannot make 'CartPole-v1' with options",
+        ),
     ],
 )
 def test_bad_arguments_of_make_vec(arguments, options, message):

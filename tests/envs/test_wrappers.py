@@ -20,7 +20,9 @@ class Walk(gymnasium.Env):
 
     def __init__(self, length=3, shape=(2,), action_space=None):
         self.length, self.spoken = length, []
-        self.observation_space = Dict({"where": Box(-np.inf, np.inf, shape, np.float64), "step": Discrete(length + 1)})
+        self.observation_space = Dict(
+            {"where": Box(-np.inf, np.inf, shape, np.float64), "step": Discrete(length + 1)}
+        )
         self.action_space = action_space or Box(-0.5, 0.5, shape, np.float64)
 
     def reset(self, *, seed=None, options=None):
@@ -58,7 +60,9 @@ def test_matrices_are_the_native_ones_of_the_same_seed_and_stream():
             assert np.array_equal(env.action_matrix, envs.view("M_a")[0])
     one = RandomProjection(walk, 12, 0)
     one.reset(seed=3)
-    assert np.array_equal(one.observation_matrix, native(3, 0, project_observation=12).view("M_o")[0])
+    assert np.array_equal(
+        one.observation_matrix, native(3, 0, project_observation=12).view("M_o")[0]
+    )
     other = RandomProjection(walk, 0, 2)
     other.reset(seed=3)
     assert np.array_equal(other.action_matrix, native(3, 0, project_action=2).view("M_a")[0])
@@ -82,7 +86,9 @@ def test_observations_and_actions_are_multiplied():
     env.action_space.seed(0)
     while not ended:
         assert obs.dtype == np.float32 and obs in env.observation_space
-        np.testing.assert_allclose(obs[:5], matrices[0] @ flat(inner._observation()).astype(float), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            obs[:5], matrices[0] @ flat(inner._observation()).astype(float), rtol=1e-6, atol=1e-7
+        )
         assert obs[5:].tolist() == [reward, 0]
         action = np.sign(env.action_space.sample())
         obs, reward, ended, _, _ = env.step(action)
@@ -90,23 +96,31 @@ def test_observations_and_actions_are_multiplied():
         assert said.shape == (2, 1) and said.dtype == np.float64
         np.testing.assert_allclose(said.ravel(), (matrices[1] @ action).clip(-0.5, 0.5), rtol=1e-12)
         clipped += (abs(said) == 0.5).sum()
-        assert np.array_equal(matrices[0], env.observation_matrix) and np.array_equal(matrices[1], env.action_matrix)
+        assert np.array_equal(matrices[0], env.observation_matrix) and np.array_equal(
+            matrices[1], env.action_matrix
+        )
     assert obs[5:].tolist() == [3, 1] and 0 < clipped < 6
     obs, _ = env.reset()
     assert obs[5:].tolist() == [0, 0]
-    assert (matrices[0] != env.observation_matrix).all() and (matrices[1] != env.action_matrix).all()
+    assert (matrices[0] != env.observation_matrix).all() and (
+        matrices[1] != env.action_matrix
+    ).all()
 
 
 def test_a_discrete_action_is_the_largest_component():
     inner = Walk(length=8, action_space=Discrete(4, start=3))
     env = RandomProjection(inner, 0, 2)
     obs, _ = env.reset(seed=0)
-    assert np.array_equal(obs[:-2], np.append(np.eye(9)[0], inner.where).astype(np.float32))  # flattened only
+    # flattened only
+    assert np.array_equal(obs[:-2], np.append(np.eye(9)[0], inner.where).astype(np.float32))
     env.action_space.seed(0)
     for _ in range(8):
         action = env.action_space.sample()
         env.step(action)
-        assert inner.spoken[-1] == 3 + int(np.argmax(env.action_matrix @ action)) and inner.spoken[-1] in inner.action_space
+        assert (
+            inner.spoken[-1] == 3 + int(np.argmax(env.action_matrix @ action))
+            and inner.spoken[-1] in inner.action_space
+        )
     assert len(set(inner.spoken)) > 1
 
 
@@ -131,7 +145,11 @@ def test_trials_begin_alike():
                 assert env.trial == trial and env.trial_return == t * (t + 1) / 2
                 obs, reward, terminated, truncated, info = env.step(np.zeros(2))
                 last = t == 2
-                assert info == {"trial": trial, "trial_return": (t + 1) * (t + 2) / 2, "trial_ended": last}
+                assert info == {
+                    "trial": trial,
+                    "trial_return": (t + 1) * (t + 2) / 2,
+                    "trial_ended": last,
+                }
                 assert reward == t + 1 and not truncated and terminated == (last and trial == 3)
         assert obs["step"] == 3  # the episode's own last observation
     first, again, other = (env.reset(seed=seed)[0]["where"] for seed in (5, 5, 6))
@@ -177,16 +195,23 @@ def test_a_mixture_draws_a_task_for_each_episode_and_builds_it_when_it_is_drawn(
     assert sorted(made) == [2, 3, 4] and len(starts) == 300
     assert ((counts - 100) ** 2 / 100).sum() < 13.8  # chi-square, 2 degrees of freedom, 1 in 1000
     again = TaskMixture([partial(make_walk, length) for length in (2, 3, 4)])
-    runs = [[(e.reset(seed=1 if k == 0 else None)[0].tolist(), e.task) for k in range(20)] for e in (env, again)]
+    runs = [
+        [(e.reset(seed=1 if k == 0 else None)[0].tolist(), e.task) for k in range(20)]
+        for e in (env, again)
+    ]
     assert runs[0] == runs[1]
     env.close()
 
 
 def cart(stream=0):
-    return RandomProjection(Trials(gymnasium.make("CartPole-v1", max_episode_steps=6), 2), 5, 3, stream=stream)
+    return RandomProjection(
+        Trials(gymnasium.make("CartPole-v1", max_episode_steps=6), 2), 5, 3, stream=stream
+    )
 
 
-@pytest.mark.parametrize("vector", [gymnasium.vector.SyncVectorEnv, gymnasium.vector.AsyncVectorEnv])
+@pytest.mark.parametrize(
+    "vector", [gymnasium.vector.SyncVectorEnv, gymnasium.vector.AsyncVectorEnv]
+)
 def test_vectors_of_wrapped_environments(vector):
     mode = gymnasium.vector.AutoresetMode.SAME_STEP
     envs = vector([cart] * 2, autoreset_mode=mode)
@@ -209,11 +234,14 @@ def test_vectors_of_wrapped_environments(vector):
 
 
 def test_gymnasium_s_checker_finds_nothing():
-    mixture = TaskMixture([lambda: RandomProjection(gymnasium.make("CartPole-v1"), 4, 2), lambda: make_walk(2)])
+    mixture = TaskMixture(
+        [lambda: RandomProjection(gymnasium.make("CartPole-v1"), 4, 2), lambda: make_walk(2)]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "(?s).*value is -?infinity")
-        warnings.filterwarnings("ignore", "(?s).*is different from the unwrapped version")  # a wrapper's sense
+        # a wrapper's sense
+        warnings.filterwarnings("ignore", "(?s).*is different from the unwrapped version")
         for env in (cart(), mixture):
             check_env(env, skip_render_check=True)
 
@@ -229,14 +257,29 @@ def text():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomProjection(Walk(), -1), r"observation_size: expected an integer in \[0, 10000\], got -1; 0 does not"),
+        (
+            lambda: RandomProjection(Walk(), -1),
+            r"observation_size: expected an integer in \[0, 10000\], got -1; 0 does not",
+        ),
         (lambda: RandomProjection(Walk(), 2, 2.5), "action_size: expected an integer .* got 2.5"),
         (lambda: RandomProjection(Walk(), stream=-1), "stream: expected an integer"),
-        (lambda: RandomProjection(text()), r"action_size: expected 0 or actions in a Box of floats or Discrete, got Text"),
-        (lambda: RandomProjection(Walk(action_space=MultiDiscrete([2]))), "action_size: expected 0 .* got MultiDiscrete"),
-        (lambda: RandomProjection(Walk(action_space=Box(0, 9, (2,), np.int64))), "action_size: expected 0 .* got Box"),
+        (
+            lambda: RandomProjection(text()),
+            r"action_size: expected 0 or actions in a Box of floats or Discrete, got Text",
+        ),
+        (
+            lambda: RandomProjection(Walk(action_space=MultiDiscrete([2]))),
+            "action_size: expected 0 .* got MultiDiscrete",
+        ),
+        (
+            lambda: RandomProjection(Walk(action_space=Box(0, 9, (2,), np.int64))),
+            "action_size: expected 0 .* got Box",
+        ),
         (lambda: Trials(Walk(), 0), "trials: expected an integer"),
-        (lambda: TaskMixture([]), "factories: expected functions that make an environment each, at least one, got"),
+        (
+            lambda: TaskMixture([]),
+            "factories: expected functions that make an environment each, at least one, got",
+        ),
         (lambda: TaskMixture([Walk()]), "factories: expected functions"),
     ],
 )
@@ -256,24 +299,34 @@ def test_an_observation_that_cannot_be_flattened():
 def test_bad_actions(action):
     env = make_walk(2)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"action: expected a member of Box\(-1.0, 1.0, \(2,\), float32\), got"):
+    with pytest.raises(
+        ValueError, match=r"action: expected a member of Box\(-1.0, 1.0, \(2,\), float32\), got"
+    ):
         env.step(action)
     assert not env.unwrapped.spoken
 
 
 def test_tasks_whose_spaces_differ():
     env = TaskMixture([Walk, lambda: Walk(shape=(3,))])
-    with pytest.raises(ValueError, match=r"factories: expected the observation_space Dict.* of task 0, got Dict.* of task 1; wrap"):
+    with pytest.raises(
+        ValueError,
+        match=r"factories: expected the observation_space Dict.* of task 0, got Dict.* of task 1; wrap",
+    ):
         for seed in range(20):
             env.reset(seed=seed)
 
 
 def test_the_two_worlds_agree_on_cartpole():
     """Gymnasium's CartPole, wrapped, and ours: the same sizes, and observations of the same matrices."""
-    envs = make_vec("PositionOnlyCartPoleEasy", 1, seed=9, project_observation=5, project_action=3, trials=2)
+    envs = make_vec(
+        "PositionOnlyCartPoleEasy", 1, seed=9, project_observation=5, project_action=3, trials=2
+    )
     envs.reset()
     env = cart()
     env.reset(seed=9)
-    assert env.observation_space.shape == envs.single_observation_space.shape and env.action_space == envs.single_action_space
+    assert (
+        env.observation_space.shape == envs.single_observation_space.shape
+        and env.action_space == envs.single_action_space
+    )
     # Four features here, two there: the draws are the same, in the rows' order.
     assert np.array_equal(env.observation_matrix.ravel()[:10], envs.view("M_o").ravel())

@@ -7,7 +7,16 @@ cupy = pytest.importorskip("cupy")
 from minis5_cuda import blas  # noqa: E402
 from minis5_cuda.graphs import Graph  # noqa: E402
 
-SIZES = [(1, 1, 1), (1, 300, 5), (7, 1, 3), (5, 33, 1), (128, 256, 64), (1000, 129, 257), (20_000, 256, 512), (256, 20_000, 128)]
+SIZES = [
+    (1, 1, 1),
+    (1, 300, 5),
+    (7, 1, 3),
+    (5, 33, 1),
+    (128, 256, 64),
+    (1000, 129, 257),
+    (20_000, 256, 512),
+    (256, 20_000, 128),
+]
 
 
 @pytest.fixture
@@ -43,7 +52,8 @@ def test_every_layout_and_a_second_time(N, K, M, dtype, stream):
             rows = cupy.full((N + 2, M), cupy.nan, dtype)
             out = blas.matmul(a, b, rows[1:-1])
             assert error(out, x, y) < bound and bool(cupy.isnan(rows[[0, -1]]).all())
-            again = blas.matmul(a, b, cupy.empty_like(rows)[1:-1])  # cuBLAS may choose by how the memory is aligned
+            # cuBLAS may choose by how the memory is aligned
+            again = blas.matmul(a, b, cupy.empty_like(rows)[1:-1])
             assert again.get().tobytes() == out.get().tobytes()
 
 

@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from test_cuda_envs import LEVELS, assert_same_bits, misuse, play_on_cpu, play_on_device, shortly_before_an_end
+from test_cuda_envs import (
+    LEVELS,
+    assert_same_bits,
+    misuse,
+    play_on_cpu,
+    play_on_device,
+    shortly_before_an_end,
+)
 
 from minis5.envs.registry import make_vec
 
@@ -25,7 +32,10 @@ def test_wrong_calls():
 @pytest.mark.parametrize("own_stream", [False, True])
 def test_cupy_takes_and_gives_arrays_without_a_copy(own_stream):
     cupy = pytest.importorskip("cupy")
-    envs, cpu = make_vec("RepeatPreviousEasy", NUM_ENVS, device="cuda"), make_vec("RepeatPreviousEasy", NUM_ENVS)
+    envs, cpu = (
+        make_vec("RepeatPreviousEasy", NUM_ENVS, device="cuda"),
+        make_vec("RepeatPreviousEasy", NUM_ENVS),
+    )
     obs, expected = cupy.asarray(envs.reset()[0]), cpu.reset()[0]
     stream = cupy.cuda.Stream(non_blocking=True) if own_stream else cupy.cuda.Stream.null
     for t in range(120):

@@ -10,7 +10,9 @@ from test_cuda_layers import DTYPES, arguments, assert_agrees, on_device
 pytest.importorskip("cupy")
 FIXED = [(1, 1), (8, 32), (9, 33), (2049, 31), (5000, 65), (70001, 3)]
 FUZZED = [(int(n), int(h)) for n, h in np.exp(np.random.default_rng(0).uniform(0, (8, 6), (12, 2)))]
-CASES = [(test_cuda_layers, name) for name in test_cuda_layers.CASES] + [(test_cuda_loss, name) for name in test_cuda_loss.CASES]
+CASES = [(test_cuda_layers, name) for name in test_cuda_layers.CASES] + [
+    (test_cuda_loss, name) for name in test_cuda_loss.CASES
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -19,7 +21,10 @@ def test_kernels_are_the_loops_and_a_second_time(tests, name, dtype):
     cases = {name: tests.CASES[name]}
     for key, args in arguments(cases, [dtype], FIXED + FUZZED, seed=1).items():
         got, again = on_device(cases, key, args), on_device(cases, key, args)
-        assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(got, again, strict=True)), key
+        assert all(
+            np.asarray(a).tobytes() == np.asarray(b).tobytes()
+            for a, b in zip(got, again, strict=True)
+        ), key
         assert_agrees(key, args, tests.expected(cases, key, args), got, c=64)
 
 

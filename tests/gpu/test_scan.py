@@ -10,7 +10,12 @@ from test_cuda_scan import KINDS, RESETS, check, numbers, problem
 
 pytest.importorskip("cupy")
 cpu = sys.modules["minis5.scan"]
-EDGES = [(T, 3, 11) for T in (1, 8, 9, 63, 64, 65, 127, 128, 129, 513)] + [(2, 1, 1), (700, 1, 1), (4096, 2, 16), (100, 64, 128)]
+EDGES = [(T, 3, 11) for T in (1, 8, 9, 63, 64, 65, 127, 128, 129, 513)] + [
+    (2, 1, 1),
+    (700, 1, 1),
+    (4096, 2, 16),
+    (100, 64, 128),
+]
 
 
 def fuzzed(rng):
@@ -24,13 +29,25 @@ def expected(arrays, is_complex):
     """x, da, db, dx0 of the CPU in float64."""
     a, b, reset, x0, dx = (z.astype(np.float64) if z.dtype != bool else z for z in arrays)
     x = cpu.scan_forward(a, b, reset, x0, is_complex=is_complex)
-    return [numbers(z, is_complex) for z in (x, *cpu.scan_backward(a, reset, x0, x, dx, is_complex=is_complex))]
+    return [
+        numbers(z, is_complex)
+        for z in (x, *cpu.scan_backward(a, reset, x0, x, dx, is_complex=is_complex))
+    ]
 
 
 def check_twice(pair, arrays, is_complex, what, **options):
     results = expected(arrays, is_complex)
     first, second = (
-        check(*pair, arrays, is_complex, what, results, np.sqrt(len(arrays[1])), in_place=in_place, **options)
+        check(
+            *pair,
+            arrays,
+            is_complex,
+            what,
+            results,
+            np.sqrt(len(arrays[1])),
+            in_place=in_place,
+            **options,
+        )
         for in_place in (False, True)
     )
     for one, other in zip(first, second, strict=True):
@@ -44,9 +61,13 @@ def test_scan_is_the_cpu_and_a_second_time(kind):
     pair, rng = (scan_forward, scan_backward), np.random.default_rng(0)
     for used, shape in enumerate(EDGES + [fuzzed(rng) for _ in range(20)]):
         reset = RESETS[used % 7]
-        arrays = problem(rng, *shape, kind, reset, start=used % 2 == 0, low=(0, 0.99)[used // 2 % 2])
+        arrays = problem(
+            rng, *shape, kind, reset, start=used % 2 == 0, low=(0, 0.99)[used // 2 % 2]
+        )
         for options in ({}, {"segments": 3, "sequential": False}, {"sequential": True}):
-            check_twice(pair, arrays, kind[1], f"{kind} {shape} resets {reset} {options}", **options)
+            check_twice(
+                pair, arrays, kind[1], f"{kind} {shape} resets {reset} {options}", **options
+            )
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[3]], ids=str)
@@ -66,7 +87,15 @@ def test_textbook(kind):
     rng = np.random.default_rng(2)
     for used, T in enumerate((1, 2, 255, 256, 257, 1000)):
         arrays = problem(rng, T, 2, 5, kind, RESETS[-1 - used % 7])
-        check(scan_forward, scan_backward, arrays, kind[1], f"{kind} {T}", expected(arrays, kind[1]), np.sqrt(T))
+        check(
+            scan_forward,
+            scan_backward,
+            arrays,
+            kind[1],
+            f"{kind} {T}",
+            expected(arrays, kind[1]),
+            np.sqrt(T),
+        )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -86,7 +115,9 @@ def test_nothing_comes_past_a_reset(bad):
         x = scan_forward(*good[:4], is_complex=kind[1])
         bad_x = scan_forward(good[0], cupy.asarray(bad_b), *good[2:4], is_complex=kind[1]).get()
         g = scan_backward(good[0], *good[2:4], x, good[4], is_complex=kind[1])[1].get()
-        bad_g = scan_backward(good[0], *good[2:4], x, cupy.asarray(bad_dx), is_complex=kind[1])[1].get()
+        bad_g = scan_backward(good[0], *good[2:4], x, cupy.asarray(bad_dx), is_complex=kind[1])[
+            1
+        ].get()
         for mine, clean in ((bad_x, x.get()), (bad_g, g)):
             assert not np.isfinite(mine[lo:hi, 0]).all()
             mine[lo:hi, 0] = clean[lo:hi, 0]

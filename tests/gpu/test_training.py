@@ -44,9 +44,17 @@ def test_random_numbers():
 
 def trainer(seed=0, **changes):
     """The paper's network on the GPU, with a short rollout."""
-    agent_config, config, _ = presets.resolve("RepeatPreviousHard", "paper", "s5", {"unroll": 64, "epochs": 2, **changes})
+    agent_config, config, _ = presets.resolve(
+        "RepeatPreviousHard", "paper", "s5", {"unroll": 64, "epochs": 2, **changes}
+    )
     envs = make_vec("RepeatPreviousHard", config.num_envs, seed=seed, device="cuda")
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config, seed=seed, device="cuda")
+    agent = ActorCritic(
+        envs.single_observation_space,
+        envs.single_action_space,
+        agent_config,
+        seed=seed,
+        device="cuda",
+    )
     return PPO(agent, envs, config, seed=seed)
 
 
@@ -131,6 +139,8 @@ def test_small_network():
     config = AgentConfig(encoder=(7,), heads=(), core_config=S5Config(n_layers=1, ssm_size=2))
     for changes in ({"unroll": 1}, {"unroll": 37, "minibatches": 8}):
         envs = make_vec("PositionOnlyPendulumEasy", 8, device="cuda")
-        agent = ActorCritic(envs.single_observation_space, envs.single_action_space, config, device="cuda")
+        agent = ActorCritic(
+            envs.single_observation_space, envs.single_action_space, config, device="cuda"
+        )
         ppo = PPO(agent, envs, dataclasses.replace(PPOConfig(num_envs=8, minibatches=2), **changes))
         assert all(np.isfinite(ppo.iteration()["loss"]) for _ in range(3))

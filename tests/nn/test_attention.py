@@ -34,14 +34,18 @@ def problem(config, seed=0, T=9, B=3, H=4, dtype=np.float64, steps=(0, 2, 40), p
     rng = np.random.default_rng(seed)
     core = AttentionCore(config, H)
     initial = flatten_tree(core.init(rng))
-    params = {name: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for name, z in initial.items()}
+    params = {
+        name: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for name, z in initial.items()
+    }
     u = rng.standard_normal((T, B, H)).astype(dtype)
     reset = rng.random((T, B)) < p_reset
     state, M = core.initial_state(B, dtype), config.window - 1
     for b, step in enumerate(steps):
         state[-1, b, 0] = step
         for i in range(config.n_layers):
-            state[(i + 1) * M - min(step, M) : (i + 1) * M, b] = rng.standard_normal((min(step, M), H))
+            state[(i + 1) * M - min(step, M) : (i + 1) * M, b] = rng.standard_normal(
+                (min(step, M), H)
+            )
     return core, unflatten_tree(params), u, reset, state, rng
 
 
@@ -72,14 +76,18 @@ def test_backward(config, p_reset):
     core, params, u, reset, state, _ = problem(config, 1, p_reset=p_reset)
 
     def run(z):
-        params = unflatten_tree({name: value for name, value in z.items() if name not in ("u", "state")})
+        params = unflatten_tree(
+            {name: value for name, value in z.items() if name not in ("u", "state")}
+        )
         return core.forward(params, z["u"], reset, z["state"])
 
     def backward(z, cotangents):
         du, dstate, grads = core.backward(cotangents[0], run(z)[2], cotangents[1])
         return {"u": du, "state": dstate} | flatten_tree(grads)
 
-    check_gradients(lambda z: run(z)[:2], backward, {"u": u, "state": state} | flatten_tree(params), entries=2)
+    check_gradients(
+        lambda z: run(z)[:2], backward, {"u": u, "state": state} | flatten_tree(params), entries=2
+    )
 
 
 def test_backward_of_short_sequences():
@@ -91,7 +99,11 @@ def test_backward_of_short_sequences():
         return core.forward(params, z["u"], reset, z["state"])
 
     def backward(z, cotangents):
-        return dict(zip(("u", "state"), core.backward(cotangents[0], run(z)[2], cotangents[1]), strict=False))
+        return dict(
+            zip(
+                ("u", "state"), core.backward(cotangents[0], run(z)[2], cotangents[1]), strict=False
+            )
+        )
 
     check_gradients(lambda z: run(z)[:2], backward, {"u": u, "state": state}, entries=5)
 
@@ -145,7 +157,9 @@ def test_packed_episodes_are_separate_ones(config):
     du, dstate, grads = core.backward(dy, cache)
     total = {}
     for part in (slice(0, 2), slice(2, 7), slice(7, 9)):
-        alone, end, cache = core.forward(params, u[part], np.zeros_like(reset[part]), core.initial_state(3, np.float64))
+        alone, end, cache = core.forward(
+            params, u[part], np.zeros_like(reset[part]), core.initial_state(3, np.float64)
+        )
         assert_close(alone, y[part], T=9, c=64)
         du1, _, grads1 = core.backward(dy[part], cache)
         assert_close(du1, du[part], T=9, c=128)
@@ -192,14 +206,20 @@ def test_nothing_passes_the_window():
     u2 = u.copy()
     u2[2, 1] = np.nan
     y2, last2, _ = core.forward(params, u2, reset, state)
-    np.testing.assert_array_equal(np.isnan(y2[:, 1]).any(axis=-1), [t in (2, 3, 4, 5) for t in range(9)])
-    np.testing.assert_array_equal(np.isnan(y2[:, 1]).all(axis=-1), [t in (2, 3, 4, 5) for t in range(9)])
+    np.testing.assert_array_equal(
+        np.isnan(y2[:, 1]).any(axis=-1), [t in (2, 3, 4, 5) for t in range(9)]
+    )
+    np.testing.assert_array_equal(
+        np.isnan(y2[:, 1]).all(axis=-1), [t in (2, 3, 4, 5) for t in range(9)]
+    )
     np.testing.assert_array_equal(y2[6:], y[6:])
     np.testing.assert_array_equal(last2, last)
     dy2 = dy.copy()
     dy2[6, 1] = np.nan
     du, du2 = core.backward(dy, cache)[0], core.backward(dy2, cache)[0]
-    np.testing.assert_array_equal(np.isnan(du2[:, 1]).all(axis=-1), [t in (3, 4, 5, 6) for t in range(9)])
+    np.testing.assert_array_equal(
+        np.isnan(du2[:, 1]).all(axis=-1), [t in (3, 4, 5, 6) for t in range(9)]
+    )
     np.testing.assert_array_equal(du2[:3], du[:3])
     np.testing.assert_array_equal(du2[7:], du[7:])
     step, after = core.stepper(params), state
@@ -252,9 +272,13 @@ def test_float32_is_near_float64():
     """Values and gradients; also far into an episode, where float32 would be too coarse for the angles."""
     results = []
     for dtype in (np.float64, np.float32):
-        core, params, u, reset, state, rng = problem(replace(SMALL, window=6), 11, dtype=dtype, steps=(0, 2, 1_000_000))
+        core, params, u, reset, state, rng = problem(
+            replace(SMALL, window=6), 11, dtype=dtype, steps=(0, 2, 1_000_000)
+        )
         y, last, cache = core.forward(params, u, reset, state)
-        results.append((y, last, *core.backward(rng.standard_normal(y.shape).astype(dtype), cache)[:2]))
+        results.append(
+            (y, last, *core.backward(rng.standard_normal(y.shape).astype(dtype), cache)[:2])
+        )
     for wide, narrow in zip(*results, strict=True):
         assert narrow.dtype == np.float32
         assert_close(narrow, wide, T=9, c=128)
@@ -269,7 +293,9 @@ def exp_of_each(x, y):
 
 
 def test_exp_of_float32():
-    x = np.concatenate([np.linspace(-90, 88, 200_001), [0, -87.0001, -1e30, -np.inf, np.nan]]).astype(np.float32)
+    x = np.concatenate(
+        [np.linspace(-90, 88, 200_001), [0, -87.0001, -1e30, -np.inf, np.nan]]
+    ).astype(np.float32)
     y = np.empty_like(x)
     exp_of_each(x, y)
     expected, inside = np.exp(x.astype(np.float64)), x > -87
@@ -279,12 +305,20 @@ def test_exp_of_float32():
 
 def test_names_shapes_and_state():
     core = AttentionCore(AttentionConfig(n_layers=2, n_heads=3, window=5, mlp_width=7), 6)
-    shapes = {"qkv/kernel": (6, 18), "out/kernel": (6, 6), "out/bias": (6,), "up/kernel": (6, 7), "up/bias": (7,)}
+    shapes = {
+        "qkv/kernel": (6, 18),
+        "out/kernel": (6, 6),
+        "out/bias": (6,),
+        "up/kernel": (6, 7),
+        "up/bias": (7,),
+    }
     shapes |= {"down/kernel": (7, 6), "down/bias": (6,)}
     shapes |= {f"{norm}/{part}": (6,) for norm in ("norm1", "norm2") for part in ("scale", "bias")}
     expected = {f"layers/{i}/{name}": shape for i in (0, 1) for name, shape in shapes.items()}
     expected |= {"norm/scale": (6,), "norm/bias": (6,)}
-    assert {name: z.shape for name, z in flatten_tree(core.init(np.random.default_rng(0))).items()} == expected
+    assert {
+        name: z.shape for name, z in flatten_tree(core.init(np.random.default_rng(0))).items()
+    } == expected
     assert core.initial_state(5).shape == (2 * 4 + 1, 5, 6) and not core.initial_state(5).any()
     assert AttentionCore(replace(SMALL, window=1), 6).initial_state(5).shape == (1, 5, 6)
 
@@ -321,6 +355,8 @@ def test_agent_file(tmp_path):
 def test_what_an_agent_cannot_be():
     with pytest.raises(ValueError, match="^device: .*'attention' runs on 'cpu' only, got 'cuda'"):
         agent(device="cuda")
-    with pytest.raises(ValueError, match="^n_heads: expected a divisor of the core's width 8, got 3"):
+    with pytest.raises(
+        ValueError, match="^n_heads: expected a divisor of the core's width 8, got 3"
+    ):
         config = AgentConfig(encoder=(8,), core="attention", core_config=replace(SMALL, n_heads=3))
         ActorCritic(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3), config)

@@ -26,13 +26,17 @@ CONFIGS = [  # every gate with every choice of norms; the options of the SSM in 
         step_rescale=(1.0, 1.7)[i % 4 == 0],
         blocks=1 + i % 2,
     )
-    for i, (gate, norms) in enumerate(itertools.product(GATES, itertools.product((False, True), repeat=3)))
+    for i, (gate, norms) in enumerate(
+        itertools.product(GATES, itertools.product((False, True), repeat=3))
+    )
 ]
 
 
 def name_of(config):
     norms = (n for n in NORMS if getattr(config, n))
-    return "-".join([config.gate, *norms, config.discretization, "half" if config.conj_sym else "all"])
+    return "-".join(
+        [config.gate, *norms, config.discretization, "half" if config.conj_sym else "all"]
+    )
 
 
 def problem(config, seed=0, T=6, B=3, H=3, dtype=np.float64):
@@ -40,7 +44,9 @@ def problem(config, seed=0, T=6, B=3, H=3, dtype=np.float64):
     rng = np.random.default_rng(seed)
     core = S5Core(config, H)
     initial = flatten_tree(core.init(rng))
-    params = {name: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for name, z in initial.items()}
+    params = {
+        name: (z + 0.3 * rng.standard_normal(z.shape)).astype(dtype) for name, z in initial.items()
+    }
     u = rng.standard_normal((T, B, H)).astype(dtype)
     reset = rng.random((T, B)) < 0.25
     state = random_like(rng, core.initial_state(B, dtype))
@@ -66,14 +72,18 @@ def test_backward(config):
     dt = dt if config.conj_sym else None
 
     def run(z):
-        params = unflatten_tree({name: value for name, value in z.items() if name.startswith("layers/")})
+        params = unflatten_tree(
+            {name: value for name, value in z.items() if name.startswith("layers/")}
+        )
         return core.forward(params, z["u"], reset, z["state"], dt)
 
     def backward(z, cotangents):
         du, dstate, grads = core.backward(cotangents[0], run(z)[2], cotangents[1])
         return {"u": du, "state": dstate} | flatten_tree(grads)
 
-    check_gradients(lambda z: run(z)[:2], backward, {"u": u, "state": state} | flatten_tree(params), entries=1)
+    check_gradients(
+        lambda z: run(z)[:2], backward, {"u": u, "state": state} | flatten_tree(params), entries=1
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -182,7 +192,14 @@ def test_caches_do_not_share_memory(config):
 def test_names_and_shapes():
     config = S5Config(n_layers=1, ssm_size=8, prenorm=True, gtrxl_norm=True, postnorm=True)
     params = flatten_tree(S5Core(config, 6).init(np.random.default_rng(0)))
-    ssm = {"Lambda_re": (4,), "Lambda_im": (4,), "B": (4, 6, 2), "C": (6, 4, 2), "D": (6,), "log_step": (4, 1)}
+    ssm = {
+        "Lambda_re": (4,),
+        "Lambda_im": (4,),
+        "B": (4, 6, 2),
+        "C": (6, 4, 2),
+        "D": (6,),
+        "log_step": (4, 1),
+    }
     expected = {f"layers/0/ssm/{name}": shape for name, shape in ssm.items()}
     for name in ("out1", "out2"):
         expected |= {f"layers/0/{name}/kernel": (6, 6), f"layers/0/{name}/bias": (6,)}
@@ -216,7 +233,9 @@ def test_registry():
         assert core(config(), 4).initial_state(3).shape[1] == 3
 
 
-@pytest.mark.parametrize("name, value", [("gate", "glu"), ("discretization", "euler"), ("n_layers", 0)])
+@pytest.mark.parametrize(
+    "name, value", [("gate", "glu"), ("discretization", "euler"), ("n_layers", 0)]
+)
 def test_bad_configurations_are_named(name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected .*got "):
         S5Config(**{name: value})

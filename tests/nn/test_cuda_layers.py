@@ -13,7 +13,8 @@ from minis5_cuda import ptx
 from simulator import simulated
 
 DTYPES = (np.float32, np.float64)
-SHAPES = [(1, 1), (4, 2), (13, 5)]  # around blocks of 2 x 2, at most 2 of them one below the other, 16 in flat arrays
+# around blocks of 2 x 2, at most 2 of them one below the other, 16 in flat arrays
+SHAPES = [(1, 1), (4, 2), (13, 5)]
 
 
 def blank(dtype, *shape):
@@ -29,19 +30,33 @@ def bias_act(rng, dtype, N, H, slope):
 def bias_act_backward(rng, dtype, N, H, slope):
     y, _, slope = bias_act(rng, dtype, N, H, slope)
     y[-1, -1] = 0
-    return [rng.standard_normal((N, H)).astype(dtype), y, slope, blank(dtype, N, H), np.zeros(H, dtype)]
+    return [
+        rng.standard_normal((N, H)).astype(dtype),
+        y,
+        slope,
+        blank(dtype, N, H),
+        np.zeros(H, dtype),
+    ]
 
 
 def norm_forward(rng, dtype, N, H):
     """Rows around 1 with a deviation that is not small, or little would be left of the numbers' precision."""
-    x = 1 + rng.permuted(np.tile(np.linspace(-1, 1, H), (N, 1)), axis=1) + 0.1 * rng.standard_normal((N, H))
+    x = (
+        1
+        + rng.permuted(np.tile(np.linspace(-1, 1, H), (N, 1)), axis=1)
+        + 0.1 * rng.standard_normal((N, H))
+    )
     scale, bias = rng.standard_normal(H), rng.standard_normal(H)
     outputs = blank(dtype, N, H), blank(dtype, N, H), blank(dtype, N)
     return [x.astype(dtype), scale.astype(dtype), bias.astype(dtype), dtype(1e-6), *outputs]
 
 
 def norm_backward(rng, dtype, N, H):
-    dy, scale, normal = rng.standard_normal((N, H)), rng.standard_normal(H), rng.standard_normal((N, H))
+    dy, scale, normal = (
+        rng.standard_normal((N, H)),
+        rng.standard_normal(H),
+        rng.standard_normal((N, H)),
+    )
     inputs = [z.astype(dtype) for z in (dy, scale, normal, rng.uniform(0.5, 2, N))]
     return [*inputs, blank(dtype, N, H), np.zeros(H, dtype), np.zeros(H, dtype)]
 
@@ -51,20 +66,33 @@ def gelu_forward(rng, dtype, N, H):
 
 
 def gelu_backward(rng, dtype, N, H):
-    return [*(scale * rng.standard_normal(N * H).astype(dtype) for scale in (1, 3)), blank(dtype, N * H)]
+    return [
+        *(scale * rng.standard_normal(N * H).astype(dtype) for scale in (1, 3)),
+        blank(dtype, N * H),
+    ]
 
 
 def glu_forward(rng, dtype, N, H):
-    return [4 * rng.standard_normal((N, 2 * H)).astype(dtype), rng.standard_normal(2 * H).astype(dtype), blank(dtype, N, H)]
+    return [
+        4 * rng.standard_normal((N, 2 * H)).astype(dtype),
+        rng.standard_normal(2 * H).astype(dtype),
+        blank(dtype, N, H),
+    ]
 
 
 def glu_backward(rng, dtype, N, H):
-    dy, z = rng.standard_normal((N, H)).astype(dtype), 4 * rng.standard_normal((N, 2 * H)).astype(dtype)
+    dy, z = (
+        rng.standard_normal((N, H)).astype(dtype),
+        4 * rng.standard_normal((N, 2 * H)).astype(dtype),
+    )
     return [dy, z, blank(dtype, N, 2 * H), np.zeros(2 * H, dtype)]
 
 
 def sigmoid_gate_forward(rng, dtype, N, H):
-    return [*(4 * rng.standard_normal(s).astype(dtype) for s in ((N, H), (N, H), H)), blank(dtype, N, H)]
+    return [
+        *(4 * rng.standard_normal(s).astype(dtype) for s in ((N, H), (N, H), H)),
+        blank(dtype, N, H),
+    ]
 
 
 def sigmoid_gate_backward(rng, dtype, N, H):
@@ -77,17 +105,31 @@ def add_skip(rng, dtype, N, H):
 
 
 def skip_backward(rng, dtype, N, H):
-    return [*(rng.standard_normal(s).astype(dtype) for s in ((N, H), H, (N, H), (N, H))), np.zeros(H, dtype)]
+    return [
+        *(rng.standard_normal(s).astype(dtype) for s in ((N, H), H, (N, H), (N, H))),
+        np.zeros(H, dtype),
+    ]
 
 
 def discretize(rng, dtype, N, H, tustin, clip=np.inf, compute=None):
     """`compute` is the dtype of the arithmetic, the parameters' unless given. Some |z| are small enough for the series of ZOH."""
     compute = compute or dtype
-    re, im, log_step = -rng.uniform(0, 1, H), 3 * rng.standard_normal(H), rng.uniform(-7, -1, (H, 1))
+    re, im, log_step = (
+        -rng.uniform(0, 1, H),
+        3 * rng.standard_normal(H),
+        rng.uniform(-7, -1, (H, 1)),
+    )
     dt = rng.uniform(0.5, 2, N) * np.where(rng.random(N) < 0.5, 1, 1e-5)
     parameters = [z.astype(dtype) for z in (re, im, log_step)]
     scalars = [compute(s) for s in (1, clip, 0.7, np.finfo(compute).eps ** 0.5)]
-    return [*parameters, dt.astype(compute), *scalars, np.bool_(tustin), blank(compute, N, 2 * H), blank(compute, N, 2 * H)]
+    return [
+        *parameters,
+        dt.astype(compute),
+        *scalars,
+        np.bool_(tustin),
+        blank(compute, N, 2 * H),
+        blank(compute, N, 2 * H),
+    ]
 
 
 def discretize_backward(rng, dtype, N, H, tustin, clip=np.inf, compute=None):
@@ -102,32 +144,55 @@ def weights(rng, dtype, P, H):
 
 
 def weights_backward(rng, dtype, P, H):
-    inputs = [rng.standard_normal(s).astype(dtype) for s in ((2 * P, H), (H, 2 * P), 2 * P, (P, H, 2))]
+    inputs = [
+        rng.standard_normal(s).astype(dtype) for s in ((2 * P, H), (H, 2 * P), 2 * P, (P, H, 2))
+    ]
     return [*inputs, dtype(2), blank(dtype, P, H, 2), blank(dtype, H, P, 2), np.zeros(2 * P, dtype)]
 
 
 def gain(rng, dtype, N, P):
-    return [*(rng.standard_normal((N, 2 * P)).astype(dtype) for _ in range(2)), blank(dtype, N, 2 * P)]
+    return [
+        *(rng.standard_normal((N, 2 * P)).astype(dtype) for _ in range(2)),
+        blank(dtype, N, 2 * P),
+    ]
 
 
 def gain_backward(rng, dtype, N, P):
-    return [*(rng.standard_normal((N, 2 * P)).astype(dtype) for _ in range(3)), *(blank(dtype, N, 2 * P) for _ in range(2))]
+    return [
+        *(rng.standard_normal((N, 2 * P)).astype(dtype) for _ in range(3)),
+        *(blank(dtype, N, 2 * P) for _ in range(2)),
+    ]
 
 
 # name: (module, loop, arguments, further arguments of these)
-CASES = {f.__name__: ("layers", f.__name__, f, {}) for f in (norm_forward, norm_backward, gelu_forward, gelu_backward)}
+CASES = {
+    f.__name__: ("layers", f.__name__, f, {})
+    for f in (norm_forward, norm_backward, gelu_forward, gelu_backward)
+}
 CASES |= {f.__name__: ("layers", f.__name__, f, {}) for f in (glu_forward, glu_backward)}
-CASES |= {f.__name__: ("layers", f.__name__, f, {}) for f in (sigmoid_gate_forward, sigmoid_gate_backward)}
-CASES |= {f"{f.__name__} {k}": ("layers", f.__name__, f, {"slope": k}) for f in (bias_act, bias_act_backward) for k in (0, 0.01)}
+CASES |= {
+    f.__name__: ("layers", f.__name__, f, {}) for f in (sigmoid_gate_forward, sigmoid_gate_backward)
+}
+CASES |= {
+    f"{f.__name__} {k}": ("layers", f.__name__, f, {"slope": k})
+    for f in (bias_act, bias_act_backward)
+    for k in (0, 0.01)
+}
 CASES |= {f.__name__: ("s5", f.__name__, f, {}) for f in (add_skip, skip_backward)}
-CASES |= {f.__name__: ("discretize", f.__name__, f, {}) for f in (weights, weights_backward, gain, gain_backward)}
+CASES |= {
+    f.__name__: ("discretize", f.__name__, f, {})
+    for f in (weights, weights_backward, gain, gain_backward)
+}
 for kind, options in {
     "zoh": {"tustin": False},
     "bilinear": {"tustin": True},
     "clipped": {"tustin": False, "clip": -0.5},
     "in double": {"tustin": False, "compute": np.float64},
 }.items():
-    CASES |= {f"{f.__name__} {kind}": ("discretize", f.__name__, f, options) for f in (discretize, discretize_backward)}
+    CASES |= {
+        f"{f.__name__} {kind}": ("discretize", f.__name__, f, options)
+        for f in (discretize, discretize_backward)
+    }
 
 
 def arguments(cases, dtypes, shapes, seed=0):
@@ -136,7 +201,9 @@ def arguments(cases, dtypes, shapes, seed=0):
     for name, (_, _, make, options) in cases.items():
         for dtype in dtypes:
             for N, H in shapes:
-                made[name, np.dtype(dtype).name, N, H] = make(np.random.default_rng([seed, N, H]), dtype, N, H, **options)
+                made[name, np.dtype(dtype).name, N, H] = make(
+                    np.random.default_rng([seed, N, H]), dtype, N, H, **options
+                )
     return made
 
 
@@ -183,7 +250,10 @@ def simulate(module, inputs, outputs):
     shrink()
     cases, given, results = importlib.import_module(module).CASES, np.load(inputs), {}
     for name in dict.fromkeys(entry.rpartition("|")[0] for entry in given):
-        args = [given[f"{name}|{i}"] for i in range(sum(entry.startswith(f"{name}|") for entry in given))]
+        args = [
+            given[f"{name}|{i}"]
+            for i in range(sum(entry.startswith(f"{name}|") for entry in given))
+        ]
         args = on_device(cases, name.split("|"), [a if a.ndim else a[()] for a in args])
         results |= {f"{name}|{i}": a for i, a in enumerate(args)}
     np.savez(outputs, **results)
@@ -192,10 +262,18 @@ def simulate(module, inputs, outputs):
 def in_simulator(module, made, folder):
     """{key: arguments after the call in the simulator}"""
     named = {"|".join(map(str, key)): args for key, args in made.items()}
-    np.savez(folder / "in.npz", **{f"{name}|{i}": a for name, args in named.items() for i, a in enumerate(args)})
-    simulated(__file__, f"simulate({module!r}, {str(folder / 'in.npz')!r}, {str(folder / 'out.npz')!r})")
+    np.savez(
+        folder / "in.npz",
+        **{f"{name}|{i}": a for name, args in named.items() for i, a in enumerate(args)},
+    )
+    simulated(
+        __file__, f"simulate({module!r}, {str(folder / 'in.npz')!r}, {str(folder / 'out.npz')!r})"
+    )
     out = np.load(folder / "out.npz")
-    return {key: [out["|".join(map(str, (*key, i)))] for i in range(len(args))] for key, args in made.items()}
+    return {
+        key: [out["|".join(map(str, (*key, i)))] for i in range(len(args))]
+        for key, args in made.items()
+    }
 
 
 def mixed(modules):
@@ -217,7 +295,11 @@ def extremes():
 
     for dtype in DTYPES:
         gate = np.array([-np.inf, -1e4, -100, 0, 100, 1e4, np.inf, np.nan], dtype)
-        z, y, dz = cupy.asarray(np.stack([np.ones_like(gate), gate], axis=1)), cupy.zeros((8, 1), dtype), cupy.zeros((8, 2), dtype)
+        z, y, dz = (
+            cupy.asarray(np.stack([np.ones_like(gate), gate], axis=1)),
+            cupy.zeros((8, 1), dtype),
+            cupy.zeros((8, 2), dtype),
+        )
         layers.glu_forward(z, cupy.zeros(2, dtype), y)
         expected = np.array([0, 0, np.exp(-100), 0.5, 1, 1, 1, np.nan])
         np.testing.assert_allclose(y.get()[:, 0], expected, rtol=1e-5, atol=np.finfo(dtype).tiny)

@@ -15,7 +15,8 @@ from simulator import simulated
 
 from minis5 import reference
 
-KINDS = list(product((np.float32, np.float64), (True, False), (True, False)))  # dtype, complex or real, a varies or is constant
+# dtype, complex or real, a varies or is constant
+KINDS = list(product((np.float32, np.float64), (True, False), (True, False)))
 RESETS = "none", "all", "first", "last", "chunks", "ends", "random"
 CHUNK = 4  # steps of a chunk, or half of that
 
@@ -23,7 +24,13 @@ CHUNK = 4  # steps of a chunk, or half of that
 def resets(kind, T, B, rng):
     """(T, B): nowhere, everywhere, …, on first steps of chunks, on last steps of chunks."""
     t = np.arange(T)
-    flags = {"all": t >= 0, "first": t == 0, "last": t == T - 1, "chunks": t % CHUNK == 0, "ends": t % CHUNK == CHUNK - 1}
+    flags = {
+        "all": t >= 0,
+        "first": t == 0,
+        "last": t == T - 1,
+        "chunks": t % CHUNK == 0,
+        "ends": t % CHUNK == CHUNK - 1,
+    }
     if kind == "random":
         return rng.random((T, B)) < 0.15
     return np.repeat(flags.get(kind, t < 0)[:, None], B, axis=1)
@@ -35,7 +42,11 @@ def problem(rng, T, B, P, kind, reset="random", start=True, low=0.3):
 
     def planes(*shape, z=None):
         z = rng.standard_normal(shape) + 1j * rng.standard_normal(shape) if z is None else z
-        return np.concatenate([z.real, z.imag], -1).astype(dtype) if is_complex else z.real.astype(dtype)
+        return (
+            np.concatenate([z.real, z.imag], -1).astype(dtype)
+            if is_complex
+            else z.real.astype(dtype)
+        )
 
     shape = (T, B, P) if varying else (1, 1, P)
     angle = rng.uniform(0, 2 * np.pi, shape) if is_complex else np.pi * rng.integers(0, 2, shape)
@@ -66,7 +77,9 @@ def rubbish():
     def full(shape, dtype):
         return cupy.full(shape, True if dtype == np.bool_ else np.nan, dtype)
 
-    with mock.patch.multiple(cupy, create=True, empty=full, empty_like=lambda z: full(z.shape, z.dtype)):
+    with mock.patch.multiple(
+        cupy, create=True, empty=full, empty_like=lambda z: full(z.shape, z.dtype)
+    ):
         yield
 
 
@@ -78,10 +91,14 @@ def run(forward, backward, arrays, x=None, *, in_place=False, **options):
     with rubbish():
         mine = forward(a, b, reset, x0, **options, **({"out": b} if in_place else {}))
         used = mine if x is None else cupy.asarray(x)
-        da, db, dx0 = backward(a, reset, x0, used, dx, **options, **({"out": dx} if in_place else {}))
+        da, db, dx0 = backward(
+            a, reset, x0, used, dx, **options, **({"out": dx} if in_place else {})
+        )
     assert not in_place or (mine is b and db is dx)
     for old, new in zip(arrays, given, strict=True):
-        assert (in_place and (new is b or new is dx)) or np.array_equal(old, new.get(), equal_nan=True), "an input has changed"
+        assert (in_place and (new is b or new is dx)) or np.array_equal(
+            old, new.get(), equal_nan=True
+        ), "an input has changed"
     results = [z.get() for z in (mine, da, db, dx0)]
     assert all(z.dtype == x0.dtype for z in results) and da.shape == a.shape
     return results
@@ -99,9 +116,20 @@ def check(forward, backward, arrays, is_complex, what, expected=None, slack=1, *
         da, db, dx0 = reference.scan_vjp(a_, b_, reset, x0_, numbers(got[0], is_complex), dx_)
         expected = x, da if varying else da[None, None], db, dx0
     largest = [np.abs(z).max() for z in expected]
-    steps = np.sqrt(b.shape[0] * b.shape[1])  # of which the products in da are about as large as x times db
-    scales = [slack * z for z in (largest[0], max(1 if varying else steps, 1) * largest[0] * largest[2], largest[2], largest[2])]
-    for name, mine, theirs, scale in zip(("x", "da", "db", "dx0"), got, expected, scales, strict=True):
+    # of which the products in da are about as large as x times db
+    steps = np.sqrt(b.shape[0] * b.shape[1])
+    scales = [
+        slack * z
+        for z in (
+            largest[0],
+            max(1 if varying else steps, 1) * largest[0] * largest[2],
+            largest[2],
+            largest[2],
+        )
+    ]
+    for name, mine, theirs, scale in zip(
+        ("x", "da", "db", "dx0"), got, expected, scales, strict=True
+    ):
         assert_close(mine, theirs, is_complex, scale, f"{what} {name}")
     return got
 
@@ -123,10 +151,17 @@ def everything():
         tile = chunks * CHUNK  # of the largest
         for T in (1, 2, 3, CHUNK, CHUNK + 1, tile - 1, tile, tile + 1, 2 * tile + CHUNK + 1):
             reset, segments = RESETS[used % 7], 1 + used % 3
-            B, P = ((1, 3), (3, 1), (1, 1), (1, 2), (5, 1))[used % 5]  # lanes that are idle, or belong to two sequences
+            # lanes that are idle, or belong to two sequences
+            B, P = ((1, 3), (3, 1), (1, 1), (1, 2), (5, 1))[used % 5]
             arrays = problem(rng, T, B, P, kind, reset, start=used % 2 == 0)
             options = {"in_place": used % 4 < 2, "sequential": False, "segments": segments}
-            check(*pair, arrays, kind[1], f"{kind} T={T} B={B} P={P} resets {reset} {options}", **options)
+            check(
+                *pair,
+                arrays,
+                kind[1],
+                f"{kind} T={T} B={B} P={P} resets {reset} {options}",
+                **options,
+            )
             used += 1
 
 
@@ -155,7 +190,12 @@ def shapes():
         for kind in ((np.float32, True, False), (np.float64, False, True)):
             scan.SEQUENTIAL = 3 if chunks == 1 else 8
             with mock.patch.object(scan, "launch", counted):
-                check(*pair, problem(rng, T, B, P, kind), kind[1], f"{lanes} lanes, {chunks} chunks, {kind}")
+                check(
+                    *pair,
+                    problem(rng, T, B, P, kind),
+                    kind[1],
+                    f"{lanes} lanes, {chunks} chunks, {kind}",
+                )
     names = [name for name, _ in launches]
     assert names.count("summary") == 4  # T = 150 only, forward and backward
     assert ("forward_scan", (1, 2)) in launches and ("backward_scan", (1, 4)) in launches
@@ -181,12 +221,19 @@ def poison():
         assert np.array_equal(bad_x[at:], x[at:]) and np.array_equal(bad_x[:, 1], x[:, 1])
 
         bad_dx, bad_x = dx.copy(), x.copy()
-        bad_dx[at + 3 :, 0], bad_x[at - 1, 0] = bad, bad  # x of the step before the reset is not used
+        # x of the step before the reset is not used
+        bad_dx[at + 3 :, 0], bad_x[at - 1, 0] = bad, bad
         _, da_, db_, dx0_ = run(*pair, (a, b, reset, x0, bad_dx), bad_x, **options)
         assert not np.isfinite(db_[at, 0]).any()
-        assert np.array_equal(db_[:at], db[:at]) and np.array_equal(db_[:, 1], db[:, 1]) and np.array_equal(dx0_, dx0)
+        assert (
+            np.array_equal(db_[:at], db[:at])
+            and np.array_equal(db_[:, 1], db[:, 1])
+            and np.array_equal(dx0_, dx0)
+        )
         if varying:
-            assert np.array_equal(da_[: at + 1, 0], da[: at + 1, 0]) and np.array_equal(da_[:, 1], da[:, 1])
+            assert np.array_equal(da_[: at + 1, 0], da[: at + 1, 0]) and np.array_equal(
+                da_[:, 1], da[:, 1]
+            )
             assert not da[at, 0].any()
         else:
             assert np.array_equal(run(*pair, (a, b, reset, x0, dx), bad_x, **options)[1], da)
@@ -231,7 +278,13 @@ def textbook():
         textbook.THREADS = threads
         for kind, T in product(KINDS, (3, 4, 9) if threads == 4 else (2,)):
             arrays = problem(rng, T, 1 + used % 2, 2, kind, RESETS[used % 7], start=used % 3 > 0)
-            check(textbook.scan_forward, textbook.scan_backward, arrays, kind[1], f"{kind} T={T} of {threads} threads")
+            check(
+                textbook.scan_forward,
+                textbook.scan_backward,
+                arrays,
+                kind[1],
+                f"{kind} T={T} of {threads} threads",
+            )
             used += 1
 
 
@@ -240,13 +293,17 @@ def captured():
     import cupy
 
     forward, backward = shrink(2, 2)
-    a, b, reset, x0, dx = (cupy.asarray(z) for z in problem(np.random.default_rng(6), 40, 2, 1, KINDS[1]))
+    a, b, reset, x0, dx = (
+        cupy.asarray(z) for z in problem(np.random.default_rng(6), 40, 2, 1, KINDS[1])
+    )
     with cupy.recorded():
         x = forward(a, b, reset, x0, segments=2)
         backward(a, reset, x0, x, dx, segments=2)
 
 
-@pytest.mark.parametrize("call", [everything, sequential, shapes, poison, operator, textbook, captured])
+@pytest.mark.parametrize(
+    "call", [everything, sequential, shapes, poison, operator, textbook, captured]
+)
 def test_in_the_simulator(call):
     simulated(__file__, f"{call.__name__}()")
 

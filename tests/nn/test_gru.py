@@ -14,7 +14,13 @@ from minis5.reference import cores as ref
 
 CASES = [("gru", GRUConfig(), 5), ("gru", GRUConfig(hidden=7), 4), ("gru", GRUConfig(hidden=1), 3)]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"hidden={case[1].hidden}")
-CHECKS = ["equals_reference", "gradients", "packed_is_separate", "two_parts_are_the_whole", "nothing_passes_a_reset"]
+CHECKS = [
+    "equals_reference",
+    "gradients",
+    "packed_is_separate",
+    "two_parts_are_the_whole",
+    "nothing_passes_a_reset",
+]
 CHECKS += ["single_precision", "caches_do_not_share_memory", "columns_are_independent"]
 
 
@@ -60,9 +66,18 @@ def test_nothing_passes_a_reset_at_an_edge(bad, at):
 
 def test_names_shapes_and_initial_values():
     params = flatten_tree(GRUCore(GRUConfig(hidden=6), 4).init(np.random.default_rng(0)))
-    expected = {"input/kernel": (4, 18), "input/bias": (18,), "recurrent/kernel": (6, 18), "recurrent/bias": (6,)}
+    expected = {
+        "input/kernel": (4, 18),
+        "input/bias": (18,),
+        "recurrent/kernel": (6, 18),
+        "recurrent/bias": (6,),
+    }
     expected |= {"out/kernel": (6, 4), "out/bias": (4,)}
-    assert {name: z.shape for name, z in params.items()} == expected == flatten_tree(GRUCore(GRUConfig(hidden=6), 4).shapes())
+    assert (
+        {name: z.shape for name, z in params.items()}
+        == expected
+        == flatten_tree(GRUCore(GRUConfig(hidden=6), 4).shapes())
+    )
     for gate in np.split(params["recurrent/kernel"], 3, axis=1):
         assert_close(gate @ gate.T, np.eye(6), c=32)
     assert not any(z.any() for name, z in params.items() if name.endswith("bias"))

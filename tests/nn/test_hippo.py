@@ -10,7 +10,9 @@ SIZES = [1, 2, 3, 8, 64, 128]
 
 
 def test_by_hand():
-    np.testing.assert_allclose(hippo_legs(3), [[-1, 0, 0], [-np.sqrt(3), -2, 0], [-np.sqrt(5), -np.sqrt(15), -3]])
+    np.testing.assert_allclose(
+        hippo_legs(3), [[-1, 0, 0], [-np.sqrt(3), -2, 0], [-np.sqrt(5), -np.sqrt(15), -3]]
+    )
     half = np.sqrt(3) / 2
     np.testing.assert_allclose(hippo_normal(2), [[-0.5, half], [-half, -0.5]], atol=4 * EPS)
     lam, V = hippo_eigen(2, keep_half=False)
@@ -35,7 +37,8 @@ def test_eigendecomposition(n):
     np.testing.assert_allclose(lam.real, -0.5, rtol=8 * EPS)
     np.testing.assert_allclose(V.conj().T @ V, np.eye(n), atol=8 * EPS * n)
     np.testing.assert_allclose(V * lam @ V.conj().T, S, atol=tolerance)
-    np.testing.assert_allclose(np.sort(lam.imag), np.sort(-lam.imag), atol=tolerance)  # conjugate pairs
+    # conjugate pairs
+    np.testing.assert_allclose(np.sort(lam.imag), np.sort(-lam.imag), atol=tolerance)
 
 
 @pytest.mark.parametrize("n, blocks", [(2, 1), (8, 1), (8, 2), (24, 3), (64, 4)])
@@ -52,7 +55,9 @@ def test_one_of_each_pair_is_enough(n, blocks):
     np.testing.assert_allclose(V.T @ V, 0, atol=8 * EPS * n)  # orthogonal to the conjugates
     for j in range(blocks):
         np.testing.assert_array_equal(lam[j * size // 2 : (j + 1) * size // 2], lam[: size // 2])
-        outside = np.delete(V[:, j * size // 2 : (j + 1) * size // 2], np.s_[j * size : (j + 1) * size], axis=0)
+        outside = np.delete(
+            V[:, j * size // 2 : (j + 1) * size // 2], np.s_[j * size : (j + 1) * size], axis=0
+        )
         assert not outside.any()
 
 

@@ -15,15 +15,22 @@ from minis5.nn.lstm import LSTMConfig
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
 
-jax = pytest.importorskip("jax", reason="needs JAX (pip install jax) to compare with automatic differentiation")
+jax = pytest.importorskip(
+    "jax", reason="needs JAX (pip install jax) to compare with automatic differentiation"
+)
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)  # compiling is all the time that these tests take
+# compiling is all the time that these tests take
+jax.config.update("jax_disable_most_optimizations", True)
 jnp = jax.numpy
 
 CONFIGS = {
     "paper": S5Config(n_layers=2, ssm_size=6),
-    "norms": S5Config(n_layers=1, ssm_size=6, gate="half_glu1", prenorm=True, gtrxl_norm=True, postnorm=True),
-    "bilinear": S5Config(n_layers=1, ssm_size=6, gate="half_glu2", discretization="bilinear", step_rescale=1.7),
+    "norms": S5Config(
+        n_layers=1, ssm_size=6, gate="half_glu1", prenorm=True, gtrxl_norm=True, postnorm=True
+    ),
+    "bilinear": S5Config(
+        n_layers=1, ssm_size=6, gate="half_glu2", discretization="bilinear", step_rescale=1.7
+    ),
     "all states": S5Config(n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True),
 }
 
@@ -65,7 +72,9 @@ def block(p, u, reset, x0, dt, config):
     s, last = ssm(p["ssm"], s, reset, x0, dt, config)
     s = norm(p["gtrxl_norm"], s) if config.gtrxl_norm else s
     h = jax.nn.gelu(s, approximate=True)
-    dense = {name: h @ p[name]["kernel"] + p[name]["bias"] for name in ("out1", "out2") if name in p}
+    dense = {
+        name: h @ p[name]["kernel"] + p[name]["bias"] for name in ("out1", "out2") if name in p
+    }
     gated = {
         "full_glu": lambda: dense["out1"] * jax.nn.sigmoid(dense["out2"]),
         "half_glu1": lambda: h * jax.nn.sigmoid(dense["out2"]),
@@ -92,7 +101,9 @@ def test_values_and_gradients(config, with_dt):
     T, B, H = 11, 3, 5
     core = S5Core(config, H)
     initial = flatten_tree(core.init(rng))
-    params = unflatten_tree({name: z + 0.3 * rng.standard_normal(z.shape) for name, z in initial.items()})
+    params = unflatten_tree(
+        {name: z + 0.3 * rng.standard_normal(z.shape) for name, z in initial.items()}
+    )
     u = rng.standard_normal((T, B, H))
     reset = rng.random((T, B)) < 0.2
     reset[0, 0] = True
@@ -108,7 +119,9 @@ def test_values_and_gradients(config, with_dt):
 
     @jax.jit
     def values_and_gradients(cotangents, *inputs):
-        outputs, pull = jax.vjp(lambda p, u, re, im: stack(p, u, re, im, reset, steps, config), *inputs)
+        outputs, pull = jax.vjp(
+            lambda p, u, re, im: stack(p, u, re, im, reset, steps, config), *inputs
+        )
         return outputs, pull(cotangents)
 
     cotangents = (dy, *np.split(dlast, 2, axis=-1))
@@ -133,17 +146,26 @@ def gru_cell(p, x, h):
 
 
 def lstm_cell(p, x, h, c):
-    i, f, g, o = jnp.split(x @ p["input"]["kernel"] + p["input"]["bias"] + h @ p["recurrent"]["kernel"], 4, axis=-1)
+    i, f, g, o = jnp.split(
+        x @ p["input"]["kernel"] + p["input"]["bias"] + h @ p["recurrent"]["kernel"], 4, axis=-1
+    )
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-@pytest.mark.parametrize("name, config, cell", [("gru", GRUConfig(6), gru_cell), ("lstm", LSTMConfig(6), lstm_cell)])
+@pytest.mark.parametrize(
+    "name, config, cell", [("gru", GRUConfig(6), gru_cell), ("lstm", LSTMConfig(6), lstm_cell)]
+)
 def test_recurrent_cores(name, config, cell):
     rng = np.random.default_rng(1)
     T, B, H = 11, 3, 5
     core = CORES[name][1](config, H)
-    params = unflatten_tree({name: z + 0.3 * rng.standard_normal(z.shape) for name, z in flatten_tree(core.init(rng)).items()})
+    params = unflatten_tree(
+        {
+            name: z + 0.3 * rng.standard_normal(z.shape)
+            for name, z in flatten_tree(core.init(rng)).items()
+        }
+    )
     u, reset = rng.standard_normal((T, B, H)), rng.random((T, B)) < 0.2
     reset[0, 0] = True
     state = rng.standard_normal(core.initial_state(B, np.float64).shape)

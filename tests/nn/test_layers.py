@@ -43,7 +43,9 @@ def check_layer(forward, backward, params, x, **more):
         dx, grads = backward(cotangents[0], forward(split(z), z["x"])[1])
         return {"x": dx} | flatten_tree(grads)
 
-    check_gradients(lambda z: (forward(split(z), z["x"])[0],), back, {"x": x} | flatten_tree(params), **more)
+    check_gradients(
+        lambda z: (forward(split(z), z["x"])[0],), back, {"x": x} | flatten_tree(params), **more
+    )
 
 
 def test_flatten_and_back():
@@ -57,12 +59,16 @@ def test_flatten_and_back():
 def test_dense(activation, dtype):
     rng = np.random.default_rng(0)
     p, x = cast(dense_params(rng), dtype), rng.standard_normal((6, 3, 5)).astype(dtype)
-    expected = ref.each(lambda v: ref.dense(cast(p, np.float64), v, activation), x.astype(np.float64))
+    expected = ref.each(
+        lambda v: ref.dense(cast(p, np.float64), v, activation), x.astype(np.float64)
+    )
     y, _ = dense_forward(p, x, activation)
     assert y.dtype == dtype
     assert_close(y, expected, T=5)
     assert_close(dense_forward(p, x[0], activation)[0], expected[0], T=5)  # (B, in)
-    assert_close(dense_forward(p, x.transpose(1, 0, 2), activation)[0], expected.transpose(1, 0, 2), T=5)
+    assert_close(
+        dense_forward(p, x.transpose(1, 0, 2), activation)[0], expected.transpose(1, 0, 2), T=5
+    )
 
 
 @pytest.mark.parametrize("activation", list(SLOPES))
@@ -77,7 +83,10 @@ def test_dense_backward(activation):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layer_norm(dtype):
     rng = np.random.default_rng(2)
-    p = {"scale": rng.standard_normal(5).astype(dtype), "bias": rng.standard_normal(5).astype(dtype)}
+    p = {
+        "scale": rng.standard_normal(5).astype(dtype),
+        "bias": rng.standard_normal(5).astype(dtype),
+    }
     x = (3.0 + rng.standard_normal((6, 3, 5))).astype(dtype)
     y, _ = layer_norm_forward(p, x)
     assert y.dtype == dtype
@@ -91,7 +100,12 @@ def test_layer_norm_backward():
     rng = np.random.default_rng(3)
     p = {"scale": rng.standard_normal(5), "bias": rng.standard_normal(5)}
     check_layer(layer_norm_forward, layer_norm_backward, p, rng.standard_normal((6, 3, 5)))
-    check_layer(lambda p, x: layer_norm_forward(p, x, eps=0.3), layer_norm_backward, p, rng.standard_normal((6, 3, 5)))
+    check_layer(
+        lambda p, x: layer_norm_forward(p, x, eps=0.3),
+        layer_norm_backward,
+        p,
+        rng.standard_normal((6, 3, 5)),
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -166,11 +180,14 @@ def test_initial_weights():
     rng = np.random.default_rng(8)
     x = lecun_normal(rng, (400, 300), 400)
     np.testing.assert_allclose(x.std(), 1 / 20, rtol=0.01)
-    assert np.abs(x).max() <= 2 / 0.87962566 / 20 + 1e-12  # a normal cut at two deviations, then stretched
+    # a normal cut at two deviations, then stretched
+    assert np.abs(x).max() <= 2 / 0.87962566 / 20 + 1e-12
     for shape in ((6, 4), (4, 6), (5, 5)):
         q = orthogonal(rng, shape, 2.0)
         assert q.shape == shape
-        np.testing.assert_allclose(q.T @ q if shape[0] >= shape[1] else q @ q.T, 4 * np.eye(min(shape)), atol=1e-13)
+        np.testing.assert_allclose(
+            q.T @ q if shape[0] >= shape[1] else q @ q.T, 4 * np.eye(min(shape)), atol=1e-13
+        )
     p = gate_init(rng, 8, "full_glu")
     assert set(flatten_tree(p)) == {"out1/kernel", "out1/bias", "out2/kernel", "out2/bias"}
     assert not p["out1"]["bias"].any() and p["out2"]["kernel"].shape == (8, 8)

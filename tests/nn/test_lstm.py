@@ -12,9 +12,19 @@ from minis5.nn.lstm import LSTMConfig, LSTMCore
 from minis5.nn.parameters import flatten_tree
 from minis5.reference import cores as ref
 
-CASES = [("lstm", LSTMConfig(), 5), ("lstm", LSTMConfig(hidden=7, forget_bias=-0.5), 4), ("lstm", LSTMConfig(hidden=1), 3)]
+CASES = [
+    ("lstm", LSTMConfig(), 5),
+    ("lstm", LSTMConfig(hidden=7, forget_bias=-0.5), 4),
+    ("lstm", LSTMConfig(hidden=1), 3),
+]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"hidden={case[1].hidden}")
-CHECKS = ["equals_reference", "gradients", "packed_is_separate", "two_parts_are_the_whole", "nothing_passes_a_reset"]
+CHECKS = [
+    "equals_reference",
+    "gradients",
+    "packed_is_separate",
+    "two_parts_are_the_whole",
+    "nothing_passes_a_reset",
+]
 CHECKS += ["single_precision", "caches_do_not_share_memory", "columns_are_independent"]
 
 
@@ -25,7 +35,10 @@ def sigmoid(x):
 def test_specification_by_hand():
     """One unit, one input, two steps and a reset, each number in its place."""
     p = {
-        "input": {"kernel": np.array([[0.5, -1.0, 2.0, 0.8]]), "bias": np.array([0.1, 0.2, 0.3, 0.4])},
+        "input": {
+            "kernel": np.array([[0.5, -1.0, 2.0, 0.8]]),
+            "bias": np.array([0.1, 0.2, 0.3, 0.4]),
+        },
         "recurrent": {"kernel": np.array([[1.5, 0.7, -0.4, 0.9]])},
     }
     h, c = 0.25, -0.5
@@ -62,11 +75,19 @@ def test_nothing_passes_a_reset_at_an_edge(bad, at):
 def test_names_shapes_and_initial_values(forget_bias):
     core = LSTMCore(LSTMConfig(hidden=6, forget_bias=forget_bias), 4)
     params = flatten_tree(core.init(np.random.default_rng(0)))
-    expected = {"input/kernel": (4, 24), "input/bias": (24,), "recurrent/kernel": (6, 24), "out/kernel": (6, 4), "out/bias": (4,)}
+    expected = {
+        "input/kernel": (4, 24),
+        "input/bias": (24,),
+        "recurrent/kernel": (6, 24),
+        "out/kernel": (6, 4),
+        "out/bias": (4,),
+    }
     assert {name: z.shape for name, z in params.items()} == expected == flatten_tree(core.shapes())
     for gate in np.split(params["recurrent/kernel"], 4, axis=1):
         assert_close(gate @ gate.T, np.eye(6), c=32)
-    assert (params["input/bias"] == np.repeat([0, forget_bias, 0, 0], 6)).all() and not params["out/bias"].any()
+    assert (params["input/bias"] == np.repeat([0, forget_bias, 0, 0], 6)).all() and not params[
+        "out/bias"
+    ].any()
     assert "out" not in LSTMCore(LSTMConfig(hidden=4), 4).shapes()
     assert core.initial_state(3).shape == (2, 3, 6)
 

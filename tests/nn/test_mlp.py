@@ -12,7 +12,13 @@ from minis5.reference import cores as ref
 
 CASES = [("mlp", MLPConfig((7, 6)), 5), ("mlp", MLPConfig((3,)), 4), ("mlp", MLPConfig(()), 3)]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"widths={case[1].widths}")
-CHECKS = ["equals_reference", "gradients", "packed_is_separate", "single_precision", "caches_do_not_share_memory"]
+CHECKS = [
+    "equals_reference",
+    "gradients",
+    "packed_is_separate",
+    "single_precision",
+    "caches_do_not_share_memory",
+]
 CHECKS += ["columns_are_independent"]
 
 
@@ -44,7 +50,10 @@ def test_has_no_memory(case):
     y, _, cache = core.forward(params, u, reset, state)
     du, _, _ = core.backward(dy, cache)
     u[3, 1] = dy[3, 1] = np.nan
-    for got, expected in ((core.forward(params, u, reset, state)[0], y), (core.backward(dy, cache)[0], du)):
+    for got, expected in (
+        (core.forward(params, u, reset, state)[0], y),
+        (core.backward(dy, cache)[0], du),
+    ):
         assert np.isnan(got[3, 1]).all()
         got[3, 1] = expected[3, 1]
         assert_close(got, expected)
@@ -54,11 +63,9 @@ def test_names_shapes_and_initial_values():
     core = MLPCore(MLPConfig((6, 3)), 4)
     params = flatten_tree(core.init(np.random.default_rng(0)))
     assert {name: z.shape for name, z in params.items()} == flatten_tree(core.shapes())
-    assert {name: shape for name, shape in flatten_tree(core.shapes()).items() if "kernel" in name} == {
-        "0/kernel": (4, 6),
-        "1/kernel": (6, 3),
-        "2/kernel": (3, 4),
-    }
+    assert {
+        name: shape for name, shape in flatten_tree(core.shapes()).items() if "kernel" in name
+    } == {"0/kernel": (4, 6), "1/kernel": (6, 3), "2/kernel": (3, 4)}
     assert_close(params["0/kernel"] @ params["0/kernel"].T, 2 * np.eye(4), c=32)
     assert not any(z.any() for name, z in params.items() if name.endswith("bias"))
     assert core.initial_state(3).shape == (0, 3, 0)

@@ -30,7 +30,10 @@ def problem(seed, T=9, B=3, H=4, P=3, dtype=np.float64):
     }
     reset = rng.random((T, B)) < 0.25
     x0 = random_like(rng, np.zeros((B, P), complex)).astype(np.result_type(dtype, np.complex64))
-    u, dt = rng.standard_normal((T, B, H)).astype(dtype), rng.uniform(0.3, 3.0, (T, B)).astype(dtype)
+    u, dt = (
+        rng.standard_normal((T, B, H)).astype(dtype),
+        rng.uniform(0.3, 3.0, (T, B)).astype(dtype),
+    )
     return {name: z.astype(dtype) for name, z in layer.items()}, u, reset, x0, dt, rng
 
 
@@ -43,9 +46,18 @@ def wide(z):
 def test_initial_values(blocks, conj_sym):
     rng = np.random.default_rng(0)
     H, size = 50, 64
-    layer = init_ssm(rng, H, size, blocks=blocks, conj_sym=conj_sym, dt_min=0.01, dt_max=0.2, dtype=np.float64)
+    layer = init_ssm(
+        rng, H, size, blocks=blocks, conj_sym=conj_sym, dt_min=0.01, dt_max=0.2, dtype=np.float64
+    )
     P = size // 2 if conj_sym else size
-    shapes = {"Lambda_re": (P,), "Lambda_im": (P,), "B": (P, H, 2), "C": (H, P, 2), "D": (H,), "log_step": (P, 1)}
+    shapes = {
+        "Lambda_re": (P,),
+        "Lambda_im": (P,),
+        "B": (P, H, 2),
+        "C": (H, P, 2),
+        "D": (H,),
+        "log_step": (P, 1),
+    }
     assert {name: z.shape for name, z in layer.items()} == shapes
     lam, V = hippo_eigen(size, blocks, conj_sym)
     np.testing.assert_allclose(layer["Lambda_re"], -0.5, rtol=1e-14)
@@ -73,7 +85,12 @@ def test_equals_reference(options, dtype):
     layer, u, reset, x0, dt, _ = problem(1, T, dtype=dtype)
     for start, step in ((x0, None), (None, None), (x0, dt)):
         expected, last = ref.ssm(
-            {name: wide(z) for name, z in layer.items()}, wide(u), reset, wide(start), dt=wide(step), **options
+            {name: wide(z) for name, z in layer.items()},
+            wide(u),
+            reset,
+            wide(start),
+            dt=wide(step),
+            **options,
         )
         y, x_last, _ = ssm_forward(layer, u, reset, start, dt=step, **options)
         assert y.dtype == dtype and x_last.dtype == x0.dtype
@@ -108,7 +125,9 @@ def test_backward_in_32_bits(with_dt):
     grads = []
     for dtype in (np.float64, np.float32):
         narrow = {name: z.astype(dtype) for name, z in layer.items()}
-        _, last, cache = ssm_forward(narrow, u.astype(dtype), reset, x0, dt=dt.astype(dtype) if with_dt else None)
+        _, last, cache = ssm_forward(
+            narrow, u.astype(dtype), reset, x0, dt=dt.astype(dtype) if with_dt else None
+        )
         du, dx0, g = ssm_backward(dy.astype(dtype), dx_last.astype(last.dtype), cache)
         grads.append({"u": du, "x0": dx0} | g)
     for name, expected in grads[0].items():
@@ -119,8 +138,11 @@ def test_backward_in_32_bits(with_dt):
 @pytest.mark.parametrize("form", ["zoh", "bilinear"])
 def test_discretisation_as_a_function_of_z(form):
     """Around z = 0, where ψ = (e^z - 1)/z is 0/0, across the change from series to formula, and far out."""
+
     def f(z):
-        parts = np.array([DISCRETIZATIONS[form](x.real, x.imag, np.finfo(float).eps ** 0.5) for x in z])
+        parts = np.array(
+            [DISCRETIZATIONS[form](x.real, x.imag, np.finfo(float).eps ** 0.5) for x in z]
+        )
         return (parts[:, 0::2] + 1j * parts[:, 1::2]).T
 
     for radius in (0.0, 1e-12, 1e-6, 1.2e-4, 1.3e-4, 1e-3, 0.0999, 0.1001, 0.5, 3.0):
@@ -142,7 +164,9 @@ def test_step_that_is_the_same_everywhere(discretization):
     """dt = c everywhere is step_rescale = c, in values and gradients."""
     layer, u, reset, x0, _, rng = problem(4)
     dy = rng.standard_normal(u.shape)
-    y, last, cache = ssm_forward(layer, u, reset, x0, discretization=discretization, step_rescale=1.5)
+    y, last, cache = ssm_forward(
+        layer, u, reset, x0, discretization=discretization, step_rescale=1.5
+    )
     dt = np.full(u.shape[:2], 1.5)
     y_dt, last_dt, cache_dt = ssm_forward(layer, u, reset, x0, discretization=discretization, dt=dt)
     assert_close(y_dt, y, T=9)
@@ -171,7 +195,10 @@ def test_planar_and_complex_states():
     np.testing.assert_array_equal(y, y2)
     np.testing.assert_array_equal(planar(last), last2)
     dy, dlast = rng.standard_normal(u.shape), random_like(rng, last)
-    (du, dx0, grads), (du2, dx02, grads2) = ssm_backward(dy, dlast, cache), ssm_backward(dy, planar(dlast), cache2)
+    (du, dx0, grads), (du2, dx02, grads2) = (
+        ssm_backward(dy, dlast, cache),
+        ssm_backward(dy, planar(dlast), cache2),
+    )
     np.testing.assert_array_equal(du, du2)
     np.testing.assert_array_equal(planar(dx0), dx02)
     for name in grads:
@@ -180,7 +207,9 @@ def test_planar_and_complex_states():
     np.testing.assert_array_equal(y, ssm_forward(layer, u, reset, np.zeros_like(x0))[0])
     assert np.iscomplexobj(last) and np.iscomplexobj(ssm_backward(dy, None, cache)[1])
     never = np.zeros_like(reset)
-    np.testing.assert_array_equal(ssm_forward(layer, u, None, x0)[0], ssm_forward(layer, u, never, x0)[0])
+    np.testing.assert_array_equal(
+        ssm_forward(layer, u, None, x0)[0], ssm_forward(layer, u, never, x0)[0]
+    )
 
 
 @pytest.mark.parametrize("with_dt", [False, True])
@@ -264,7 +293,11 @@ def test_bad_arguments_are_named(name, change):
 
 @pytest.mark.parametrize(
     "kwargs, match",
-    [({"ssm_size": 7}, "ssm_size"), ({"dt_min": 0.0}, "dt_min"), ({"dt_min": 1.0, "dt_max": 0.1}, "dt_min")],
+    [
+        ({"ssm_size": 7}, "ssm_size"),
+        ({"dt_min": 0.0}, "dt_min"),
+        ({"dt_min": 1.0, "dt_max": 0.1}, "dt_min"),
+    ],
 )
 def test_bad_initial_values(kwargs, match):
     with pytest.raises(ValueError, match=match):

@@ -33,7 +33,8 @@ def resets(kind, T, B, rng):
         reset[0] = True
     elif kind == "last":
         reset[-1] = True
-    elif kind == "edges":  # first and last steps of chunks of 32, first columns at odd, last ones at even edges
+    elif kind == "edges":
+        # first and last steps of chunks of 32, first columns at odd, last ones at even edges
         reset[::CHUNK, : B // 2] = True
         reset[CHUNK - 1 :: CHUNK, B // 2 :] = True
     elif kind == "random":
@@ -69,7 +70,9 @@ def test_equals_reference(T, dtype):
         for size in ("near 0", "near 1"):
             for kind in ("absent", "none", "all", "first", "last", "edges", "random"):
                 for start in ("nonzero", "absent" if varying else "zero"):
-                    a, b, reset, x0, dx = problem(rng, T, dtype=dtype, varying=varying, size=size, reset=kind)
+                    a, b, reset, x0, dx = problem(
+                        rng, T, dtype=dtype, varying=varying, size=size, reset=kind
+                    )
                     x0 = {"nonzero": x0, "zero": np.zeros_like(x0), "absent": None}[start]
                     case = f"varying={varying} |a| {size} resets {kind} x0 {start}"
                     expected = ref.scan(wide(a), wide(b), reset, wide(x0))
@@ -91,9 +94,17 @@ def test_vjp_against_differences(varying, dtype):
 
     def backward(z, cotangents):
         x = scan(z["a"], z["b"], reset, z["x0"])
-        return dict(zip(("a", "b", "x0"), scan_vjp(z["a"], z["b"], reset, z["x0"], x, *cotangents), strict=True))
+        return dict(
+            zip(
+                ("a", "b", "x0"),
+                scan_vjp(z["a"], z["b"], reset, z["x0"], x, *cotangents),
+                strict=True,
+            )
+        )
 
-    check_gradients(lambda z: (scan(z["a"], z["b"], reset, z["x0"]),), backward, {"a": a, "b": b, "x0": x0})
+    check_gradients(
+        lambda z: (scan(z["a"], z["b"], reset, z["x0"]),), backward, {"a": a, "b": b, "x0": x0}
+    )
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
@@ -171,7 +182,9 @@ def test_chunks_with_carried_state_are_the_whole(chunk, varying):
         d = dx[part].copy()
         d[-1] += dstate
         before = x0 if t == 0 else x[t - 1]
-        da_t, db_t, dstate = scan_vjp(a[part] if varying else a, b[part], reset[part], before, x[part], d)
+        da_t, db_t, dstate = scan_vjp(
+            a[part] if varying else a, b[part], reset[part], before, x[part], d
+        )
         da_parts.insert(0, da_t)
         db_parts.insert(0, db_t)
     assert_close(np.concatenate(db_parts), db, T=T)
@@ -220,7 +233,9 @@ def test_planar_form_writes_every_output(is_complex):
     in_place = pb.copy()
     scan_forward(pa, in_place, reset, px0, is_complex=is_complex, out=in_place)
     np.testing.assert_array_equal(in_place, planar(x))
-    np.testing.assert_array_equal(scan_backward(pa, reset, px0, out, pdx, is_complex=is_complex, out=pdx)[1], pdx)
+    np.testing.assert_array_equal(
+        scan_backward(pa, reset, px0, out, pdx, is_complex=is_complex, out=pdx)[1], pdx
+    )
     np.testing.assert_array_equal(pdx, planar(db))
 
 
@@ -258,7 +273,9 @@ def test_arguments_are_not_changed_and_may_be_views():
         np.testing.assert_array_equal(z, copy)
     strided = [np.asfortranarray(z) for z in (a, b, reset, x0)]
     np.testing.assert_array_equal(scan(*strided), x)
-    for one, two in zip(scan_vjp(*strided, np.asfortranarray(x), np.asfortranarray(dx)), grads, strict=True):
+    for one, two in zip(
+        scan_vjp(*strided, np.asfortranarray(x), np.asfortranarray(dx)), grads, strict=True
+    ):
         np.testing.assert_array_equal(one, two)
 
 

@@ -43,7 +43,9 @@ def test_scan_by_hand():
     reset = np.array([0, 0, 1, 0, 0], bool).reshape(5, 1)
     x = ref.scan(a, b, reset, np.array([[2 + 0j]]))
     np.testing.assert_array_equal(x[:, 0, 0], [2 + 2j, 1 + 3j, 3, 1.5 + 7j, -6.25 + 5j])
-    np.testing.assert_array_equal(ref.scan(a, b, reset)[:, 0, 0], [1, 2.5 + 1j, 3, 1.5 + 7j, -6.25 + 5j])
+    np.testing.assert_array_equal(
+        ref.scan(a, b, reset)[:, 0, 0], [1, 2.5 + 1j, 3, 1.5 + 7j, -6.25 + 5j]
+    )
 
 
 def test_scan_vjp_by_hand():
@@ -53,10 +55,13 @@ def test_scan_vjp_by_hand():
     x = ref.scan(a, b, reset, x0)
     dx = np.array([0, 0, 0, 1, 1], complex).reshape(5, 1, 1)
     da, db, dx0 = ref.scan_vjp(a, b, reset, x0, x, dx)
-    np.testing.assert_array_equal(db[:, 0, 0], [0, 0, -0.25 - 2j, 1.5 - 1j, 1])  # g3 = 1 + conj(a), g2 = conj(a) g3
+    # g3 = 1 + conj(a), g2 = conj(a) g3
+    np.testing.assert_array_equal(db[:, 0, 0], [0, 0, -0.25 - 2j, 1.5 - 1j, 1])
     np.testing.assert_array_equal(da, [(1.5 - 1j) * 3 + (1.5 - 7j)])  # g3 conj(x2) + g4 conj(x3)
     assert dx0[0, 0] == 0
-    da, db, dx0 = ref.scan_vjp(a, b, reset, x0, x, np.array([0, 1, 0, 0, 0], complex).reshape(5, 1, 1))
+    da, db, dx0 = ref.scan_vjp(
+        a, b, reset, x0, x, np.array([0, 1, 0, 0, 0], complex).reshape(5, 1, 1)
+    )
     np.testing.assert_array_equal(db[:, 0, 0], [0.5 - 1j, 1, 0, 0, 0])
     assert dx0[0, 0] == (0.5 - 1j) ** 2
     np.testing.assert_array_equal(da, [(2 - 2j) + (0.5 - 1j) * 2])
@@ -68,7 +73,11 @@ def test_fold_is_loop(resets):
     T = 33
     a, b = (random_like(rng, np.zeros((T, 2, 3), complex)) for _ in range(2))
     x0 = random_like(rng, np.zeros((2, 3), complex))
-    reset = {"none": np.zeros((T, 2), bool), "all": np.ones((T, 2), bool), "some": rng.random((T, 2)) < 0.2}[resets]
+    reset = {
+        "none": np.zeros((T, 2), bool),
+        "all": np.ones((T, 2), bool),
+        "some": rng.random((T, 2)) < 0.2,
+    }[resets]
     x = ref.scan(a, b, reset, x0)
     for n, p in np.ndindex(2, 3):
         assert_close(ref.scan_fold(a[:, n, p], b[:, n, p], reset[:, n], x0[n, p]), x[:, n, p], T=T)
@@ -77,7 +86,9 @@ def test_fold_is_loop(resets):
 def test_fold_any_bracketing():
     """A tree of ⊕, as a parallel scan forms it, ends where the loop ends."""
     rng = np.random.default_rng(3)
-    elements = [(*random_like(rng, np.zeros(2, complex)), bool(rng.random() < 0.2)) for _ in range(37)]
+    elements = [
+        (*random_like(rng, np.zeros(2, complex)), bool(rng.random() < 0.2)) for _ in range(37)
+    ]
 
     def tree(part):
         if len(part) == 1:
@@ -86,7 +97,11 @@ def test_fold_any_bracketing():
         return ref.combine(tree(part[:cut]), tree(part[cut:]))
 
     a, b, c = zip(*elements, strict=True)
-    assert_close(tree([(1.0, 0.3j, False), *elements])[1], np.complex128(ref.scan_fold(a, b, c, 0.3j)[-1]), T=37)
+    assert_close(
+        tree([(1.0, 0.3j, False), *elements])[1],
+        np.complex128(ref.scan_fold(a, b, c, 0.3j)[-1]),
+        T=37,
+    )
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
@@ -115,7 +130,8 @@ def test_discretise():
     """ZOH at lam = -1, step ln 2: lam_bar = w = 1/2; bilinear at lam = -2, step 1: 0 and 1/2."""
     np.testing.assert_allclose(ref.discretise(-1.0, np.log(2.0), "zoh"), (0.5, 0.5), rtol=1e-15)
     np.testing.assert_allclose(ref.discretise(-2.0, 1.0, "bilinear"), (0.0, 0.5), rtol=1e-15)
-    for kind, error in (("zoh", 1e-13), ("bilinear", 1e-6)):  # x' = lam x + 1 over one step; bilinear to O(step³)
+    # x' = lam x + 1 over one step; bilinear to O(step³)
+    for kind, error in (("zoh", 1e-13), ("bilinear", 1e-6)):
         lam, step = -0.5 + 2j, 1e-2
         lam_bar, w = ref.discretise(lam, step, kind)
         exact = (np.exp(lam * step) * (1 + 1 / lam)) - 1 / lam
@@ -141,7 +157,9 @@ def test_ssm_by_hand():
     reset = np.array([False, False, True]).reshape(3, 1)
     x0 = np.array([[2 + 0j]])
     y, last = ref.ssm(one_state_layer(), u, reset, x0)  # x = 2, 1, 4
-    np.testing.assert_allclose(y[:, 0, 0], [2 * 3 * 2 + 5, 2 * 3 * 1, 2 * 3 * 4 + 5 * 4], rtol=1e-14)
+    np.testing.assert_allclose(
+        y[:, 0, 0], [2 * 3 * 2 + 5, 2 * 3 * 1, 2 * 3 * 4 + 5 * 4], rtol=1e-14
+    )
     np.testing.assert_allclose(last, [[4.0]], rtol=1e-14)
     y, _ = ref.ssm(one_state_layer(), u, reset, x0, conj_sym=False)
     np.testing.assert_allclose(y[:, 0, 0], [3 * 2 + 5, 3 * 1, 3 * 4 + 5 * 4], rtol=1e-14)
@@ -212,7 +230,12 @@ def test_gates():
         "out2": {"kernel": np.zeros((1, 1)), "bias": np.zeros(1)},
     }
     h = 0.8411919906082768
-    for kind, expected in (("full_glu", 3.0), ("half_glu1", h / 2), ("half_glu2", 0.5), ("gelu", h)):
+    for kind, expected in (
+        ("full_glu", 3.0),
+        ("half_glu1", h / 2),
+        ("half_glu2", 0.5),
+        ("gelu", h),
+    ):
         np.testing.assert_allclose(ref.gate(p, s, kind), [expected], rtol=1e-14)
     one = {"out2": {"kernel": np.ones((1, 1)), "bias": np.zeros(1)}}  # sigmoid of h, not of s
     np.testing.assert_allclose(ref.gate(one, s, "half_glu2"), [1 / (1 + np.exp(-h))], rtol=1e-14)
@@ -260,7 +283,8 @@ def test_ppo_loss_by_hand():
     )
     value = np.array([[1.0, 0.1, 0.4, 0.0, 9.0]])
     policy = np.mean([-1.2, 2.0, -0.5, 0.8])
-    squares = np.mean([0.8**2, 1.9**2, 0.4**2, 1.0])  # v moved to 0.2, kept, moved but the unmoved is worse, kept
+    # v moved to 0.2, kept, moved but the unmoved is worse, kept
+    squares = np.mean([0.8**2, 1.9**2, 0.4**2, 1.0])
     weights = {"clip": 0.2, "value_coef": 0.5, "entropy_coef": 0.1}
     loss = ref.ppo_loss(ref.categorical, logits, value, batch, **weights)
     np.testing.assert_allclose(loss, policy + 0.25 * squares - 0.1 * np.log(2.0), rtol=1e-14)
@@ -275,10 +299,17 @@ def test_adam_by_hand():
     assert norm == 5.0
     np.testing.assert_allclose([grads["w"][0], grads["b"][0]], [0.6, -0.8], rtol=1e-15)
     np.testing.assert_array_equal(ref.clip_by_global_norm(grads, 2.0)[0]["w"], grads["w"])
-    params, zero = {"w": np.array([1.0]), "b": np.array([1.0])}, {"w": np.zeros(1), "b": np.zeros(1)}
+    params, zero = (
+        {"w": np.array([1.0]), "b": np.array([1.0])},
+        {"w": np.zeros(1), "b": np.zeros(1)},
+    )
     params, m, v = ref.adam_step(params, grads, zero, zero, 1, lr=0.1, eps=0.0)
     np.testing.assert_allclose([params["w"][0], params["b"][0]], [0.9, 1.1], rtol=1e-14)
-    params, m, v = ref.adam_step(params, {"w": np.zeros(1), "b": np.zeros(1)}, m, v, 2, lr=0.1, eps=0.0)
+    params, m, v = ref.adam_step(
+        params, {"w": np.zeros(1), "b": np.zeros(1)}, m, v, 2, lr=0.1, eps=0.0
+    )
     # m = 0.9·0.1·g over 1 - 0.9², v = 0.999·0.001·g² over 1 - 0.999²
     moved = 0.1 * (0.09 / 0.19) / np.sqrt(0.000999 / 0.001999)
-    np.testing.assert_allclose([params["w"][0], params["b"][0]], [0.9 - moved, 1.1 + moved], rtol=1e-12)
+    np.testing.assert_allclose(
+        [params["w"][0], params["b"][0]], [0.9 - moved, 1.1 + moved], rtol=1e-12
+    )

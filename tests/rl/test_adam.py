@@ -39,7 +39,9 @@ def test_equals_reference(dtype, max_norm):
     theta = rng.standard_normal(size).astype(dtype)
     grads = (rng.standard_normal((N, size)) * 10.0 ** rng.uniform(-6, 2, (N, 1))).astype(dtype)
     lr = np.linspace(1e-2, 0.0, N)
-    expected, norms = run_reference(theta.astype(np.float64), grads.astype(np.float64), lr, 1e-5, max_norm)
+    expected, norms = run_reference(
+        theta.astype(np.float64), grads.astype(np.float64), lr, 1e-5, max_norm
+    )
     adam = Adam(size, dtype, eps=1e-5)
     got = [adam.step(theta, g, rate, max_norm) for g, rate in zip(grads, lr, strict=True)]
     np.testing.assert_allclose(got, norms, rtol=32 * np.finfo(dtype).eps)
@@ -61,7 +63,12 @@ def test_bad_gradient_changes_nothing(bad):
     theta, adam = np.ones(3), Adam(3, np.float64)
     adam.step(theta, np.ones(3), 0.1)
     before = theta.copy(), adam.moments.m.copy(), adam.moments.v.copy(), adam.moments.count.copy()
-    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match=r"^gradient: expected finite values"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(FloatingPointError, match=r"^gradient: expected finite values"),
+    ):
         adam.step(theta, np.array([1.0, bad, 1.0]), 0.1, 0.5)
-    for one, two in zip(before, (theta, adam.moments.m, adam.moments.v, adam.moments.count), strict=True):
+    for one, two in zip(
+        before, (theta, adam.moments.m, adam.moments.v, adam.moments.count), strict=True
+    ):
         np.testing.assert_array_equal(one, two)

@@ -31,7 +31,10 @@ OBSERVATION = gym.spaces.Box(-10, 10, (3,), np.float32)
 NVEC = (2, 3)
 ACTIONS = {
     "categorical": (gym.spaces.Discrete(3, start=5), ref.categorical),
-    "multi": (gym.spaces.MultiDiscrete(NVEC), lambda params, action: ref.multi_categorical(params, action, NVEC)),
+    "multi": (
+        gym.spaces.MultiDiscrete(NVEC),
+        lambda params, action: ref.multi_categorical(params, action, NVEC),
+    ),
     "gaussian": (gym.spaces.Box(-1, 1, (2,), np.float32), ref.diag_gaussian),
 }
 CORES = {"s5": S5Config(n_layers=4, ssm_size=4), "none": NoConfig()}
@@ -44,7 +47,9 @@ def make_agent(kind, *, core="s5", dtype="float64", seed=0, moved=0.3, activatio
     """A small agent whose parameters are moved away from their initial values, biases and log_std from zero too."""
     config = AgentConfig((6, 5), (4, 4), activation, core, CORES[core], dtype)
     agent = ActorCritic(OBSERVATION, ACTIONS[kind][0], config, seed)
-    agent.parameter_vector += (moved * np.random.default_rng([seed, 1]).standard_normal(agent.parameter_vector.size)).astype(dtype)
+    agent.parameter_vector += (
+        moved * np.random.default_rng([seed, 1]).standard_normal(agent.parameter_vector.size)
+    ).astype(dtype)
     return agent
 
 
@@ -52,7 +57,8 @@ def rollout(agent, T=7, B=3, seed=0):
     """As a rollout has them, with resets inside and a memory that is not zero: x, reset, memory, actions."""
     rng = np.random.default_rng([seed, 2])
     reset = np.zeros((T, B), bool)
-    reset[0, 0] = reset[3, 1] = reset[4, 1] = reset[T - 1, 2] = True  # at once, twice in a row, at the last step
+    # at once, twice in a row, at the last step
+    reset[0, 0] = reset[3, 1] = reset[4, 1] = reset[T - 1, 2] = True
     memory = start = rng.standard_normal(agent.initial_state(B).shape).astype(agent.dtype)
     step, dist = agent.stepper(), agent.distribution
     previous, xs, actions = np.zeros((B, dist.encoded_size)), [], []
@@ -67,8 +73,10 @@ def rollout(agent, T=7, B=3, seed=0):
 def loss_batch(agent, params, value, actions, rng):
     """What the loss needs: ratios and values below, within and above their clips, and two steps that do not count."""
     k = np.arange(value.size).reshape(value.shape)
-    log_ratio = np.take([-0.4, 0.05, 0.4], k % 3) + rng.uniform(-0.05, 0.05, k.shape)  # clips at -0.22 and 0.18
-    moved = np.take([-0.4, 0.05, 0.4], (k // 3) % 3) + rng.uniform(-0.05, 0.05, k.shape)  # clips at ± 0.2
+    # clips at -0.22 and 0.18
+    log_ratio = np.take([-0.4, 0.05, 0.4], k % 3) + rng.uniform(-0.05, 0.05, k.shape)
+    # clips at ± 0.2
+    moved = np.take([-0.4, 0.05, 0.4], (k // 3) % 3) + rng.uniform(-0.05, 0.05, k.shape)
     error = np.take([-0.5, 0.5], (k // 2) % 2) + rng.uniform(-0.05, 0.05, k.shape)
     batch = SimpleNamespace(
         actions=actions,
@@ -92,7 +100,11 @@ def kinks(agent, params, batch, value, config):
     for branch in (up, down, ~up & ~down):
         for sign in (1, -1):
             assert (branch & batch.valid & (sign * batch.advantages > 0)).any()
-    for branch in (~outside, outside & (error**2 > clipped_error**2), outside & (error**2 < clipped_error**2)):
+    for branch in (
+        ~outside,
+        outside & (error**2 > clipped_error**2),
+        outside & (error**2 < clipped_error**2),
+    ):
         assert (branch & batch.valid).any()
     return min(
         np.abs(np.abs(ratio - 1) - config.clip).min(),
@@ -122,20 +134,28 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
     """Every parameter tensor and the stored memory: random directions and single entries, to 1e-6 relative."""
     agent, config = make_agent(kind, core=core), PPOConfig(entropy_coef=0.05, value_coef=0.7)
     rollouts = (rollout(agent, seed=seed) for seed in range(20))
-    x, reset, memory, actions = next(r for r in rollouts if pre_activations(monkeypatch, agent, *r[:3]).min() > MARGIN)
+    x, reset, memory, actions = next(
+        r for r in rollouts if pre_activations(monkeypatch, agent, *r[:3]).min() > MARGIN
+    )
     params, value, _, cache = agent.forward(x, reset, memory)
     batch = loss_batch(agent, params, value, actions, np.random.default_rng(3))
     assert kinks(agent, params, batch, value, config) > MARGIN
 
     loss, _, d_dist, d_value = ppo_loss(agent.distribution, params, value, batch, config)
-    weights = {"clip": config.clip, "value_coef": config.value_coef, "entropy_coef": config.entropy_coef}
+    weights = {
+        "clip": config.clip,
+        "value_coef": config.value_coef,
+        "entropy_coef": config.entropy_coef,
+    }
     dist_params, values, _ = ref.agent(agent.parameters(), agent.config, x, reset, memory)
     expected = ref.ppo_loss(ACTIONS[kind][1], dist_params, values, batch, **weights)
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
 
     grads, dmemory = agent.backward(d_dist, d_value, cache)
     tensors = agent.parameters()
-    assert {name: g.shape for name, g in grads.items()} == {name: z.shape for name, z in tensors.items()}
+    assert {name: g.shape for name, g in grads.items()} == {
+        name: z.shape for name, z in tensors.items()
+    }
     if core == "s5":
         grads, tensors = grads | {"memory": dmemory}, tensors | {"memory": memory}
 
@@ -161,7 +181,11 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
 @kinds
 def test_whole_loss_in_32_bits(kind):
     """float32 gives the float64 loss and gradient, to its precision."""
-    wide, narrow, config = make_agent(kind), make_agent(kind, dtype="float32"), PPOConfig(entropy_coef=0.05)
+    wide, narrow, config = (
+        make_agent(kind),
+        make_agent(kind, dtype="float32"),
+        PPOConfig(entropy_coef=0.05),
+    )
     narrow.flat[:] = wide.flat
     x, reset, memory, actions = rollout(wide)
     params, value, _, _ = wide.forward(x, reset, memory)
@@ -169,9 +193,13 @@ def test_whole_loss_in_32_bits(kind):
     results = []
     for agent in (wide, narrow):
         x, memory = x.astype(agent.dtype), memory.astype(agent.dtype)
-        batch = {name: z.astype(agent.dtype) if z.dtype.kind == "f" else z for name, z in batch.items()}
+        batch = {
+            name: z.astype(agent.dtype) if z.dtype.kind == "f" else z for name, z in batch.items()
+        }
         params, value, _, cache = agent.forward(x, reset, memory)
-        loss, _, d_dist, d_value = ppo_loss(agent.distribution, params, value, SimpleNamespace(**batch), config)
+        loss, _, d_dist, d_value = ppo_loss(
+            agent.distribution, params, value, SimpleNamespace(**batch), config
+        )
         grads, dmemory = agent.backward(d_dist, d_value, cache)
         results.append((loss, agent.gradient_vector(grads), dmemory))
     (loss, grad, dmemory), (loss32, grad32, dmemory32) = results
@@ -245,20 +273,32 @@ def test_stepper_keeps_its_weights():
 
 @kinds
 def test_parameters_are_views_of_one_vector(kind):
-    agent = ActorCritic(OBSERVATION, ACTIONS[kind][0], AgentConfig((6, 5), (4, 4), core_config=CORES["s5"]), seed=3)
+    agent = ActorCritic(
+        OBSERVATION, ACTIONS[kind][0], AgentConfig((6, 5), (4, 4), core_config=CORES["s5"]), seed=3
+    )
     params = agent.parameters()
     assert sum(z.size for z in params.values()) == agent.parameter_vector.size
     assert all(np.shares_memory(z, agent.parameter_vector) for z in params.values())
     agent.parameter_vector[:] = 7.0
     assert all((z == 7.0).all() for z in params.values())
     grads = {name: np.full(z.shape, i) for i, (name, z) in enumerate(params.items())}
-    assert all((z == i).all() for i, z in enumerate(agent.views(agent.gradient_vector(grads)).values()))
+    assert all(
+        (z == i).all() for i, z in enumerate(agent.views(agent.gradient_vector(grads)).values())
+    )
     outputs = {"categorical": 3, "multi": 5, "gaussian": 2}[kind]
     assert agent.input_size == 3 + outputs + 1
-    shapes = {"encoder/0/kernel": (agent.input_size, 6), "encoder/1/bias": (5,), "core/layers/3/out2/kernel": (5, 5)}
+    shapes = {
+        "encoder/0/kernel": (agent.input_size, 6),
+        "encoder/1/bias": (5,),
+        "core/layers/3/out2/kernel": (5, 5),
+    }
     shapes |= {"actor/0/kernel": (5, 4), "actor/1/kernel": (4, 4), "actor/out/kernel": (4, outputs)}
     shapes |= {"critic/0/kernel": (5, 4), "critic/1/bias": (4,), "critic/out/kernel": (4, 1)}
-    shapes |= {"core/layers/0/ssm/Lambda_re": (2,), "core/layers/0/ssm/B": (2, 5, 2), "core/layers/0/ssm/C": (5, 2, 2)}
+    shapes |= {
+        "core/layers/0/ssm/Lambda_re": (2,),
+        "core/layers/0/ssm/B": (2, 5, 2),
+        "core/layers/0/ssm/C": (5, 2, 2),
+    }
     for name, shape in shapes.items():
         assert params[name].shape == shape, name
     assert ("log_std" in params) == (kind == "gaussian")
@@ -266,12 +306,22 @@ def test_parameters_are_views_of_one_vector(kind):
 
 def test_initial_weights():
     """Orthogonal with the paper's gains, biases 0; the same seed gives the same agent, another seed another."""
-    config = AgentConfig((8, 8), (6, 6), core_config=S5Config(n_layers=1, ssm_size=4), dtype="float64")
-    one, two, other = (ActorCritic(OBSERVATION, gym.spaces.Discrete(4), config, seed) for seed in (1, 1, 2))
+    config = AgentConfig(
+        (8, 8), (6, 6), core_config=S5Config(n_layers=1, ssm_size=4), dtype="float64"
+    )
+    one, two, other = (
+        ActorCritic(OBSERVATION, gym.spaces.Discrete(4), config, seed) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(one.flat, two.flat)
     assert (one.flat != other.flat).mean() > 0.5
     params = one.parameters()
-    gains = {"encoder/0": np.sqrt(2), "encoder/1": np.sqrt(2), "actor/0": 2.0, "actor/1": 2.0, "actor/out": 0.01}
+    gains = {
+        "encoder/0": np.sqrt(2),
+        "encoder/1": np.sqrt(2),
+        "actor/0": 2.0,
+        "actor/1": 2.0,
+        "actor/out": 0.01,
+    }
     for name, gain in (gains | {"critic/0": 2.0, "critic/1": 2.0, "critic/out": 1.0}).items():
         kernel = params[f"{name}/kernel"]
         gram = kernel.T @ kernel if kernel.shape[0] >= kernel.shape[1] else kernel @ kernel.T
@@ -285,11 +335,17 @@ def test_encoding():
     obs = np.array([[1.0, 2, 3], [4, 5, 6]], np.float32)
     previous = agent.distribution.encode(np.array([2, 1]))
     x = agent.encode(obs, previous, np.array([False, True]))
-    np.testing.assert_array_equal(x, [[1, 2, 3, 0, 0, 1, 0], [4, 5, 6, 0, 0, 0, 1]])  # the second begins an episode
+    # the second begins an episode
+    np.testing.assert_array_equal(x, [[1, 2, 3, 0, 0, 1, 0], [4, 5, 6, 0, 0, 0, 1]])
     np.testing.assert_array_equal(previous, [[0, 0, 1], [0, 1, 0]])
-    scaled = ActorCritic(agent.observation_space, agent.action_space, dataclasses.replace(agent.config, observation_scale=0.5))
+    scaled = ActorCritic(
+        agent.observation_space,
+        agent.action_space,
+        dataclasses.replace(agent.config, observation_scale=0.5),
+    )
     x = scaled.encode(obs, previous, np.array([False, True]))
-    np.testing.assert_array_equal(x, [[0.5, 1, 1.5, 0, 0, 1, 0], [2, 2.5, 3, 0, 0, 0, 1]])  # the observation alone
+    # the observation alone
+    np.testing.assert_array_equal(x, [[0.5, 1, 1.5, 0, 0, 1, 0], [2, 2.5, 3, 0, 0, 0, 1]])
 
 
 @kinds
@@ -301,7 +357,11 @@ def test_act(kind):
     reset[0] = True
     memory, xs, actions = None, [], []
     for t in range(T):
-        previous = np.zeros((B, agent.distribution.encoded_size)) if memory is None else memory.previous_action
+        previous = (
+            np.zeros((B, agent.distribution.encoded_size))
+            if memory is None
+            else memory.previous_action
+        )
         xs.append(agent.encode(obs[t], previous, reset[t]))
         action, memory = agent.act(obs[t], memory, reset[t])
         assert isinstance(memory, Memory)
@@ -323,7 +383,10 @@ def test_act(kind):
 def test_act_sampled(kind):
     agent = make_agent(kind)
     obs, reset = np.zeros((50, 3), np.float32), np.ones(50, bool)
-    one, two = (agent.act(obs, None, reset, deterministic=False, rng=np.random.default_rng(0))[0] for _ in range(2))
+    one, two = (
+        agent.act(obs, None, reset, deterministic=False, rng=np.random.default_rng(0))[0]
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(one, two)
     assert np.unique(one, axis=0).shape[0] > 1
     assert np.unique(agent.act(obs, None, reset)[0], axis=0).shape[0] == 1

@@ -61,7 +61,9 @@ def test_space_round_trip(space):
 
 
 def test_uniform_bounds_are_short():
-    assert len(json.dumps(checkpoint.space_to_json(spaces.Box(0, 255, (84, 84, 4), np.uint8)))) < 100
+    assert (
+        len(json.dumps(checkpoint.space_to_json(spaces.Box(0, 255, (84, 84, 4), np.uint8)))) < 100
+    )
 
 
 def test_unsupported_space():
@@ -76,7 +78,11 @@ def test_unsupported_space():
         (SPACES[-1], spaces.MultiDiscrete([2, 3]), {"dtype": "float64"}),
         (spaces.Discrete(4), spaces.Box(-2, 2, (2,), np.float32), {"activation": "relu"}),
         (BOX, spaces.Discrete(2), {"core": "none", "core_config": minis5.NoConfig()}),
-        (BOX, spaces.Discrete(2), {"core_config": minis5.S5Config(2, 4, prenorm=True, gate="gelu", resets=False)}),
+        (
+            BOX,
+            spaces.Discrete(2),
+            {"core_config": minis5.S5Config(2, 4, prenorm=True, gate="gelu", resets=False)},
+        ),
     ],
 )
 def test_agent_round_trip(tmp_path, observation_space, action_space, options):
@@ -86,12 +92,18 @@ def test_agent_round_trip(tmp_path, observation_space, action_space, options):
     assert back.config == agent.config
     assert (back.observation_space, back.action_space) == (observation_space, action_space)
     assert list(back.parameters()) == list(agent.parameters())
-    assert np.array_equal(back.flat, agent.parameter_vector) and back.flat.dtype == agent.parameter_vector.dtype
+    assert (
+        np.array_equal(back.flat, agent.parameter_vector)
+        and back.flat.dtype == agent.parameter_vector.dtype
+    )
 
 
 def test_loaded_agent_acts_alike(saved):
     agent, back = make_agent(), minis5.load(saved)
-    observation, reset = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32), np.ones(7, bool)
+    observation, reset = (
+        np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32),
+        np.ones(7, bool),
+    )
     memory = again = None
     for _ in range(3):
         action, memory = agent.act(observation, memory, reset)
@@ -134,7 +146,8 @@ def test_flipped_bits_never_pass(saved):
             back = minis5.load(saved)
         except CheckpointError:
             continue
-        assert np.array_equal(back.flat, agent.parameter_vector)  # the bit was in a part of the zip that carries nothing
+        # the bit was in a part of the zip that carries nothing
+        assert np.array_equal(back.flat, agent.parameter_vector)
 
 
 def test_text_is_not_a_checkpoint(tmp_path):
@@ -154,7 +167,9 @@ def test_pickles_are_not_read(tmp_path):
 def test_other_archives(tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, weights=np.zeros(3))
-    with pytest.raises(CheckpointError, match="expected a file of format 'minis5-agent', got 'none'"):
+    with pytest.raises(
+        CheckpointError, match="expected a file of format 'minis5-agent', got 'none'"
+    ):
         minis5.load(path)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("readme.txt", "hello")
@@ -164,7 +179,9 @@ def test_other_archives(tmp_path):
 
 def test_fields_added_later(saved):
     """An agent from before a setting was there is loaded with its default."""
-    rewrite(saved, lambda a: a.update(config=str(a["config"]).replace(', "observation_scale": 1.0', "")))
+    rewrite(
+        saved, lambda a: a.update(config=str(a["config"]).replace(', "observation_scale": 1.0', ""))
+    )
     with np.load(saved) as file:
         assert "observation_scale" not in str(file["config"])
     assert minis5.load(saved).config.observation_scale == 1.0
@@ -173,7 +190,9 @@ def test_fields_added_later(saved):
 CHANGES = {
     "format version 2, this minis5 reads 1; upgrade minis5": lambda a: a.update(version=2),
     "missing: ['actor/out/bias'], not known: none": lambda a: a.pop("actor/out/bias"),
-    "missing: none, not known: ['actor/7/kernel']": lambda a: a.update({"actor/7/kernel": np.zeros(2)}),
+    "missing: none, not known: ['actor/7/kernel']": lambda a: a.update(
+        {"actor/7/kernel": np.zeros(2)}
+    ),
     "parameter critic/out/bias: expected float32 (1,), got float32 (2,)": lambda a: a.update(
         {"critic/out/bias": np.zeros(2, np.float32)}
     ),

@@ -118,7 +118,10 @@ def fail(comm, failing, how):
 @pytest.mark.parametrize("how", ["allreduce", "gather", "exit"])
 def test_an_error_elsewhere_arrives_with_its_traceback(how):
     began = time.monotonic()
-    with pytest.raises(RankError, match=r"rank 2 failed:\n(?s:.*)in fail\n(?s:.*)(ZeroDivisionError: of|SystemExit)"):
+    with pytest.raises(
+        RankError,
+        match=r"rank 2 failed:\n(?s:.*)in fail\n(?s:.*)(ZeroDivisionError: of|SystemExit)",
+    ):
         run(fail, 3, (2, how))
     assert time.monotonic() - began < 9  # the others ended by themselves
 
@@ -177,8 +180,13 @@ def test_other_ranks_leave_interrupts_to_rank_0():
 
 
 def threads(comm):
-    pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return comm.gather((pools, importlib.import_module("minis5.scan")._threads))  # minis5.scan is the function
+    pools = [
+        pool["num_threads"]
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    # minis5.scan is the function
+    return comm.gather((pools, importlib.import_module("minis5.scan")._threads))
 
 
 def test_each_rank_has_one_thread():
@@ -191,14 +199,18 @@ def test_each_rank_has_one_thread():
 
 def train(comm, config, iterations=3):
     """Every rank's weights, and rank 0's rows without the columns of time."""
-    envs = make_vec("MemoryChain", 8 // comm.size, 1, first_index=comm.rank * 8 // comm.size, memory_length=3)
+    envs = make_vec(
+        "MemoryChain", 8 // comm.size, 1, first_index=comm.rank * 8 // comm.size, memory_length=3
+    )
     shape = AgentConfig((8,), (8,), core_config=S5Config(n_layers=1, ssm_size=8))
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape, seed=2)
     start = agent.parameter_vector.copy()
     ppo = PPO(agent, envs, config, seed=1, comm=comm)
     rows = [ppo.iteration() for _ in range(iterations)]
     rows = [{k: v for k, v in r.items() if k not in ("seconds", "steps_per_second")} for r in rows]
-    return comm.gather((agent.parameter_vector, ppo.adam.moments.m, ppo.adam.moments.v, rows)), start
+    return comm.gather(
+        (agent.parameter_vector, ppo.adam.moments.m, ppo.adam.moments.v, rows)
+    ), start
 
 
 def test_two_ranks_end_with_identical_parameters():
@@ -214,5 +226,8 @@ def test_ranks_share_what_one_process_does():
     """Both together meet the episodes that one process would; the first rollout has the same actions' distribution."""
     one, _ = run(train, 1, (TINY, 1))
     (two, _), _ = run(train, 2, (TINY, 1))
-    assert one[0][3][0]["episodes"] == two[3][0]["episodes"] and one[0][3][0]["length"] == two[3][0]["length"] == 3.0
+    assert (
+        one[0][3][0]["episodes"] == two[3][0]["episodes"]
+        and one[0][3][0]["length"] == two[3][0]["length"] == 3.0
+    )
     np.testing.assert_allclose(two[3][0]["entropy"], one[0][3][0]["entropy"], rtol=0.05)

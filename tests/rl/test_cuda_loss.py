@@ -48,11 +48,15 @@ def ppo_terms(rng, dtype, N, _, reach):
     """Ratios and values inside and outside their bounds, some ties, and NaN in all that is not valid."""
     old_log_prob, advantage, value, change, error, entropies = rng.standard_normal((6, N))
     log_ratio = 0.3 * rng.standard_normal(N)
-    log_ratio[(abs(np.exp(log_ratio) - 0.8) < 1e-4) | (abs(np.exp(log_ratio) - 1.2) < 1e-4)] = 0.1  # no matter of rounding
+    # no matter of rounding
+    log_ratio[(abs(np.exp(log_ratio) - 0.8) < 1e-4) | (abs(np.exp(log_ratio) - 1.2) < 1e-4)] = 0.1
     log_prob = old_log_prob + log_ratio
     old_value, target = value + 0.3 * change, value + 0.5 * error
     valid = rng.random(N) < 0.8
-    arrays = [z.astype(dtype) for z in (log_prob, old_log_prob, advantage, value, old_value, target, entropies)]
+    arrays = [
+        z.astype(dtype)
+        for z in (log_prob, old_log_prob, advantage, value, old_value, target, entropies)
+    ]
     log_prob, old_log_prob, advantage, value, old_value, target, _ = arrays
     if N > 6:
         valid[:6] = True
@@ -60,7 +64,8 @@ def ppo_terms(rng, dtype, N, _, reach):
         advantage[1], log_prob[1] = 0, old_log_prob[1] + 1  # clipped and not clipped are equal
         value[2] = old_value[2]
         old_value[3], value[3] = 0, min(reach, 2)  # moved just as far as allowed
-        old_value[4], value[4], target[4] = 0, 0.75, 0.5  # with reach = 0.25: errors of 0.25 and -0.25
+        # with reach = 0.25: errors of 0.25 and -0.25
+        old_value[4], value[4], target[4] = 0, 0.75, 0.5
         old_value[5], value[5] = 0, -min(reach, 2)
     for z in arrays:
         z[~valid] = np.nan
@@ -75,12 +80,30 @@ def step(rng, dtype, N, H, bound, count=0, spoil=None):
         m[:], v[:] = 0, 0
     if spoil is not None:
         grad[-1] = spoil
-    return [theta, grad, m, v, np.array([count]), np.array([0.01, bound, 1e-5]), blank(np.float64, 1), BETA1, BETA2]
+    return [
+        theta,
+        grad,
+        m,
+        v,
+        np.array([count]),
+        np.array([0.01, bound, 1e-5]),
+        blank(np.float64, 1),
+        BETA1,
+        BETA2,
+    ]
 
 
-CASES = {f.__name__: ("distributions", f.__name__, f, {}) for f in (log_prob, entropy, categorical_backward)}
-CASES |= {f"sample {u}": ("distributions", "sample", sample, {"uniform": u}) for u in (None, np.float64)}
-CASES |= {f"ppo_terms {reach}": ("ppo", "ppo_terms", ppo_terms, {"reach": reach}) for reach in (0.25, np.inf)}
+CASES = {
+    f.__name__: ("distributions", f.__name__, f, {})
+    for f in (log_prob, entropy, categorical_backward)
+}
+CASES |= {
+    f"sample {u}": ("distributions", "sample", sample, {"uniform": u}) for u in (None, np.float64)
+}
+CASES |= {
+    f"ppo_terms {reach}": ("ppo", "ppo_terms", ppo_terms, {"reach": reach})
+    for reach in (0.25, np.inf)
+}
 STEPS = {
     "first step": {"bound": np.inf},
     "clipped": {"bound": 0.1, "count": 41},
@@ -121,8 +144,15 @@ def extremes():
     from minis5_cuda.rl import distributions
 
     for dtype in DTYPES:
-        logits = cupy.asarray(np.array([[1e3, 0, -1e3], [-1e3, 0, 1e3], [-np.inf, 0, -np.inf], [-np.inf, -np.inf, -1e3]], dtype))
-        for action, expected in enumerate(([0, -2e3, -np.inf, -np.inf], [-1e3, -1e3, 0, -np.inf], [-2e3, 0, -np.inf, 0])):
+        logits = cupy.asarray(
+            np.array(
+                [[1e3, 0, -1e3], [-1e3, 0, 1e3], [-np.inf, 0, -np.inf], [-np.inf, -np.inf, -1e3]],
+                dtype,
+            )
+        )
+        for action, expected in enumerate(
+            ([0, -2e3, -np.inf, -np.inf], [-1e3, -1e3, 0, -np.inf], [-2e3, 0, -np.inf, 0])
+        ):
             out = cupy.zeros(4, dtype)
             distributions.log_prob(logits, cupy.asarray(np.full(4, action)), out)
             np.testing.assert_array_equal(out.get(), np.array(expected, dtype))
@@ -140,18 +170,38 @@ def several_steps():
     for dtype in DTYPES:
         rng, size = np.random.default_rng(3), 67
         theta, adam = rng.standard_normal(size).astype(dtype), Adam(size, dtype)
-        arrays = [cupy.asarray(z) for z in (theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(1, np.int64))]
+        arrays = [
+            cupy.asarray(z)
+            for z in (theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(1, np.int64))
+        ]
         for scale in (0.01, 1, np.nan, 0.1, 10):
-            grad, lr, bound, norm = (scale * rng.standard_normal(size)).astype(dtype), scale / 100, 1.0, cupy.zeros(1)
+            grad, lr, bound, norm = (
+                (scale * rng.standard_normal(size)).astype(dtype),
+                scale / 100,
+                1.0,
+                cupy.zeros(1),
+            )
             device_theta, *others = arrays
-            step(device_theta, cupy.asarray(grad), *others, cupy.asarray([lr, bound, adam.eps]), norm, BETA1, BETA2)
+            step(
+                device_theta,
+                cupy.asarray(grad),
+                *others,
+                cupy.asarray([lr, bound, adam.eps]),
+                norm,
+                BETA1,
+                BETA2,
+            )
             if np.isnan(scale):
                 assert np.isnan(norm.get()[0])
             else:
                 expected_norm = adam.step(theta, grad, lr, bound)
                 np.testing.assert_allclose(norm.get(), expected_norm, rtol=16 * np.finfo(dtype).eps)
-            for wanted, got in zip((theta, adam.moments.m, adam.moments.v, adam.moments.count), arrays, strict=True):
-                np.testing.assert_allclose(got.get(), wanted, rtol=0, atol=64 * np.finfo(dtype).eps * np.abs(wanted).max())
+            for wanted, got in zip(
+                (theta, adam.moments.m, adam.moments.v, adam.moments.count), arrays, strict=True
+            ):
+                np.testing.assert_allclose(
+                    got.get(), wanted, rtol=0, atol=64 * np.finfo(dtype).eps * np.abs(wanted).max()
+                )
 
 
 def simulate_both():
@@ -166,5 +216,10 @@ def test_extreme_logits_and_steps_of_adam_one_after_the_other():
 
 def test_float64_beside_float32_is_for_sums_only():
     """Those of the loss, the gradient's norm with the scalars that it enters, and uniform numbers where they are float64."""
-    kernels = {"ppo.ppo_terms_kernel", "adam.squares_kernel", "adam.scalars_kernel", "distributions.sample_kernel"}
+    kernels = {
+        "ppo.ppo_terms_kernel",
+        "adam.squares_kernel",
+        "adam.scalars_kernel",
+        "distributions.sample_kernel",
+    }
     assert mixed(["ppo", "adam", "distributions"]) == kernels

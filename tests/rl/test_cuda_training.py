@@ -29,8 +29,18 @@ from minis5.rl.loss import Batch, ppo_loss
 TINY = {"encoder": (5,), "heads": (4,), "dtype": "float64"}
 CORES = {
     "plain": S5Config(n_layers=2, ssm_size=6),
-    "bare": S5Config(n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True, resets=False),
-    "norms": S5Config(1, 4, gate="half_glu1", prenorm=True, postnorm=True, gtrxl_norm=True, discretization="bilinear"),
+    "bare": S5Config(
+        n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True, resets=False
+    ),
+    "norms": S5Config(
+        1,
+        4,
+        gate="half_glu1",
+        prenorm=True,
+        postnorm=True,
+        gtrxl_norm=True,
+        discretization="bilinear",
+    ),
     "gate": S5Config(n_layers=1, ssm_size=4, gate="half_glu2", step_rescale=1.7),
     "gru": GRUConfig(),
     "lstm": LSTMConfig(hidden=3),
@@ -48,7 +58,11 @@ def agent_config(name="plain", **changes):
 
 def assert_close(got, expected, tolerance=1e-9, what=""):
     got, expected = to_host(got), to_host(expected)
-    assert got.shape == expected.shape and got.dtype == expected.dtype, (what, got.dtype, expected.dtype)
+    assert got.shape == expected.shape and got.dtype == expected.dtype, (
+        what,
+        got.dtype,
+        expected.dtype,
+    )
     atol = tolerance * max(1, np.abs(expected).max(initial=0))
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=atol, err_msg=what)
 
@@ -58,7 +72,9 @@ def pair(env_id, config, num_envs=4, **options):
     both = []
     for device in ("cpu", "cuda"):
         envs = make_vec(env_id, num_envs, seed=3, device=device, **options)
-        agent = ActorCritic(envs.single_observation_space, envs.single_action_space, config, seed=1, device=device)
+        agent = ActorCritic(
+            envs.single_observation_space, envs.single_action_space, config, seed=1, device=device
+        )
         agent.parameter_vector *= 1.3  # the policy's last layer is almost zero at first
         both.append((agent, envs))
     return both
@@ -80,16 +96,30 @@ def gradients(name, env_id):
     results = []
     for agent, move in ((cpu, np.asarray), (gpu, cupy.asarray)):
         params, value, last, cache = agent.forward(move(x), move(reset), move(memory))
-        loss, stats, d_params, d_value = ppo_loss(agent.distribution, params, value, Batch(*map(move, batch)), CONFIG)
+        loss, stats, d_params, d_value = ppo_loss(
+            agent.distribution, params, value, Batch(*map(move, batch)), CONFIG
+        )
         grads, dmemory = agent.backward(d_params, d_value, cache)
-        results.append({"params": params, "value": value, "last": last, "loss": loss, "stats": stats, "dmemory": dmemory, **grads})
+        results.append(
+            {
+                "params": params,
+                "value": value,
+                "last": last,
+                "loss": loss,
+                "stats": stats,
+                "dmemory": dmemory,
+                **grads,
+            }
+        )
         results[-1]["flat"] = agent.gradient_vector(grads)
     for what, expected in results[0].items():
         assert_close(results[1][what], np.asarray(expected), what=what)
     assert all(np.abs(to_host(g)).max() > 0 for g in results[1].values() if g.size)
 
 
-@pytest.mark.parametrize(("name", "env_id"), [(name, ENVS[i % len(ENVS)]) for i, name in enumerate(CORES)])
+@pytest.mark.parametrize(
+    ("name", "env_id"), [(name, ENVS[i % len(ENVS)]) for i, name in enumerate(CORES)]
+)
 def test_gradients(name, env_id):
     simulated(__file__, f"gradients({name!r}, {env_id!r})")
 
@@ -102,13 +132,19 @@ def irregular_steps():
 
     rng = np.random.default_rng(1)
     layer = init_ssm(rng, 3, 4, dtype=np.float64)
-    u, dy, dt = rng.standard_normal((5, 2, 3)), rng.standard_normal((5, 2, 3)), rng.uniform(0.5, 2, (5, 2))
+    u, dy, dt = (
+        rng.standard_normal((5, 2, 3)),
+        rng.standard_normal((5, 2, 3)),
+        rng.uniform(0.5, 2, (5, 2)),
+    )
     x0, reset = rng.standard_normal((2, 2)) + 1j, rng.random((5, 2)) < 0.3
     for form in ("zoh", "bilinear"):
         results = []
         for move in (np.asarray, cupy.asarray):
             moved = {k: move(v) for k, v in layer.items()}
-            y, last, cache = ssm_forward(moved, move(u), move(reset), move(x0), dt=move(dt), discretization=form)
+            y, last, cache = ssm_forward(
+                moved, move(u), move(reset), move(x0), dt=move(dt), discretization=form
+            )
             du, dx0, grads = ssm_backward(move(dy), last, cache)
             results.append({"y": y, "last": last, "du": du, "dx0": dx0, **grads})
         for what, expected in results[0].items():
@@ -158,7 +194,9 @@ def iterations(env_id, core, dtype, changes, count=2, options=None):
     rows = [[ppo.iteration() for _ in range(count)] for ppo in trainers]
     for expected, got in zip(*rows, strict=True):
         for what in set(expected) - {"seconds", "steps_per_second"}:
-            np.testing.assert_allclose(got[what], expected[what], rtol=tolerance, atol=tolerance, err_msg=what)
+            np.testing.assert_allclose(
+                got[what], expected[what], rtol=tolerance, atol=tolerance, err_msg=what
+            )
     assert_close(gpu.agent.parameter_vector, cpu.agent.parameter_vector, tolerance)
     cpu_state, gpu_state = cpu.state_dict(), gpu.state_dict()
     assert set(cpu_state) == set(gpu_state)
@@ -191,10 +229,32 @@ def whole_run(folder):
     from minis5 import load
     from minis5.run.train import resume, train
 
-    tiny = {"encoder": (4,), "heads": (3,), "n_layers": 1, "ssm_size": 4, "num_envs": 4, "unroll": 3, "epochs": 1, "minibatches": 2}
-    options = {"overrides": tiny, "steps": 12, "eval_episodes": 2, "quiet": True, "out": folder, "device": "cuda", "seed": 2}
+    tiny = {
+        "encoder": (4,),
+        "heads": (3,),
+        "n_layers": 1,
+        "ssm_size": 4,
+        "num_envs": 4,
+        "unroll": 3,
+        "epochs": 1,
+        "minibatches": 2,
+    }
+    options = {
+        "overrides": tiny,
+        "steps": 12,
+        "eval_episodes": 2,
+        "quiet": True,
+        "out": folder,
+        "device": "cuda",
+        "seed": 2,
+    }
     summary = train("RepeatPreviousEasy", **options)
-    assert summary["device"] == "cuda" and summary["workers"] == 1 and summary["steps"] == 12 and summary["tf32"] is False
+    assert (
+        summary["device"] == "cuda"
+        and summary["workers"] == 1
+        and summary["steps"] == 12
+        and summary["tf32"] is False
+    )
     assert resume(folder, steps=24, quiet=True)["steps"] == 24
     there = resume(folder, steps=36, device="cpu", quiet=True)
     assert there["device"] == "cpu" and there["steps"] == 36
@@ -207,7 +267,9 @@ def whole_run(folder):
     assert np.array_equal(load(f"{folder}/again.npz").flat, agents[0].flat)
     memories, reset = [None, None], np.ones(3, bool)
     for obs in np.array([[0, 1, 2], [3, 3, 1], [2, 0, 0]]):
-        acted = [agent.act(obs, memory, reset) for agent, memory in zip(agents, memories, strict=True)]
+        acted = [
+            agent.act(obs, memory, reset) for agent, memory in zip(agents, memories, strict=True)
+        ]
         assert isinstance(acted[1][0], np.ndarray) and np.array_equal(acted[0][0], acted[1][0])
         memories, reset = [memory for _, memory in acted], np.array([False, True, False])
     assert_close(memories[1].core, memories[0].core, 1e-5)
@@ -231,8 +293,13 @@ def mistakes(folder):
         with pytest.raises(ValueError, match=match):
             train(**{"env_id": "RepeatPreviousEasy", "device": "cuda", "out": folder, **settings})
     envs = make_vec("RepeatPreviousEasy", 8)
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, agent_config("none"), device="cuda")
-    with pytest.raises(ValueError, match=r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)"):
+    agent = ActorCritic(
+        envs.single_observation_space, envs.single_action_space, agent_config("none"), device="cuda"
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)",
+    ):
         PPO(agent, envs, PPOConfig(num_envs=8))
     with pytest.raises(ValueError, match=r"rng: expected a minis5.random.Generator"):
         agent.act(envs.reset()[0], None, np.ones(8, bool), deterministic=False)
@@ -241,7 +308,10 @@ def mistakes(folder):
         raise MemoryError("Out of memory allocating 1,024 bytes")
 
     minis5.rl.ppo.PPO._iteration = full
-    with pytest.raises(DeviceError, match="device: the GPU's memory is full .*1,024 bytes.*num_envs, .*unroll .*minibatches"):
+    with pytest.raises(
+        DeviceError,
+        match="device: the GPU's memory is full .*1,024 bytes.*num_envs, .*unroll .*minibatches",
+    ):
         train("RepeatPreviousEasy", device="cuda", out=folder, core="none", quiet=True)
     with pytest.raises(ValueError, match="steps: the run was asked for"):
         resume(folder, steps=1)

@@ -10,7 +10,10 @@ from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 NVEC = (2, 4, 3)
 CASES = {
     "categorical": (Categorical(5), ref.categorical),
-    "multi": (MultiCategorical(NVEC), lambda params, action: ref.multi_categorical(params, action, NVEC)),
+    "multi": (
+        MultiCategorical(NVEC),
+        lambda params, action: ref.multi_categorical(params, action, NVEC),
+    ),
     "gaussian": (DiagGaussian(3), ref.diag_gaussian),
 }
 cases = pytest.mark.parametrize("dist, spec", CASES.values(), ids=CASES)
@@ -28,7 +31,9 @@ def test_equals_reference(dist, spec, dtype):
     assert log_prob.dtype == entropy.dtype == dtype
     for t, n in np.ndindex(7, 4):
         expected = spec(params[t, n].astype(np.float64), action[t, n])
-        np.testing.assert_allclose((log_prob[t, n], entropy[t, n]), expected, rtol=64 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            (log_prob[t, n], entropy[t, n]), expected, rtol=64 * np.finfo(dtype).eps
+        )
 
 
 @cases
@@ -58,7 +63,9 @@ def test_categorical_with_extreme_logits(dtype):
     grads = dist.backward(logits, action, np.ones(2, dtype), np.ones(2, dtype))
     np.testing.assert_allclose(grads, [[0, 0, 0], [-1 / 3, -1 / 3, 2 / 3]], atol=1e-6)
     assert_close(dist.log_prob(logits + dtype(64), action), dist.log_prob(logits, action), c=256)
-    np.testing.assert_array_equal(dist.sample(logits[:1].repeat(100, 0), np.random.default_rng(0)), 0)
+    np.testing.assert_array_equal(
+        dist.sample(logits[:1].repeat(100, 0), np.random.default_rng(0)), 0
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,7 +105,9 @@ def test_mode_is_the_most_probable(dist, spec):
     params = rng.standard_normal((4, dist.num_params))
     mode = dist.mode(params)
     for _ in range(50):
-        assert (dist.log_prob(params, mode) >= dist.log_prob(params, dist.sample(params, rng))).all()
+        assert (
+            dist.log_prob(params, mode) >= dist.log_prob(params, dist.sample(params, rng))
+        ).all()
     before = params.copy()
     mode += 1  # a copy, not a view of the parameters
     np.testing.assert_array_equal(params, before)
@@ -116,7 +125,9 @@ def test_encoding():
     """What the next observation contains of an action."""
     np.testing.assert_array_equal(Categorical(3).encode(np.array([2, 0])), [[0, 0, 1], [1, 0, 0]])
     multi = MultiCategorical((2, 3))
-    np.testing.assert_array_equal(multi.encode(np.array([[1, 0], [0, 2]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(
+        multi.encode(np.array([[1, 0], [0, 2]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    )
     np.testing.assert_array_equal(DiagGaussian(2).encode(np.array([[0.5, -3.0]])), [[0.5, -3.0]])
     for dist in (Categorical(3), multi, DiagGaussian(2)):
         action = dist.mode(np.zeros((4, dist.num_params), np.float32))

@@ -17,14 +17,18 @@ def problem(T, B=3, dtype=np.float64, seed=0):
 
 def test_by_hand():
     """γ = λ = 1/2; step 1 truncated and bootstrapped with 8, step 3 terminated."""
-    rewards, values, next_values = (np.array(z).reshape(4, 1) for z in ([1.0, 2, 3, 4], [1.0, 2, 3, 1], [2.0, 8, 1, 5]))
+    rewards, values, next_values = (
+        np.array(z).reshape(4, 1) for z in ([1.0, 2, 3, 4], [1.0, 2, 3, 1], [2.0, 8, 1, 5])
+    )
     terminated, done = (np.array(z, bool).reshape(4, 1) for z in ([0, 0, 0, 1], [0, 1, 0, 1]))
     advantages = gae(rewards, values, next_values, terminated, done, 0.5, 0.5)
     np.testing.assert_array_equal(advantages[:, 0], [1 + 4 / 4, 4, 0.5 + 3 / 4, 3])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("gamma, lam", [(0.99, 0.95), (0.99, 1.0), (0.9, 0.0), (1.0, 1.0), (0.0, 0.5)])
+@pytest.mark.parametrize(
+    "gamma, lam", [(0.99, 0.95), (0.99, 1.0), (0.9, 0.0), (1.0, 1.0), (0.0, 0.5)]
+)
 @pytest.mark.parametrize("T", [1, 2, 31, 257])
 def test_equals_reference(T, gamma, lam, dtype):
     *floats, terminated, done = problem(T, dtype=dtype)
@@ -80,8 +84,12 @@ def test_inputs_are_not_changed():
         np.testing.assert_array_equal(z, copy)
 
 
-@pytest.mark.parametrize("i, name", list(enumerate(("rewards", "values", "next_values", "terminated", "done"))))
-@pytest.mark.parametrize("change", [lambda z: z.astype(np.int64), lambda z: z.tolist(), lambda z: z.T[..., None]])
+@pytest.mark.parametrize(
+    "i, name", list(enumerate(("rewards", "values", "next_values", "terminated", "done")))
+)
+@pytest.mark.parametrize(
+    "change", [lambda z: z.astype(np.int64), lambda z: z.tolist(), lambda z: z.T[..., None]]
+)
 def test_bad_arguments_are_named(i, name, change):
     args = list(problem(9))
     args[i] = change(args[i])

@@ -30,16 +30,30 @@ from minis5.rl.rollout import Rollout
 NVEC = (2, 3)
 DISTRIBUTIONS = {
     "categorical": (Categorical(3), ref.categorical),
-    "multi": (MultiCategorical(NVEC), lambda params, action: ref.multi_categorical(params, action, NVEC)),
+    "multi": (
+        MultiCategorical(NVEC),
+        lambda params, action: ref.multi_categorical(params, action, NVEC),
+    ),
     "gaussian": (DiagGaussian(2), ref.diag_gaussian),
 }
-SMALL = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, max_grad_norm=0.3, entropy_coef=0.01)
+SMALL = PPOConfig(
+    num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, max_grad_norm=0.3, entropy_coef=0.01
+)
 TIMES = ("seconds", "steps_per_second")
 
 
-def make_ppo(config=SMALL, *, dtype="float64", core="s5", env="MemoryChain", seed=0, scale=1.0, **options):
-    shape = AgentConfig((6,), (5,), core=core, core_config=CORES[core], dtype=dtype, observation_scale=scale)
-    envs = make_vec(env, config.num_envs, seed, **({"memory_length": 4} if env == "MemoryChain" else {}) | options)
+def make_ppo(
+    config=SMALL, *, dtype="float64", core="s5", env="MemoryChain", seed=0, scale=1.0, **options
+):
+    shape = AgentConfig(
+        (6,), (5,), core=core, core_config=CORES[core], dtype=dtype, observation_scale=scale
+    )
+    envs = make_vec(
+        env,
+        config.num_envs,
+        seed,
+        **({"memory_length": 4} if env == "MemoryChain" else {}) | options,
+    )
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape, seed)
     return PPO(agent, envs, config, seed=seed)
 
@@ -76,7 +90,13 @@ def loss_problem(kind, T=9, B=4, dtype=np.float64, valid=True, seed=0):
 
 def reference_loss(kind, params, value, batch, config):
     names = ("clip", "value_coef", "entropy_coef", "clip_value")
-    return ref.ppo_loss(DISTRIBUTIONS[kind][1], params, value, batch, **{name: getattr(config, name) for name in names})
+    return ref.ppo_loss(
+        DISTRIBUTIONS[kind][1],
+        params,
+        value,
+        batch,
+        **{name: getattr(config, name) for name in names},
+    )
 
 
 @pytest.mark.parametrize("valid", [True, False], ids=["all valid", "some valid"])
@@ -88,18 +108,26 @@ def test_loss_equals_reference(kind, dtype, clip_value, valid):
     dist, params, value, batch = loss_problem(kind, dtype=dtype, valid=valid)
     loss, stats, d_dist, d_value = ppo_loss(dist, params, value, batch, config)
     exact = Batch(*(z.astype(np.float64) if z.dtype == np.float32 else z for z in batch))
-    expected = reference_loss(kind, params.astype(np.float64), value.astype(np.float64), exact, config)
+    expected = reference_loss(
+        kind, params.astype(np.float64), value.astype(np.float64), exact, config
+    )
     assert_close(loss, expected, T=value.size, dtype=dtype)
     named = dict(zip(STATS, stats, strict=True))
     parts = named["policy_loss"] + 0.7 * named["value_loss"] - 0.05 * named["entropy"]
     assert_close(parts, expected, T=value.size, dtype=dtype)
     assert named["loss"] == loss
-    assert d_dist.dtype == d_value.dtype == dtype and d_dist.shape == params.shape and d_value.shape == value.shape
+    assert (
+        d_dist.dtype == d_value.dtype == dtype
+        and d_dist.shape == params.shape
+        and d_value.shape == value.shape
+    )
     if not valid:
         assert not d_dist[~batch.valid].any() and not d_value[~batch.valid].any()
         for name in ("log_probs", "values", "advantages", "returns"):
             getattr(exact, name)[~batch.valid] = np.nan  # what does not count must not be looked at
-        again, *_ = ppo_loss(dist, params.astype(np.float64), value.astype(np.float64), exact, config)
+        again, *_ = ppo_loss(
+            dist, params.astype(np.float64), value.astype(np.float64), exact, config
+        )
         assert_close(again, expected, T=value.size)
 
 
@@ -136,7 +164,14 @@ def test_parts_of_a_minibatch_add_up():
     config, count = PPOConfig(entropy_coef=0.05), batch.valid.sum()
     whole = ppo_loss(dist, params, value, batch, config)
     halves = [
-        ppo_loss(dist, params[:, part], value[:, part], Batch(*(z[:, part] for z in batch)), config, count)
+        ppo_loss(
+            dist,
+            params[:, part],
+            value[:, part],
+            Batch(*(z[:, part] for z in batch)),
+            config,
+            count,
+        )
         for part in (slice(0, 2), slice(2, 4))
     ]
     assert_close(halves[0][0] + halves[1][0], whole[0], T=value.size)
@@ -155,7 +190,9 @@ def test_loss_takes_any_memory_layout(order):
 
 def test_nothing_valid_is_no_loss():
     dist, params, value, batch = loss_problem("categorical")
-    loss, stats, d_dist, d_value = ppo_loss(dist, params, value, batch._replace(valid=batch.valid & False), PPOConfig())
+    loss, stats, d_dist, d_value = ppo_loss(
+        dist, params, value, batch._replace(valid=batch.valid & False), PPOConfig()
+    )
     assert loss == 0 and not stats.any() and not d_dist.any() and not d_value.any()
 
 
@@ -182,7 +219,11 @@ def fixed_rollout(ppo, T, truncated_too=True):
 
 def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
     """Central differences of reference.py's agent and loss along every parameter."""
-    x, reset, initial_state = rollout.x[:, group], rollout.reset[:, group], rollout.initial_state[:, group]
+    x, reset, initial_state = (
+        rollout.x[:, group],
+        rollout.reset[:, group],
+        rollout.initial_state[:, group],
+    )
 
     def loss(flat):
         params, value, _ = ref.agent(agent.views(flat), agent.config, x, reset, initial_state)
@@ -200,10 +241,14 @@ def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
 @pytest.mark.parametrize("termination", [False, True])
 def test_a_whole_update_equals_the_reference(termination):
     """Advantages, their normalisation, loss, gradient, clipping by the norm and Adam, minibatch after minibatch."""
-    config = dataclasses.replace(SMALL, epochs=1, unroll=4, adam_eps=1e-3, truncation_is_termination=termination)
+    config = dataclasses.replace(
+        SMALL, epochs=1, unroll=4, adam_eps=1e-3, truncation_is_termination=termination
+    )
     ppo = make_ppo(config)
     agent, lr = ppo.agent, 3e-3
-    agent.parameter_vector += 0.2 * np.random.default_rng(4).standard_normal(agent.parameter_vector.size)
+    agent.parameter_vector += 0.2 * np.random.default_rng(4).standard_normal(
+        agent.parameter_vector.size
+    )
     rollout = fixed_rollout(ppo, 4)
     assert (rollout.done & ~rollout.terminated).any()
     ended = rollout.done if termination else rollout.terminated
@@ -211,7 +256,9 @@ def test_a_whole_update_equals_the_reference(termination):
     advantages = ref.gae(*inputs, config.gamma, config.gae_lambda)
     seen = []
     gradient = ppo.gradient
-    ppo.gradient = lambda rollout, group, batch, count: seen.append(group) or gradient(rollout, group, batch, count)
+    ppo.gradient = lambda rollout, group, batch, count: (
+        seen.append(group) or gradient(rollout, group, batch, count)
+    )
     twin = ActorCritic(agent.observation_space, agent.action_space, agent.config)
     twin.flat[:] = agent.parameter_vector
     stats, norm = ppo.update(rollout, lr)
@@ -219,14 +266,19 @@ def test_a_whole_update_equals_the_reference(termination):
 
     moments, norms = [{"all": np.zeros(twin.flat.size)} for _ in range(2)], []
     for step, group in enumerate(seen, start=1):
-        fields = {name: getattr(rollout, name)[:, group] for name in ("actions", "log_probs", "values", "valid")}
+        fields = {
+            name: getattr(rollout, name)[:, group]
+            for name in ("actions", "log_probs", "values", "valid")
+        }
         part = advantages[:, group]
         counted = part[fields["valid"]]
         normal = (part - counted.mean()) / (counted.std() + 1e-8)
         batch = SimpleNamespace(advantages=normal, returns=part + fields["values"], **fields)
         grads = {"all": reference_gradient(twin, rollout, batch, group, config)}
         grads, length = ref.clip_by_global_norm(grads, config.max_grad_norm)
-        new, *moments = ref.adam_step({"all": twin.flat}, grads, *moments, step, lr=lr, eps=config.adam_eps)
+        new, *moments = ref.adam_step(
+            {"all": twin.flat}, grads, *moments, step, lr=lr, eps=config.adam_eps
+        )
         twin.flat[:] = new["all"]
         norms.append(length)
     assert max(norms) > config.max_grad_norm  # the clip was at work
@@ -237,7 +289,9 @@ def test_a_whole_update_equals_the_reference(termination):
 def batches(ppo, rollout):
     """The minibatches that an update learns from."""
     seen, gradient = [], ppo.gradient
-    ppo.gradient = lambda r, g, batch, count: seen.append((batch, count)) or gradient(r, g, batch, count)
+    ppo.gradient = lambda r, g, batch, count: (
+        seen.append((batch, count)) or gradient(r, g, batch, count)
+    )
     ppo.update(rollout, 1e-3)
     return seen
 
@@ -254,7 +308,9 @@ def test_advantages_as_they_are():
     config = dataclasses.replace(SMALL, normalize_advantages=False)
     ppo = make_ppo(config)
     for batch, _ in batches(ppo, fixed_rollout(ppo, 6)):
-        np.testing.assert_allclose(batch.advantages, batch.returns - batch.values, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            batch.advantages, batch.returns - batch.values, rtol=1e-12, atol=1e-12
+        )
 
 
 def test_rewards_are_scaled_before_all_else():
@@ -271,7 +327,10 @@ def test_rewards_are_scaled_before_all_else():
     plain._update(fixed_rollout(plain, 4), 1e-3)
     assert not np.array_equal(plain.agent.parameter_vector, updates[0][1])
     rows = [make_ppo(dataclasses.replace(SMALL, reward_scale=s)).iteration() for s in (0.25, 1.0)]
-    assert rows[0]["return"] == rows[1]["return"] != 0 and rows[0]["value_loss"] != rows[1]["value_loss"]
+    assert (
+        rows[0]["return"] == rows[1]["return"] != 0
+        and rows[0]["value_loss"] != rows[1]["value_loss"]
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])
@@ -289,9 +348,22 @@ def test_trial_horizon(monkeypatch, scale):
         np.testing.assert_array_equal(done, ended)
         np.testing.assert_array_equal(terminated, ended)
         assert ended.any() and (ended & ~rollout.done).any()
-        expected = ref.gae(rollout.rewards, rollout.values, rollout.next_values, ended, ended, config.gamma, config.gae_lambda)
-        np.testing.assert_allclose(gae(rewards, values, next_values, terminated, done, *rest), expected, rtol=1e-12)
-    with pytest.raises(ValueError, match=r"^trial_horizon: expected observations whose last number is in \[0, 1\], got Box"):
+        expected = ref.gae(
+            rollout.rewards,
+            rollout.values,
+            rollout.next_values,
+            ended,
+            ended,
+            config.gamma,
+            config.gae_lambda,
+        )
+        np.testing.assert_allclose(
+            gae(rewards, values, next_values, terminated, done, *rest), expected, rtol=1e-12
+        )
+    with pytest.raises(
+        ValueError,
+        match=r"^trial_horizon: expected observations whose last number is in \[0, 1\], got Box",
+    ):
         make_ppo(config)
 
 
@@ -313,7 +385,8 @@ def test_kl_stop():
         ppo = make_ppo(dataclasses.replace(SMALL, epochs=5, target_kl=target))
         ppo.iteration()
         passes[target] = ppo.adam.moments.count[0] / SMALL.minibatches
-    # in the first pass the first minibatch has KL 0, the second one not: the mean of the pass is above 1e-12
+    # in the first pass the first minibatch has KL 0, the second one not: the mean of the pass is
+    # above 1e-12
     assert passes == {None: 5, 1e9: 5, 1e-12: 1}
 
 
@@ -331,7 +404,10 @@ def test_annealing():
 class Still(gym.Env):
     """Nothing happens, whatever the seed."""
 
-    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    observation_space, action_space = (
+        gym.spaces.Box(-1, 1, (2,), np.float32),
+        gym.spaces.Discrete(2),
+    )
 
     def __init__(self, reward=0.0):
         self.reward = reward
@@ -345,14 +421,20 @@ class Still(gym.Env):
 
 def still_ppo(reward=0.0, seed=0):
     envs = gym.vector.SyncVectorEnv([lambda: Still(reward)] * 4)
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, AgentConfig((6,), (5,)))
+    agent = ActorCritic(
+        envs.single_observation_space, envs.single_action_space, AgentConfig((6,), (5,))
+    )
     return PPO(agent, envs, SMALL, seed=seed)
 
 
 def test_rows():
     ppo = make_ppo()
     stopped = ppo.learn(10**6, callback=lambda row: row["update"] == 5)
-    assert [row["step"] for row in stopped] == [24, 48, 72, 96, 120] and ppo.steps == 120 and ppo.updates == 5
+    assert (
+        [row["step"] for row in stopped] == [24, 48, 72, 96, 120]
+        and ppo.steps == 120
+        and ppo.updates == 5
+    )
     assert stopped[-1]["episodes"] == 4 * (30 // 4)
     # episodes of 4 steps end in rollouts of 6 steps: 1, 2, 1, 2, ... times in each environment
     assert [row["episodes"] for row in stopped] == [4, 12, 16, 24, 28]
@@ -368,7 +450,9 @@ def test_same_seed_same_run():
     runs = []
     for seed in (0, 0, 1):
         ppo = make_ppo(dtype="float32", seed=seed)
-        runs.append((without_times([ppo.iteration() for _ in range(4)]), ppo.agent.parameter_vector))
+        runs.append(
+            (without_times([ppo.iteration() for _ in range(4)]), ppo.agent.parameter_vector)
+        )
     assert runs[0][0] == runs[1][0] and np.array_equal(runs[0][1], runs[1][1])
     assert runs[0][0] != runs[2][0]
 
@@ -412,7 +496,8 @@ def test_state_dict_goes_on_bit_for_bit(env):
     other.iteration()
     other.agent.parameter_vector[:] = weights
     other.load_state_dict(state)
-    again = [other.iteration() for _ in range(4)]  # the total, which the rate is annealed by, is in the state
+    # the total, which the rate is annealed by, is in the state
+    again = [other.iteration() for _ in range(4)]
     assert without_times(again) == without_times(later[4:])
     np.testing.assert_array_equal(other.agent.parameter_vector, whole.agent.parameter_vector)
     for name, value in whole.state_dict().items():
@@ -434,7 +519,9 @@ def test_learns_a_tiny_memory_task(core):
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape)
     rows = PPO(agent, envs, LEARNER).learn(60 * 1024, callback=lambda row: row["return"] >= 0.95)
     best = max(row["return"] for row in rows)
-    assert best <= 0.3 if core in MEMORYLESS else best >= 0.9, [round(row["return"], 2) for row in rows]
+    assert best <= 0.3 if core in MEMORYLESS else best >= 0.9, [
+        round(row["return"], 2) for row in rows
+    ]
 
 
 # Mistakes
@@ -465,7 +552,9 @@ def test_bad_settings(message, settings):
 
 def test_environments_that_do_not_fit():
     ppo = make_ppo()
-    with pytest.raises(ValueError, match="num_envs: expected 4 environments on each of 1 ranks, got 6"):
+    with pytest.raises(
+        ValueError, match="num_envs: expected 4 environments on each of 1 ranks, got 6"
+    ):
         PPO(ppo.agent, make_vec("MemoryChain", 6), SMALL)
     with pytest.raises(ValueError, match="envs: expected the agent's spaces .*Discrete.2.* got .*"):
         PPO(ppo.agent, make_vec("RepeatPreviousEasy", 4), SMALL)
@@ -475,7 +564,9 @@ def test_rewards_that_are_not_finite():
     """An error, and weights that are still good."""
     ppo = still_ppo(reward=float("nan"))
     before = ppo.agent.parameter_vector.copy()
-    with pytest.raises(FloatingPointError, match="gradient: expected finite values, .* check the rewards"):
+    with pytest.raises(
+        FloatingPointError, match="gradient: expected finite values, .* check the rewards"
+    ):
         ppo.iteration()
     np.testing.assert_array_equal(ppo.agent.parameter_vector, before)
 

@@ -55,7 +55,13 @@ class Toy(gym.Env):
         assert action in self.action_space
         self.time, self.total = self.time + 1, self.total * 3 + int(action) - START + self.time
         ended, terminates = self.time == LENGTHS[self.episode % len(LENGTHS)], self.episode % 2 == 0
-        return self._observe(), np.cos(self.total), ended and terminates, ended and not terminates, {}
+        return (
+            self._observe(),
+            np.cos(self.total),
+            ended and terminates,
+            ended and not terminates,
+            {},
+        )
 
 
 def toys(mode, B=3, nested=False):
@@ -64,8 +70,12 @@ def toys(mode, B=3, nested=False):
 
 
 def make_agent(envs, core="s5", sharp=1e6):
-    agent = ActorCritic(envs.single_observation_space, envs.single_action_space, SHAPES[core], seed=3)
-    agent.parameter_vector += 0.3 * np.random.default_rng(3).standard_normal(agent.parameter_vector.size)
+    agent = ActorCritic(
+        envs.single_observation_space, envs.single_action_space, SHAPES[core], seed=3
+    )
+    agent.parameter_vector += 0.3 * np.random.default_rng(3).standard_normal(
+        agent.parameter_vector.size
+    )
     agent.parameters()["actor/out/kernel"][:] *= sharp
     return agent
 
@@ -84,7 +94,17 @@ def episodes(rollout, i):
     return np.split(steps, ends)[:-1]
 
 
-FIELDS = ("x", "reset", "actions", "log_probs", "values", "next_values", "rewards", "terminated", "done")
+FIELDS = (
+    "x",
+    "reset",
+    "actions",
+    "log_probs",
+    "values",
+    "next_values",
+    "rewards",
+    "terminated",
+    "done",
+)
 
 
 def test_modes_are_as_named():
@@ -102,7 +122,10 @@ def test_inputs_around_a_reset(mode, nested):
     agent, B = collector.agent, 3
     size = agent.observation_encoder.size
     flag, previous = rollout.x[..., -1], rollout.x[..., size:-1]
-    assert rollout.x.shape == (40, B, size + 3 + 1) and rollout.reset.dtype == rollout.valid.dtype == bool
+    assert (
+        rollout.x.shape == (40, B, size + 3 + 1)
+        and rollout.reset.dtype == rollout.valid.dtype == bool
+    )
     np.testing.assert_array_equal(flag, rollout.reset)
     assert rollout.reset[0].all()
     for i in range(B):
@@ -112,8 +135,11 @@ def test_inputs_around_a_reset(mode, nested):
             np.testing.assert_array_equal(steps, steps[0] + np.arange(len(steps)))
             np.testing.assert_array_equal(rollout.reset[steps, i], np.arange(len(steps)) == 0)
             np.testing.assert_array_equal(previous[steps[0], i], 0)
-            np.testing.assert_array_equal(previous[steps[1:], i], np.eye(3)[rollout.actions[steps[:-1], i]])
-            np.testing.assert_allclose(rollout.x[steps, i, 0], np.sin(101 * i + number), atol=1e-6)  # its number
+            np.testing.assert_array_equal(
+                previous[steps[1:], i], np.eye(3)[rollout.actions[steps[:-1], i]]
+            )
+            # its number
+            np.testing.assert_allclose(rollout.x[steps, i, 0], np.sin(101 * i + number), atol=1e-6)
 
 
 def test_only_next_step_has_steps_that_do_not_count():
@@ -138,9 +164,12 @@ def test_modes_give_the_same_learning_data(core, nested):
             for here, there in pairs:
                 for name in FIELDS:
                     one, two = getattr(same, name)[here, i], getattr(other, name)[there, i]
-                    if name == "next_values":  # nothing follows a terminated step: whatever is there is not used
+                    # nothing follows a terminated step: whatever is there is not used
+                    if name == "next_values":
                         one, two = one[~same.terminated[here, i]], two[~same.terminated[here, i]]
-                    np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-9, err_msg=f"{mode} {name}")
+                    np.testing.assert_allclose(
+                        one, two, rtol=1e-9, atol=1e-9, err_msg=f"{mode} {name}"
+                    )
 
 
 @modes
@@ -157,12 +186,20 @@ def test_next_values(mode, nested):
             for action in rollout.actions[steps, i]:
                 last = toy.step(START + action)[0]
             batch = rebuild(last, iter([np.asarray(leaf)[None] for leaf in leaves(last)]))
-            x.append(agent.encode(batch, np.eye(3)[[rollout.actions[steps[-1], i]]], np.zeros(1, bool))[0])
+            x.append(
+                agent.encode(batch, np.eye(3)[[rollout.actions[steps[-1], i]]], np.zeros(1, bool))[
+                    0
+                ]
+            )
             reset = np.arange(len(x))[:, None] == 0
-            params, values, _, _ = agent.forward(np.stack(x)[:, None], reset, agent.initial_state(1))
+            params, values, _, _ = agent.forward(
+                np.stack(x)[:, None], reset, agent.initial_state(1)
+            )
             np.testing.assert_allclose(rollout.values[steps, i], values[:-1, 0], rtol=1e-9)
             keep = ~rollout.terminated[steps, i]
-            np.testing.assert_allclose(rollout.next_values[steps, i][keep], values[1:, 0][keep], rtol=1e-9)
+            np.testing.assert_allclose(
+                rollout.next_values[steps, i][keep], values[1:, 0][keep], rtol=1e-9
+            )
             truncated += keep[-1]
     assert truncated >= 10
 
@@ -199,7 +236,9 @@ def test_next_value_at_the_rollouts_end(mode):
         rollout, _ = collector.collect(7, rng)
         following, _ = collector.collect(1, rng)
         inside = ~rollout.done[-1] & rollout.valid[-1]
-        np.testing.assert_allclose(rollout.next_values[-1, inside], following.values[0, inside], rtol=1e-9)
+        np.testing.assert_allclose(
+            rollout.next_values[-1, inside], following.values[0, inside], rtol=1e-9
+        )
         seen += inside.sum()
     assert seen > 5
 
@@ -215,7 +254,11 @@ def test_returns_and_lengths(mode):
         short += ended
         parts.append(rollout)
     _, whole, ended = collect(mode)
-    expected = [(whole.rewards[steps, i].sum(), len(steps)) for i in range(3) for steps in episodes(whole, i)]
+    expected = [
+        (whole.rewards[steps, i].sum(), len(steps))
+        for i in range(3)
+        for steps in episodes(whole, i)
+    ]
     np.testing.assert_allclose(sorted(ended), sorted(expected), rtol=1e-9)
     np.testing.assert_allclose(short, ended, rtol=1e-9)
     np.testing.assert_array_equal(np.concatenate([part.rewards for part in parts]), whole.rewards)
@@ -228,9 +271,14 @@ def test_flags_of_a_native_environment():
     rollout, ended = Collector(agent, envs, 5).collect(8, np.random.default_rng(0))
     first = np.arange(8) % 3 == 0
     np.testing.assert_array_equal(rollout.reset, np.repeat(first[:, None], 4, 1))
-    np.testing.assert_array_equal(rollout.terminated, np.repeat((np.arange(8) % 3 == 2)[:, None], 4, 1))
+    np.testing.assert_array_equal(
+        rollout.terminated, np.repeat((np.arange(8) % 3 == 2)[:, None], 4, 1)
+    )
     np.testing.assert_array_equal(np.abs(rollout.x[:, :, 2]), np.repeat(first[:, None], 4, 1))
-    assert [length for _, length in ended] == [3] * 8 and {total for total, _ in ended} <= {-1.0, 1.0}
+    assert [length for _, length in ended] == [3] * 8 and {total for total, _ in ended} <= {
+        -1.0,
+        1.0,
+    }
     right = rollout.actions[[2, 5]] == (rollout.x[[0, 3], :, 2] > 0)
     np.testing.assert_array_equal(rollout.rewards[[2, 5]], np.where(right, 1, -1))
 
@@ -246,7 +294,8 @@ def test_state_dict_round_trip(name):
     state = one.state_dict()
     kept = {key: value.copy() for key, value in state.items()}
     expected, ended = one.collect(70, np.random.default_rng(1))
-    assert all(np.array_equal(kept[key], state[key]) for key in kept)  # the state does not move on with its owner
+    # the state does not move on with its owner
+    assert all(np.array_equal(kept[key], state[key]) for key in kept)
     other.collect(3, np.random.default_rng(0))
     for _ in range(2):  # nor with the one who took it up
         other.load_state_dict(state)

@@ -16,7 +16,12 @@ KEYS = {"part", "what", "value", "unit", "spread", "aim", "met"}
 def test_smoke(tmp_path, capsys):
     """All but the start of a process, which has a test of its own."""
     path = tmp_path / "bench.json"
-    assert cli.main(["bench", "scan", "update", "train", "--quick", "--repeats", "3", "--json", str(path)]) == 0
+    assert (
+        cli.main(
+            ["bench", "scan", "update", "train", "--quick", "--repeats", "3", "--json", str(path)]
+        )
+        == 0
+    )
     out = capsys.readouterr().out.splitlines()
     result = json.loads(path.read_text())
     assert set(result) == {"date", "device", "commit", "versions", "machine", "quick", "rows"}
@@ -27,7 +32,9 @@ def test_smoke(tmp_path, capsys):
     assert [row["part"] for row in result["rows"]] == ["scan", "scan", "update", "train"]
     for row in result["rows"]:
         ratio = {"against", "against_value", "ratio"} if row["unit"] == "ms" else set()
-        assert set(row) == KEYS | ratio and row["unit"] == ("steps/s" if row["part"] == "train" else "ms")
+        assert set(row) == KEYS | ratio and row["unit"] == (
+            "steps/s" if row["part"] == "train" else "ms"
+        )
         low, high = row["spread"]
         assert 0 < low <= row["value"] <= high and row.get("ratio", 1) > 0
         assert row["aim"] is None and row["met"] is None  # of such sizes nothing is expected
@@ -49,7 +56,10 @@ def test_start(monkeypatch):
 
     monkeypatch.setattr(bench, "first_row", first_row)
     cold, warm = bench.bench_start(15, quick=False)
-    assert [(row["value"], row["aim"], row["met"]) for row in (cold, warm)] == [(20, 25, True), (4, 5, True)]
+    assert [(row["value"], row["aim"], row["met"]) for row in (cold, warm)] == [
+        (20, 25, True),
+        (4, 5, True),
+    ]
     assert len(caches) == 4 and len({cache for cache, _ in caches}) == 1
     assert caches[0][1] == [] and caches[1][1] == ["file1"] and not os.path.exists(caches[0][0])
 
@@ -57,7 +67,12 @@ def test_start(monkeypatch):
 def test_rows_and_aims():
     """Bounds from above for ratios and seconds, from below for steps/s; medians of ratios, not ratios of medians."""
     ratio = bench.row("a", [2.0, 30.0, 4.0], "ms", 2.0, "b", [1.0, 10.0, 4.0])
-    assert (ratio["value"], ratio["against_value"], ratio["ratio"], ratio["met"]) == (4.0, 4.0, 2.0, True)
+    assert (ratio["value"], ratio["against_value"], ratio["ratio"], ratio["met"]) == (
+        4.0,
+        4.0,
+        2.0,
+        True,
+    )
     assert bench.row("a", [2.1], "ms", 2.0, "b", [1.0])["met"] is False
     assert bench.row("a", [5001.0], "steps/s", 5000)["met"] is True
     assert bench.row("a", [4999.0], "steps/s", 5000)["met"] is False
@@ -90,7 +105,10 @@ def test_wrong_gradients_are_found(monkeypatch):
         (["scan", "--repeats", "0"], "--repeats: expected at least 1, got 0"),
         (["scan", "--repeats", "many"], "argument --repeats: invalid int value: 'many'"),
         (["--quik"], "unknown argument --quik; did you mean --quick?"),
-        (["scan", "--json", "/nowhere/at/all.json"], "--json: there is no folder /nowhere/at; make it first"),
+        (
+            ["scan", "--json", "/nowhere/at/all.json"],
+            "--json: there is no folder /nowhere/at; make it first",
+        ),
     ],
 )
 def test_mistakes(arguments, message, capsys):
@@ -104,4 +122,6 @@ def test_help(capsys):
         cli.main(["bench", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
-    assert all(word in text for word in ("scan, update, train, start", "--repeats", "--json", "--quick"))
+    assert all(
+        word in text for word in ("scan, update, train, start", "--repeats", "--json", "--quick")
+    )

@@ -27,7 +27,11 @@ def error_of(capsys, command):
     """The one line on stderr of a command that fails as it should."""
     assert main(command if isinstance(command, list) else command.split()) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith("minis5: error: ") and captured.err.count("\n") == 1
+    assert (
+        captured.out == ""
+        and captured.err.startswith("minis5: error: ")
+        and captured.err.count("\n") == 1
+    )
     return captured.err
 
 
@@ -49,14 +53,18 @@ def test_hyper_parameters_follow_the_core(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--core", "none", "--help"])
     assert "--ssm-size" not in capsys.readouterr().out
-    assert "unknown argument --ssm-size" in error_of(capsys, "train MemoryChain --core none --ssm-size 8")
+    assert "unknown argument --ssm-size" in error_of(
+        capsys, "train MemoryChain --core none --ssm-size 8"
+    )
 
 
 def test_train_prints_progress_and_result(tmp_path, capsys):
     assert main(f"{CHAIN} --steps 6.4e2 --out {tmp_path / 'run'}".split()) == 0
     captured = capsys.readouterr()
     assert "640 of 640 steps" in captured.err and "steps/s" in captured.err and "KL" in captured.err
-    assert captured.out.startswith("MemoryChain: mean return ") and captured.out.endswith(f"{tmp_path / 'run'}\n")
+    assert captured.out.startswith("MemoryChain: mean return ") and captured.out.endswith(
+        f"{tmp_path / 'run'}\n"
+    )
 
 
 def test_settings_of_zero_arrive(tmp_path, capsys):
@@ -67,7 +75,11 @@ def test_settings_of_zero_arrive(tmp_path, capsys):
 
 def test_hyper_parameters_arrive(runs):
     config = json.loads((runs / "c" / "config.json").read_text())
-    assert config["ppo"]["lr"] == 1e-4 and config["ppo"]["anneal_lr"] is True and config["ppo"]["unroll"] == 8
+    assert (
+        config["ppo"]["lr"] == 1e-4
+        and config["ppo"]["anneal_lr"] is True
+        and config["ppo"]["unroll"] == 8
+    )
     assert config["agent"]["heads"] == [8, 8] and config["agent"]["core_config"]["ssm_size"] == 8
     assert config["env_options"] == {"memory_length": 3}
     assert runlog.read_progress(runs / "c" / "progress.csv")[-1]["lr"] < 1e-4
@@ -78,13 +90,16 @@ def test_eval_json_is_one_object(runs, capsys):
     result = json.loads(capsys.readouterr().out)
     assert list(result) == ["mean_return", "std_return", "min_return", "max_return", "episodes"]
     summary = json.loads((runs / "a" / "summary.json").read_text())
-    assert result == {name: summary[name] for name in result}  # the same fresh episodes as at the end of training
+    # the same fresh episodes as at the end of training
+    assert result == {name: summary[name] for name in result}
     assert main(f"eval {runs / 'a'} --episodes 20 --json --seed 5 --stochastic".split()) == 0
     assert json.loads(capsys.readouterr().out) != result
 
 
 def test_eval_for_people(runs, capsys):
-    assert main(["eval", str(runs / "a"), "--episodes", "3", "--env-option", "memory_length=5"]) == 0
+    assert (
+        main(["eval", str(runs / "a"), "--episodes", "3", "--env-option", "memory_length=5"]) == 0
+    )
     assert "mean_return" in capsys.readouterr().out
 
 
@@ -94,12 +109,17 @@ def test_plot(runs, tmp_path, capsys):
         assert (runs / folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     out = tmp_path / "curves.svg"
     assert main(["plot", *(str(runs / name) for name in "abc"), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}\n" and out.read_text().count('id="FillBetweenPolyCollection') == 1
+    assert (
+        capsys.readouterr().out == f"{out}\n"
+        and out.read_text().count('id="FillBetweenPolyCollection') == 1
+    )
 
 
 def test_plot_without_matplotlib(runs, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "matplotlib is not installed; pip install matplotlib" in error_of(capsys, ["plot", str(runs / "a")])
+    assert "matplotlib is not installed; pip install matplotlib" in error_of(
+        capsys, ["plot", str(runs / "a")]
+    )
 
 
 def test_envs(capsys):
@@ -114,9 +134,18 @@ def test_envs(capsys):
         ("trian", "unknown COMMAND 'trian'; did you mean train?"),
         ("train", "ENV is missing"),
         ("train MemoryChian --out x", "did you mean MemoryChain"),
-        ("train MemoryChain --sssm-size 8", "unknown argument --sssm-size; did you mean --ssm-size?"),
-        ("train MemoryChain --gae_lambda=8", "unknown argument --gae_lambda; did you mean --gae-lambda?"),
-        ("train MemoryChain --frobnicate", "unknown argument --frobnicate; minis5 train --help lists"),
+        (
+            "train MemoryChain --sssm-size 8",
+            "unknown argument --sssm-size; did you mean --ssm-size?",
+        ),
+        (
+            "train MemoryChain --gae_lambda=8",
+            "unknown argument --gae_lambda; did you mean --gae-lambda?",
+        ),
+        (
+            "train MemoryChain --frobnicate",
+            "unknown argument --frobnicate; minis5 train --help lists",
+        ),
         ("train MemoryChain extra", "unknown argument extra"),
         ("train MemoryChain --ssm-size many", "ssm_size: expected"),
         ("train MemoryChain --gamma 7", "gamma: expected"),
@@ -130,7 +159,10 @@ def test_envs(capsys):
         ("train MemoryChain --env-option length=3", "length: "),
         ("train MemoryChain --out /dev/null/run", "cannot write to the folder /dev/null/run"),
         ("train --resume nowhere", "nowhere: no run of minis5 train there"),
-        ("train --resume nowhere --lr 1 --seed 3", "--resume takes the run's own settings; leave out"),
+        (
+            "train --resume nowhere --lr 1 --seed 3",
+            "--resume takes the run's own settings; leave out",
+        ),
         ("eval nowhere", "nowhere: no run of minis5 train there"),
         ("eval . --episodes 0", "--episodes: expected a count of at least 1"),
         ("plot nowhere", "nowhere is no run of minis5 train"),
@@ -151,7 +183,9 @@ def test_damaged_agent(runs, tmp_path, capsys):
 
 def test_unwritable_picture(runs, capsys):
     pytest.importorskip("matplotlib")
-    assert "/dev/null/x.png" in error_of(capsys, ["plot", str(runs / "a"), "--out", "/dev/null/x.png"])
+    assert "/dev/null/x.png" in error_of(
+        capsys, ["plot", str(runs / "a"), "--out", "/dev/null/x.png"]
+    )
 
 
 def test_our_own_faults_keep_their_traceback(monkeypatch):
@@ -161,5 +195,11 @@ def test_our_own_faults_keep_their_traceback(monkeypatch):
 
 
 def test_as_a_program():
-    result = subprocess.run([sys.executable, "-m", "minis5", "eval", "nowhere"], capture_output=True, text=True)
-    assert result.returncode == 2 and result.stdout == "" and result.stderr.startswith("minis5: error: nowhere")
+    result = subprocess.run(
+        [sys.executable, "-m", "minis5", "eval", "nowhere"], capture_output=True, text=True
+    )
+    assert (
+        result.returncode == 2
+        and result.stdout == ""
+        and result.stderr.startswith("minis5: error: nowhere")
+    )

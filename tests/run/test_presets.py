@@ -35,9 +35,15 @@ def test_paper_numbers():
         max_grad_norm=0.5,
         normalize_advantages=True,
         target_kl=None,
-        truncation_is_termination=False,  # the paper's code has True: an error that a switch reproduces
+        # the paper's code has True: an error that a switch reproduces
+        truncation_is_termination=False,
     )
-    assert (agent.encoder, agent.heads, agent.activation, agent.core) == ((128, 256), (128, 128), "leaky_relu", "s5")
+    assert (agent.encoder, agent.heads, agent.activation, agent.core) == (
+        (128, 256),
+        (128, 128),
+        "leaky_relu",
+        "s5",
+    )
     assert agent.core_config == S5Config(
         n_layers=4,
         ssm_size=256,
@@ -73,14 +79,21 @@ def test_laptop_is_the_default():
 
 def test_tasks_are_environments_and_their_settings_exist():
     for name, (changes, steps) in TASKS.items():
-        levels = [level for level in REGISTRY if name in (level, family(level)) and (level == name or level not in TASKS)]
+        levels = [
+            level
+            for level in REGISTRY
+            if name in (level, family(level)) and (level == name or level not in TASKS)
+        ]
         assert levels and steps > 0 and set(changes) <= set(fields("s5"))
         for level in levels:
             agent, ppo, found = resolve(level)
             assert found == steps
             for field, value in changes.items():
                 assert value in {getattr(c, field, None) for c in (agent, ppo, agent.core_config)}
-    assert resolve("PositionOnlyCartPoleEasy")[2] == 300_000 and resolve("PositionOnlyCartPoleHard")[2] == 1_000_000
+    assert (
+        resolve("PositionOnlyCartPoleEasy")[2] == 300_000
+        and resolve("PositionOnlyCartPoleHard")[2] == 1_000_000
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -90,7 +103,11 @@ def test_every_core_has_every_preset(preset, core):
     agent, ppo, steps = resolve("RepeatPreviousEasy", preset, core)
     assert agent.core == core and isinstance(agent.core_config, CORES[core][0]) and steps > 0
     other = resolve("RepeatPreviousEasy", preset)
-    assert (agent.encoder, agent.heads, ppo, steps) == (other[0].encoder, other[0].heads, *other[1:])
+    assert (agent.encoder, agent.heads, ppo, steps) == (
+        other[0].encoder,
+        other[0].heads,
+        *other[1:],
+    )
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -101,7 +118,10 @@ def test_every_field_has_a_help_text(core):
     assert set(known) == names - {"core", "core_config"}
     for name, (kind, _, text) in known.items():
         assert len(text) > 5 and "\n" not in text, name
-        assert kind in (int, float, bool, str, int | None, float | None) or typing.get_origin(kind) is tuple, name
+        assert (
+            kind in (int, float, bool, str, int | None, float | None)
+            or typing.get_origin(kind) is tuple
+        ), name
 
 
 def test_overrides_as_text_and_as_values():
@@ -142,7 +162,9 @@ def test_overrides_as_text_and_as_values():
 
 
 def test_overrides_win_over_the_preset():
-    agent, ppo, _ = resolve("RepeatPreviousEasy", "paper", "s5", {"ssm_size": 32, "epochs": "2", "target_kl": "none"})
+    agent, ppo, _ = resolve(
+        "RepeatPreviousEasy", "paper", "s5", {"ssm_size": 32, "epochs": "2", "target_kl": "none"}
+    )
     assert (agent.core_config.ssm_size, agent.core_config.n_layers) == (32, 4)
     assert (ppo.epochs, ppo.unroll, ppo.target_kl) == (2, 1024, None)
 
@@ -151,7 +173,9 @@ def test_nothing_given_is_changed():
     overrides = {"heads": "8,8"}
     before = {name: dict(settings) for name, (settings, _) in PRESETS.items()}
     resolve("RepeatPreviousEasy", "paper", "s5", overrides)
-    assert overrides == {"heads": "8,8"} and before == {name: settings for name, (settings, _) in PRESETS.items()}
+    assert overrides == {"heads": "8,8"} and before == {
+        name: settings for name, (settings, _) in PRESETS.items()
+    }
 
 
 def test_none_core_takes_no_s5_settings():
@@ -163,11 +187,19 @@ def test_none_core_takes_no_s5_settings():
 
 def size_of(core, config, d_model):
     """The number of a core's parameters, counted."""
-    return sum(z.size for z in flatten_tree(CORES[core][1](config, d_model).init(np.random.default_rng(0))).values())
+    return sum(
+        z.size
+        for z in flatten_tree(
+            CORES[core][1](config, d_model).init(np.random.default_rng(0))
+        ).values()
+    )
 
 
 @pytest.mark.parametrize("core", SIZES)
-@pytest.mark.parametrize("env, overrides", [("MemoryChain-64", {}), ("RepeatPreviousHard", {}), ("any", {"encoder": "16,24"})])
+@pytest.mark.parametrize(
+    "env, overrides",
+    [("MemoryChain-64", {}), ("RepeatPreviousHard", {}), ("any", {"encoder": "16,24"})],
+)
 def test_equal_parameters(core, env, overrides):
     """As near to S5's number as a unit more or less allows, with this environment's S5 and the user's encoder."""
     agent, *_ = resolve(env, core=core, overrides=overrides)
@@ -178,7 +210,10 @@ def test_equal_parameters(core, env, overrides):
     found = getattr(agent.core_config, field)
     n = found if core != "mlp" else found[0]
     assert value(n) == found == value(equal_units(core, s5.core_config, d_model))
-    distance = {m: abs(size_of(core, CORES[core][0](**{field: value(m)}), d_model) - wanted) for m in (n - 1, n, n + 1, d_model)}
+    distance = {
+        m: abs(size_of(core, CORES[core][0](**{field: value(m)}), d_model) - wanted)
+        for m in (n - 1, n, n + 1, d_model)
+    }
     assert distance[n] == min(distance.values()) and distance[n] < 0.03 * wanted
 
 
@@ -187,14 +222,37 @@ def test_sizes_that_are_given():
     for core in ("gru", "lstm"):
         assert resolve("RepeatPreviousEasy", "paper", core)[0].core_config.hidden == 256
         for preset in PRESETS:
-            assert resolve("RepeatPreviousEasy", preset, core, {"hidden": "12"})[0].core_config.hidden == 12
-            assert resolve("RepeatPreviousEasy", preset, core, {"hidden": "none"})[0].core_config.hidden is None
-    assert resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": "8,4"})[0].core_config.widths == (8, 4)
-    assert resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": ()})[0].core_config.widths == ()
-    assert resolve("RepeatPreviousEasy", core="lstm", overrides={"forget_bias": "0"})[0].core_config.forget_bias == 0
+            assert (
+                resolve("RepeatPreviousEasy", preset, core, {"hidden": "12"})[0].core_config.hidden
+                == 12
+            )
+            assert (
+                resolve("RepeatPreviousEasy", preset, core, {"hidden": "none"})[
+                    0
+                ].core_config.hidden
+                is None
+            )
+    assert resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": "8,4"})[
+        0
+    ].core_config.widths == (8, 4)
+    assert (
+        resolve("RepeatPreviousEasy", core="mlp", overrides={"widths": ()})[0].core_config.widths
+        == ()
+    )
+    assert (
+        resolve("RepeatPreviousEasy", core="lstm", overrides={"forget_bias": "0"})[
+            0
+        ].core_config.forget_bias
+        == 0
+    )
     paper = resolve("RepeatPreviousEasy", "paper", "mlp")[0].core_config
     size, s5 = size_of("mlp", paper, 256), S5Core(S5Config(4, 256), 256)
-    assert abs(size / sum(z.size for z in flatten_tree(s5.init(np.random.default_rng(0))).values()) - 1) < 0.002
+    assert (
+        abs(
+            size / sum(z.size for z in flatten_tree(s5.init(np.random.default_rng(0))).values()) - 1
+        )
+        < 0.002
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,7 +260,10 @@ def test_sizes_that_are_given():
     [
         ("preset: expected one of laptop, paper, a2c, got 'papr'", {"preset": "papr"}),
         ("core: expected one of s5, .*none, got 's4'", {"core": "s4"}),
-        ("gama: no such hyper-parameter for the core 's5'; did you mean gamma", {"overrides": {"gama": "0.9"}}),
+        (
+            "gama: no such hyper-parameter for the core 's5'; did you mean gamma",
+            {"overrides": {"gama": "0.9"}},
+        ),
         ("layers: no such hyper-parameter .*; did you mean n_layers", {"overrides": {"layers": 2}}),
         ("qqqq: no such hyper-parameter .*; known: .*lr.*", {"overrides": {"qqqq": 2}}),
         ("core_config: no such hyper-parameter", {"overrides": {"core_config": "x"}}),
@@ -211,24 +272,54 @@ def test_sizes_that_are_given():
         ("lr: expected a number, got 'fast'", {"overrides": {"lr": "fast"}}),
         ("lr: expected a number, got None", {"overrides": {"lr": None}}),
         ("resets: expected true or false, got 'maybe'", {"overrides": {"resets": "maybe"}}),
-        ("encoder: expected whole numbers with commas between, got '64;64'", {"overrides": {"encoder": "64;64"}}),
-        ("encoder: expected whole numbers with commas between, got 64", {"overrides": {"encoder": 64}}),
-        ("encoder: expected whole numbers with commas between, got ''", {"overrides": {"encoder": ""}}),
-        ("hidden: expected a whole number, got 'many'", {"core": "gru", "overrides": {"hidden": "many"}}),
-        ("forget_bias: no such hyper-parameter for the core 'gru'", {"core": "gru", "overrides": {"forget_bias": "1"}}),
+        (
+            "encoder: expected whole numbers with commas between, got '64;64'",
+            {"overrides": {"encoder": "64;64"}},
+        ),
+        (
+            "encoder: expected whole numbers with commas between, got 64",
+            {"overrides": {"encoder": 64}},
+        ),
+        (
+            "encoder: expected whole numbers with commas between, got ''",
+            {"overrides": {"encoder": ""}},
+        ),
+        (
+            "hidden: expected a whole number, got 'many'",
+            {"core": "gru", "overrides": {"hidden": "many"}},
+        ),
+        (
+            "forget_bias: no such hyper-parameter for the core 'gru'",
+            {"core": "gru", "overrides": {"forget_bias": "1"}},
+        ),
         # values of the right type that cannot be
         ("hidden: expected at least 1.*got 0", {"core": "lstm", "overrides": {"hidden": "0"}}),
-        ("widths: expected positive widths, got .8, 0.", {"core": "mlp", "overrides": {"widths": "8,0"}}),
+        (
+            "widths: expected positive widths, got .8, 0.",
+            {"core": "mlp", "overrides": {"widths": "8,0"}},
+        ),
         ("epochs: expected at least 1, got 0", {"overrides": {"epochs": "0"}}),
         ("gamma: expected a number from 0 to 1, got 1.1", {"overrides": {"gamma": "1.1"}}),
         ("lr: expected a positive number, got nan", {"overrides": {"lr": "nan"}}),
-        ("minibatches: expected a divisor of num_envs = 64, got 7", {"overrides": {"minibatches": "7"}}),
+        (
+            "minibatches: expected a divisor of num_envs = 64, got 7",
+            {"overrides": {"minibatches": "7"}},
+        ),
         ("gate: expected one of .*full_glu.*, got 'glu'", {"overrides": {"gate": "glu"}}),
-        ("activation: expected one of .*leaky_relu.*, got 'gelu'", {"overrides": {"activation": "gelu"}}),
+        (
+            "activation: expected one of .*leaky_relu.*, got 'gelu'",
+            {"overrides": {"activation": "gelu"}},
+        ),
         ("n_layers: expected at least 1, got 0", {"overrides": {"n_layers": "0"}}),
-        ("dtype: expected one of float32, float64, got 'float16'", {"overrides": {"dtype": "float16"}}),
+        (
+            "dtype: expected one of float32, float64, got 'float16'",
+            {"overrides": {"dtype": "float16"}},
+        ),
         ("encoder, heads: expected positive widths.*0", {"overrides": {"encoder": "64,0"}}),
-        ("observation_scale: expected a positive number, got nan", {"overrides": {"observation_scale": "nan"}}),
+        (
+            "observation_scale: expected a positive number, got nan",
+            {"overrides": {"observation_scale": "nan"}},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

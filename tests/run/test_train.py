@@ -23,7 +23,8 @@ from minis5.run.train import resume, train
 
 TINY = {"num_envs": 8, "unroll": 8, "minibatches": 2, "epochs": 1}
 TINY |= {"encoder": "8", "heads": "8", "n_layers": 1, "ssm_size": 8}
-TINY |= {"anneal_lr": False}  # a run that is prolonged equals one that was long from the start only without annealing
+# a run that is prolonged equals one that was long from the start only without annealing
+TINY |= {"anneal_lr": False}
 UPDATE = 64  # environment steps
 WHOLE = 100  # updates
 CHAIN = {"env_options": {"memory_length": 3}, "overrides": TINY, "eval_episodes": 20, "quiet": True}
@@ -33,15 +34,23 @@ ROOT = Path(__file__).parents[1]
 def progress(folder):
     """Rows without the columns of time, as text, so that nan equals nan."""
     rows = runlog.read_progress(Path(folder) / "progress.csv")
-    return [{name: str(value) for name, value in row.items() if name not in runlog.TIME_COLUMNS} for row in rows]
+    return [
+        {name: str(value) for name, value in row.items() if name not in runlog.TIME_COLUMNS}
+        for row in rows
+    ]
 
 
 def assert_same_run(one, other):
     assert progress(one) == progress(other)
-    assert np.array_equal(minis5.load(Path(one) / "agent.npz").flat, minis5.load(Path(other) / "agent.npz").flat)
+    assert np.array_equal(
+        minis5.load(Path(one) / "agent.npz").flat, minis5.load(Path(other) / "agent.npz").flat
+    )
     with np.load(Path(one) / "state.npz") as a, np.load(Path(other) / "state.npz") as b:
         assert a.files == b.files
-        for name in set(a.files) - {"facts", *(n for n in a.files if n.endswith(("/seconds", runstate.PICKLE)))}:
+        for name in set(a.files) - {
+            "facts",
+            *(n for n in a.files if n.endswith(("/seconds", runstate.PICKLE))),
+        }:
             assert np.array_equal(a[name], b[name]), name
 
 
@@ -60,11 +69,21 @@ def test_the_folder_of_a_run(finished):
     names = {"config.json", "progress.csv", "state.npz", "agent.npz", "summary.json"}
     assert names <= {file.name for file in finished.iterdir()} <= names | {"curve.png"}
     summary = json.loads((finished / "summary.json").read_text())
-    wanted = {"env": "MemoryChain", "seed": 4, "steps": WHOLE * UPDATE, "updates": WHOLE, "episodes": 20}
+    wanted = {
+        "env": "MemoryChain",
+        "seed": 4,
+        "steps": WHOLE * UPDATE,
+        "updates": WHOLE,
+        "episodes": 20,
+    }
     assert {name: summary[name] for name in wanted} == wanted
     parameters = minis5.load(finished / "agent.npz").parameters()
     assert summary["parameters"] == sum(z.size for z in parameters.values())
-    assert summary["core_parameters"] == sum(z.size for name, z in parameters.items() if name.startswith("core/")) > 0
+    assert (
+        summary["core_parameters"]
+        == sum(z.size for name, z in parameters.items() if name.startswith("core/"))
+        > 0
+    )
     assert -1 <= summary["min_return"] <= summary["mean_return"] <= summary["max_return"] <= 1
     assert summary["seconds"] > 0 and summary["steps_per_second"] > 0
     config = json.loads((finished / "config.json").read_text())
@@ -90,7 +109,9 @@ def test_same_seed_same_run(tmp_path):
 
 
 def test_target_return_stops_early(tmp_path):
-    summary = train("MemoryChain", steps=10**9, target_return=-2.0, workers=1, out=tmp_path / "run", **CHAIN)
+    summary = train(
+        "MemoryChain", steps=10**9, target_return=-2.0, workers=1, out=tmp_path / "run", **CHAIN
+    )
     assert summary["updates"] <= 3
     again = resume(tmp_path / "run", quiet=True)  # a finished run stays as it is
     assert again["steps"] == summary["steps"] and again["mean_return"] == summary["mean_return"]
@@ -99,21 +120,30 @@ def test_target_return_stops_early(tmp_path):
 @pytest.mark.parametrize("core", ["gru", "lstm", "mlp"])
 def test_other_cores(tmp_path, core, capfd):
     """The number of parameters is said at the start; a run goes on where it ended, in its own size."""
-    overrides = {name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")}
+    overrides = {
+        name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")
+    }
     options = {**CHAIN, "overrides": overrides, "workers": 1, "core": core, "seed": 1}
     whole = train("MemoryChain", steps=4 * UPDATE, out=tmp_path / "whole", **options)
     assert "parameters" not in capfd.readouterr().err
-    summary = train("MemoryChain", steps=2 * UPDATE, out=tmp_path / "half", **{**options, "quiet": False})
+    summary = train(
+        "MemoryChain", steps=2 * UPDATE, out=tmp_path / "half", **{**options, "quiet": False}
+    )
     line = f"parameters: {summary['parameters']:,}, of which core {core} {summary['core_parameters']:,}\n"
     assert capfd.readouterr().err.count(line) == 1
-    assert resume(tmp_path / "half", steps=4 * UPDATE, quiet=True)["parameters"] == whole["parameters"]
+    assert (
+        resume(tmp_path / "half", steps=4 * UPDATE, quiet=True)["parameters"] == whole["parameters"]
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "half")
 
 
 def test_default_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     summary = train("MemoryChain", steps=UPDATE, seed=3, workers=1, **CHAIN)
-    assert Path(summary["folder"]).match("runs/MemoryChain-seed3-20*-*") and (tmp_path / summary["folder"]).is_dir()
+    assert (
+        Path(summary["folder"]).match("runs/MemoryChain-seed3-20*-*")
+        and (tmp_path / summary["folder"]).is_dir()
+    )
 
 
 # Resuming
@@ -128,8 +158,21 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def start(folder, updates, *more, env=("MemoryChain", "--env-option", "memory_length=3")):
     """A training process like `finished`, with many checkpoints."""
-    overrides = [text for name, value in TINY.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    arguments = ["train", *env, "--seed", "4", "--out", str(folder), "--steps", str(updates * UPDATE), "--workers", "1"]
+    overrides = [
+        text for name, value in TINY.items() for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    arguments = [
+        "train",
+        *env,
+        "--seed",
+        "4",
+        "--out",
+        str(folder),
+        "--steps",
+        str(updates * UPDATE),
+        "--workers",
+        "1",
+    ]
     arguments += ["--eval-episodes", "20", *overrides, *more]
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
@@ -217,17 +260,20 @@ def test_two_workers_killed_and_resumed(tmp_path):
 def test_two_workers_signalled(tmp_path, number):
     process = start(tmp_path / "run", 10**6, "--workers", "2")
     wait_for(lambda: rows_of(tmp_path / "run") > 10, process)
-    os.killpg(process.pid, number)  # as terminals and batch systems do: every process of the group gets it
+    # as terminals and batch systems do: every process of the group gets it
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "--resume" in errors and "Traceback" not in errors
     wait_for(lambda: group_is_gone(process), seconds=10)
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
-    process = start(tmp_path / "run", 10**6, "--unroll", "1000000", env=["CartPole-v1"])  # an update takes minutes
+    # an update takes minutes
+    process = start(tmp_path / "run", 10**6, "--unroll", "1000000", env=["CartPole-v1"])
     wait_for((tmp_path / "run" / "agent.npz").exists, process)
     process.send_signal(signal.SIGINT)
-    assert "once more stops at once" in "".join(process.stderr.readline() for _ in range(3))  # the first counts parameters
+    # the first counts parameters
+    assert "once more stops at once" in "".join(process.stderr.readline() for _ in range(3))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
@@ -238,7 +284,9 @@ def test_resuming_with_more_steps(finished, tmp_path):
     train("MemoryChain", steps=30 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
     resume(tmp_path / "run", steps=WHOLE * UPDATE, quiet=True)
     assert_same_run(finished, tmp_path / "run")
-    with pytest.raises(ValueError, match=f"steps: the run was asked for {WHOLE * UPDATE} steps already, got 64"):
+    with pytest.raises(
+        ValueError, match=f"steps: the run was asked for {WHOLE * UPDATE} steps already, got 64"
+    ):
         resume(tmp_path / "run", steps=64)
 
 
@@ -261,12 +309,19 @@ def test_resuming_nothing(tmp_path, finished):
         resume(tmp_path)
     (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
     (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="state.npz: not a readable minis5 checkpoint, damaged or cut short"):
+    with pytest.raises(
+        CheckpointError, match="state.npz: not a readable minis5 checkpoint, damaged or cut short"
+    ):
         resume(tmp_path, quiet=True)
     config = json.loads((finished / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "agent": {**config["agent"], "heads": [4]}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "agent": {**config["agent"], "heads": [4]}})
+    )
     (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes())
-    with pytest.raises(CheckpointError, match="does not fit this run .*parameter actor/0/kernel: .* was config.json"):
+    with pytest.raises(
+        CheckpointError,
+        match="does not fit this run .*parameter actor/0/kernel: .* was config.json",
+    ):
         resume(tmp_path, quiet=True)
 
 
@@ -312,7 +367,8 @@ def test_evaluation_counts_whole_first_episodes(mode):
     agent = minis5.ActorCritic(envs.single_observation_space, envs.single_action_space)
     result = evaluate(agent, "Countdown-v0", 600, **options)
     assert result["episodes"] == 600 and (result["min_return"], result["max_return"]) == (3, 15)
-    assert abs(result["mean_return"] - 8.5) < 4 * 4.5 / 600**0.5  # the first to end would have a mean near 5
+    # the first to end would have a mean near 5
+    assert abs(result["mean_return"] - 8.5) < 4 * 4.5 / 600**0.5
     assert result == evaluate(agent, "Countdown-v0", 600, **options)
     assert result != evaluate(agent, "Countdown-v0", 600, seed=1, **options)
 
@@ -322,21 +378,27 @@ def test_evaluation_does_not_depend_on_the_batch(finished, monkeypatch):
     whole = evaluate(agent, "MemoryChain", 40, memory_length=3)
     monkeypatch.setattr("minis5.run.evaluate.MAX_ROWS", 7)
     assert evaluate(agent, "MemoryChain", 40, memory_length=3) == pytest.approx(whole)
-    assert evaluate(agent, "MemoryChain", 40, deterministic=False, memory_length=3)["std_return"] > 0
+    assert (
+        evaluate(agent, "MemoryChain", 40, deterministic=False, memory_length=3)["std_return"] > 0
+    )
 
 
 def test_evaluation_refuses(finished):
     agent = minis5.load(finished / "agent.npz")
     with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
         evaluate(agent, "MemoryChain", 0)
-    with pytest.raises(ValueError, match=r"its observation_space is Discrete\(4\), the agent was trained with Box"):
+    with pytest.raises(
+        ValueError, match=r"its observation_space is Discrete\(4\), the agent was trained with Box"
+    ):
         evaluate(agent, "RepeatPreviousEasy", 3)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_foreign_environments_resume(tmp_path, mode):
     options = {"vector_kwargs": {"autoreset_mode": mode}}
-    whole = train("Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", env_options=options, **FOREIGN)
+    whole = train(
+        "Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", env_options=options, **FOREIGN
+    )
     assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
     train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
     resume(tmp_path / "run", steps=12 * UPDATE, quiet=True)
@@ -353,8 +415,16 @@ def test_gymnasium_cartpole_resumes(tmp_path, options):
 
 @pytest.mark.parametrize("options", [{}, {"processes": 2}])
 def test_environments_that_cannot_be_saved(tmp_path, options):
-    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"locked": True, **options}, **FOREIGN)
-    with pytest.warns(UserWarning, match="environments cannot be saved, so their episodes begin anew"):
+    train(
+        "Countdown-v0",
+        steps=5 * UPDATE,
+        out=tmp_path,
+        env_options={"locked": True, **options},
+        **FOREIGN,
+    )
+    with pytest.warns(
+        UserWarning, match="environments cannot be saved, so their episodes begin anew"
+    ):
         summary = resume(tmp_path, steps=12 * UPDATE, quiet=True)
     assert summary["updates"] == 12
 
@@ -373,19 +443,39 @@ def test_init_from(finished, tmp_path, workers):
     assert np.array_equal(minis5.load(run / "agent.npz").flat, minis5.load(source).flat)
     source.unlink()
     resume(run, steps=2 * UPDATE, quiet=True)
-    assert np.array_equal(minis5.load(run / "agent.npz").flat, minis5.load(finished / "agent.npz").flat)
+    assert np.array_equal(
+        minis5.load(run / "agent.npz").flat, minis5.load(finished / "agent.npz").flat
+    )
 
 
 def test_init_from_other_settings(finished, tmp_path):
     """A folder does too; what differs is named, and nothing is made."""
     other = CHAIN | {"overrides": TINY | {"postnorm": True, "heads": "9"}}
-    with pytest.raises(ValueError, match=r"init_from: .* made otherwise: heads \(8,\) there, \(9,\) here; postnorm F"):
+    with pytest.raises(
+        ValueError,
+        match=r"init_from: .* made otherwise: heads \(8,\) there, \(9,\) here; postnorm F",
+    ):
         train("MemoryChain", steps=UPDATE, out=tmp_path / "run", init_from=finished, **other)
     with pytest.raises(ValueError, match="init_from: .*observation_space"):
-        train("RepeatPreviousEasy", steps=UPDATE, out=tmp_path / "run", init_from=finished, overrides=TINY, quiet=True)
+        train(
+            "RepeatPreviousEasy",
+            steps=UPDATE,
+            out=tmp_path / "run",
+            init_from=finished,
+            overrides=TINY,
+            quiet=True,
+        )
     with pytest.raises(ValueError, match="core s5 there, gru here"):
         core = {name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")}
-        train("MemoryChain", core="gru", steps=UPDATE, out=tmp_path / "run", init_from=finished, overrides=core, quiet=True)
+        train(
+            "MemoryChain",
+            core="gru",
+            steps=UPDATE,
+            out=tmp_path / "run",
+            init_from=finished,
+            overrides=core,
+            quiet=True,
+        )
     with pytest.raises(FileNotFoundError, match="checkpoint: no file .*nowhere"):
         train("MemoryChain", steps=UPDATE, out=tmp_path / "run", init_from="nowhere", **CHAIN)
     assert not (tmp_path / "run").exists()
@@ -397,23 +487,55 @@ def test_init_from_other_settings(finished, tmp_path):
 @pytest.mark.parametrize(
     ("error", "message", "settings"),
     [
-        (ValueError, "env_id: unknown environment 'MemoryChian'.*did you mean MemoryChain", {"env_id": "MemoryChian"}),
-        (ValueError, "memory_lenght: .*did you mean memory_length", {"env_options": {"memory_lenght": 3}}),
-        (ValueError, "env_options: .* JSON can hold", {"env_id": "Countdown-v0", "env_options": {"longest": {3}}}),
-        (ValueError, "action_space: expected Discrete", {"env_id": "Countdown-v0", "env_options": {"texts": True}}),
+        (
+            ValueError,
+            "env_id: unknown environment 'MemoryChian'.*did you mean MemoryChain",
+            {"env_id": "MemoryChian"},
+        ),
+        (
+            ValueError,
+            "memory_lenght: .*did you mean memory_length",
+            {"env_options": {"memory_lenght": 3}},
+        ),
+        (
+            ValueError,
+            "env_options: .* JSON can hold",
+            {"env_id": "Countdown-v0", "env_options": {"longest": {3}}},
+        ),
+        (
+            ValueError,
+            "action_space: expected Discrete",
+            {"env_id": "Countdown-v0", "env_options": {"texts": True}},
+        ),
         (ValueError, r"seed: expected an integer in \[0, 1073741824\), got -1", {"seed": -1}),
-        (ValueError, "workers: 8 environments .* 2 minibatches do not divide over 3", {"workers": 3}),
+        (
+            ValueError,
+            "workers: 8 environments .* 2 minibatches do not divide over 3",
+            {"workers": 3},
+        ),
         (ValueError, "device: expected 'cpu' or 'cuda', got 'tpu'", {"device": "tpu"}),
         (ValueError, "tf32: is a way of a GPU's matrix products", {"tf32": True}),
         (ValueError, "preset", {"preset": "desktop"}),
         (ValueError, "ssm_siz", {"overrides": {"ssm_siz": 3}}),
-        (OSError, "cannot write to the folder /dev/null/run .*choose another, --out", {"out": "/dev/null/run"}),
+        (
+            OSError,
+            "cannot write to the folder /dev/null/run .*choose another, --out",
+            {"out": "/dev/null/run"},
+        ),
     ],
 )
 def test_mistakes_leave_no_folder(tmp_path, monkeypatch, error, message, settings):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        train(**{"env_id": "MemoryChain", "steps": UPDATE, "overrides": TINY, "quiet": True, **settings})
+        train(
+            **{
+                "env_id": "MemoryChain",
+                "steps": UPDATE,
+                "overrides": TINY,
+                "quiet": True,
+                **settings,
+            }
+        )
     assert not any(tmp_path.iterdir())
 
 
@@ -424,7 +546,9 @@ def test_a_folder_in_use(finished):
 
 def test_nan_observations(tmp_path):
     with pytest.raises(ValueError, match="observation: expected finite"):
-        train("Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"poison": True}, **FOREIGN)
+        train(
+            "Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"poison": True}, **FOREIGN
+        )
 
 
 def test_workers_follow_the_minibatches(monkeypatch):

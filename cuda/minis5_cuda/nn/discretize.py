@@ -30,7 +30,9 @@ def discretize_forward_kernel(spectrum, step, a, w):
         for n in range(first, a.shape[0], cuda.gridsize(2)[1]):
             delta = scale * step.dt[n]
             x, y = delta * re, delta * spectrum.lam_im[p]
-            e_re, e_im, psi_re, psi_im, _, _, _, _ = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            e_re, e_im, psi_re, psi_im, _, _, _, _ = (
+                bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            )
             a[n, p], a[n, P + p] = e_re, e_im
             w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im
 
@@ -49,15 +51,23 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
         for n in range(first, da.shape[0], cuda.gridsize(2)[1]):
             delta = scale * step.dt[n]
             x, y = delta * re, delta * im
-            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = (
+                bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            )
             g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)
             h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)
             dz_re, dz_im = g_re + h_re, g_im + h_im
             if spectrum.lam_re[p] <= step.clip:
                 total_re += dz_re * delta
             total_im += dz_im * delta
-            total_step += (dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im) * delta
-    total_re, total_im, total_step = over_rows(total_re, partial), over_rows(total_im, partial), over_rows(total_step, partial)
+            total_step += (
+                dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im
+            ) * delta
+    total_re, total_im, total_step = (
+        over_rows(total_re, partial),
+        over_rows(total_im, partial),
+        over_rows(total_step, partial),
+    )
     if p < P and cuda.threadIdx.y == 0:
         k = cuda.blockIdx.y
         partial[k, p], partial[k, P + p], partial[k, 2 * P + p] = total_re, total_im, total_step
@@ -152,7 +162,18 @@ def weights_forward(w, B, C, factor, Wb, Wc):
 @form_of(cpu.weights_backward)
 def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
     """dB (P, H, 2), dC (H, P, 2) from dWb (2P, H), dWc (H, 2P), w (2P,), B; dw (2P,) += its gradient."""
-    launch(weights_backward_kernel, *rows(B.shape[0]), dWb, dWc, w, B, dC.dtype.type(factor), dB, dC, dw)
+    launch(
+        weights_backward_kernel,
+        *rows(B.shape[0]),
+        dWb,
+        dWc,
+        w,
+        B,
+        dC.dtype.type(factor),
+        dB,
+        dC,
+        dw,
+    )
 
 
 @form_of(cpu.gain_forward)

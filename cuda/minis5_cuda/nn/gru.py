@@ -56,10 +56,34 @@ def gru_backward_kernel(dy, d, direct, reset_next, gates, q, h, dgates, dproduct
 @form_of(cpu.gru_forward)
 def gru_forward(gates, product, bias, recurrent_bias, h, reset_next, q, y, after):
     """gates, product (B, 3K), bias (3K,), recurrent_bias (K,), reset_next (B,), the others (B, K)."""
-    launch(gru_forward_kernel, *tiles(*y.shape), gates, product, bias, recurrent_bias, h, reset_next, q, y, after)
+    launch(
+        gru_forward_kernel,
+        *tiles(*y.shape),
+        gates,
+        product,
+        bias,
+        recurrent_bias,
+        h,
+        reset_next,
+        q,
+        y,
+        after,
+    )
 
 
 @form_of(cpu.gru_backward)
 def gru_backward(dy, d, direct, reset_next, gates, q, h, dgates, dproduct):
     """gates, dgates, dproduct (B, 3K), reset_next (B,), the others (B, K)."""
-    launch(gru_backward_kernel, *tiles(*d.shape), dy, d, direct, reset_next, gates, q, h, dgates, dproduct)
+    launch(
+        gru_backward_kernel,
+        *tiles(*d.shape),
+        dy,
+        d,
+        direct,
+        reset_next,
+        gates,
+        q,
+        h,
+        dgates,
+        dproduct,
+    )

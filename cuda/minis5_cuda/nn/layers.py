@@ -27,7 +27,8 @@ def sigmoid(x):
     return (one if x >= type(x)(0) else e) / (one + e)
 
 
-# --- bias and activation ---------------------------------------------------------------------------------------------------------
+# --- bias and activation --------------------------------------------------------------------------
+# -------------------------------
 
 
 @kernel
@@ -70,14 +71,16 @@ def bias_act_backward(dy, y, slope, dz, dbias):
     add_stripes(partial, dbias)
 
 
-# --- layer normalisation ---------------------------------------------------------------------------------------------------------
+# --- layer normalisation --------------------------------------------------------------------------
+# -------------------------------
 
 
 @kernel
 def norm_forward_kernel(x, scale, bias, eps, y, normal, deviation):
     """A row of the block has a row of x, thrice: for the mean, the variance, the result."""
     i, n = cuda.threadIdx.x, cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
-    H = x.shape[1] if n < x.shape[0] else 0  # below the last row: no work, but the sums want every thread
+    # below the last row: no work, but the sums want every thread
+    H = x.shape[1] if n < x.shape[0] else 0
     count = x.dtype.type(x.shape[1])
     total = x.dtype.type(0)
     for h in range(i, H, cuda.blockDim.x):
@@ -129,7 +132,9 @@ def norm_parameters_kernel(dy, normal, partial_scale, partial_bias):
 def norm_forward(x, scale, bias, eps, y, normal, deviation):
     """deviation (N,) = √(var + eps), normal = (x - mean)/deviation, y = normal·scale + bias, all (N, H); scale, bias (H,)."""
     grid, block = rows(x.shape[0])
-    launch(norm_forward_kernel, grid, block, x, scale, bias, x.dtype.type(eps), y, normal, deviation)
+    launch(
+        norm_forward_kernel, grid, block, x, scale, bias, x.dtype.type(eps), y, normal, deviation
+    )
 
 
 @form_of(cpu.norm_backward)
@@ -144,7 +149,8 @@ def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
     launch(norm_backward_kernel, grid, block, dy, scale, normal, deviation, dx)
 
 
-# --- gates -----------------------------------------------------------------------------------------------------------------------
+# --- gates ----------------------------------------------------------------------------------------
+# -------------------------------
 
 
 @kernel
@@ -160,7 +166,13 @@ def gelu_forward_kernel(s, h):
 @kernel
 def gelu_backward_kernel(dh, s, ds):
     """ds = dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
-    half, one, k, c, c3 = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU), s.dtype.type(CUBIC), s.dtype.type(3 * CUBIC)
+    half, one, k, c, c3 = (
+        s.dtype.type(0.5),
+        s.dtype.type(1),
+        s.dtype.type(GELU),
+        s.dtype.type(CUBIC),
+        s.dtype.type(3 * CUBIC),
+    )
     first, step = walk()
     for i in range(first, s.size, step):
         x = s[i]

@@ -27,13 +27,18 @@ def lstm_forward_kernel(gates, product, bias, c, reset_next, tanh_c, y, after_h,
         for b in range(first, y.shape[0], cuda.gridsize(2)[1]):
             i = sigmoid(gates[b, k] + product[b, k] + bias[k])
             f = sigmoid(gates[b, K + k] + product[b, K + k] + bias[K + k])
-            g = y.dtype.type(math.tanh(gates[b, 2 * K + k] + product[b, 2 * K + k] + bias[2 * K + k]))
+            g = y.dtype.type(
+                math.tanh(gates[b, 2 * K + k] + product[b, 2 * K + k] + bias[2 * K + k])
+            )
             o = sigmoid(gates[b, 3 * K + k] + product[b, 3 * K + k] + bias[3 * K + k])
             gates[b, k], gates[b, K + k], gates[b, 2 * K + k], gates[b, 3 * K + k] = i, f, g, o
             cell = f * c[b, k] + i * g
             squashed = y.dtype.type(math.tanh(cell))
             tanh_c[b, k], y[b, k] = squashed, o * squashed
-            after_h[b, k], after_c[b, k] = zero if reset_next[b] else o * squashed, zero if reset_next[b] else cell
+            after_h[b, k], after_c[b, k] = (
+                zero if reset_next[b] else o * squashed,
+                zero if reset_next[b] else cell,
+            )
 
 
 @kernel
@@ -43,7 +48,13 @@ def lstm_backward_kernel(dy, dh, dc, reset_next, gates, tanh_c, c, dgates):
     K, one, zero = dh.shape[1], dh.dtype.type(1), dh.dtype.type(0)
     if k < K:
         for b in range(first, dh.shape[0], cuda.gridsize(2)[1]):
-            i, f, g, o, s = gates[b, k], gates[b, K + k], gates[b, 2 * K + k], gates[b, 3 * K + k], tanh_c[b, k]
+            i, f, g, o, s = (
+                gates[b, k],
+                gates[b, K + k],
+                gates[b, 2 * K + k],
+                gates[b, 3 * K + k],
+                tanh_c[b, k],
+            )
             total = dy[b, k] if reset_next[b] else dy[b, k] + dh[b, k]
             cell = (zero if reset_next[b] else dc[b, k]) + total * o * (one - s * s)
             dgates[b, k] = cell * g * i * (one - i)
@@ -56,10 +67,24 @@ def lstm_backward_kernel(dy, dh, dc, reset_next, gates, tanh_c, c, dgates):
 @form_of(cpu.lstm_forward)
 def lstm_forward(gates, product, bias, c, reset_next, tanh_c, y, after_h, after_c):
     """gates, product (B, 4K), bias (4K,), reset_next (B,), the others (B, K)."""
-    launch(lstm_forward_kernel, *tiles(*y.shape), gates, product, bias, c, reset_next, tanh_c, y, after_h, after_c)
+    launch(
+        lstm_forward_kernel,
+        *tiles(*y.shape),
+        gates,
+        product,
+        bias,
+        c,
+        reset_next,
+        tanh_c,
+        y,
+        after_h,
+        after_c,
+    )
 
 
 @form_of(cpu.lstm_backward)
 def lstm_backward(dy, dh, dc, reset_next, gates, tanh_c, c, dgates):
     """gates, dgates (B, 4K), reset_next (B,), the others (B, K)."""
-    launch(lstm_backward_kernel, *tiles(*dh.shape), dy, dh, dc, reset_next, gates, tanh_c, c, dgates)
+    launch(
+        lstm_backward_kernel, *tiles(*dh.shape), dy, dh, dc, reset_next, gates, tanh_c, c, dgates
+    )

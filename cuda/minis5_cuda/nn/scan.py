@@ -60,7 +60,11 @@ MIN_TILES = 4  # of a segment: shorter ones are not worth two more kernels
 @cache
 def multiprocessors():
     """Of the current GPU; without one, where kernels are simulated or only compiled: a few."""
-    return 4 if SIMULATED or not cuda.is_available() else cuda.get_current_device().MULTIPROCESSOR_COUNT
+    return (
+        4
+        if SIMULATED or not cuda.is_available()
+        else cuda.get_current_device().MULTIPROCESSOR_COUNT
+    )
 
 
 def split(T, columns, tile, segments):
@@ -78,7 +82,12 @@ def prepare(a, b, is_complex, backward):
     P, varying = width // (2 if is_complex else 1), a.shape[:2] == (T, batch)
     steps = STEPS // 2 if varying or (is_complex and backward) else STEPS
     kernels = make_kernels(b.dtype, is_complex, varying, backward, LANES, CHUNKS, steps)
-    return kernels, (T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)), varying, batch * P
+    return (
+        kernels,
+        (T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)),
+        varying,
+        batch * P,
+    )
 
 
 def flat(*arrays):
@@ -133,7 +142,9 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None,
 
 
 @form_of(cpu.scan_backward)
-def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, sequential=None, segments=None):
+def scan_backward(
+    a, reset, x0, x, dx, *, is_complex=True, out=None, sequential=None, segments=None
+):
     """Adjoint of :func:`scan_forward`, as minis5.scan.scan_backward.
 
     Parameters
@@ -164,7 +175,9 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, sequential=
     if sequential:
         launch(kernels.sequential, blocks(columns, 2 * LANES), 2 * LANES, *sizes, *arrays, *results)
     else:
-        ends = segment_ends(kernels, sizes, columns, a, dx, reset, xp.zeros_like(x0), is_complex, segments, length)
+        ends = segment_ends(
+            kernels, sizes, columns, a, dx, reset, xp.zeros_like(x0), is_complex, segments, length
+        )
         grid = blocks(columns, LANES), segments
         launch(kernels.scan, grid, (LANES, CHUNKS), *sizes, *arrays, *flat(ends), length, *results)
     return da if varying else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0

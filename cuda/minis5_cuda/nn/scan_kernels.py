@@ -32,7 +32,11 @@ def bounded(threads, resident):
     """A kernel for blocks of so many threads, with so few registers that ``resident`` of them fit a multiprocessor."""
 
     def decorate(function):
-        return kernel(function) if SIMULATED else cuda.jit(function, lto=False, launch_bounds=(threads, resident))
+        return (
+            kernel(function)
+            if SIMULATED
+            else cuda.jit(function, lto=False, launch_bounds=(threads, resident))
+        )
 
     return decorate
 
@@ -48,8 +52,11 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
     zero, one, parts = number(0), number(1), np.uint64(2 if is_complex else 1)
     tile, threads = chunks * steps, chunks * lanes
     scan_kernel = bounded(threads, resident=2 if dtype == np.float32 else 1)
-    # CUDA 13.5 finds no room for this one within the registers of two blocks, on sm_100, and would spill some.
-    summary_kernel = bounded(threads, resident=1) if varying and backward and is_complex else scan_kernel
+    # CUDA 13.5 finds no room for this one within the registers of two blocks, on sm_100, and would
+    # spill some.
+    summary_kernel = (
+        bounded(threads, resident=1) if varying and backward and is_complex else scan_kernel
+    )
 
     @device
     def load(array, n, P):
@@ -141,7 +148,9 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         """From the loaded steps to the state before this thread's chunk."""
         chunk = cuda.threadIdx.y
         here = np.uint64(chunk * lanes + cuda.threadIdx.x)
-        A[here], B[here], C[here] = fold(a, some_a, some_values, some_resets, one, zero, np.uint8(0))
+        A[here], B[here], C[here] = fold(
+            a, some_a, some_values, some_resets, one, zero, np.uint8(0)
+        )
         up_sweep(A, B, C, here, chunk)
         return down_sweep(A, B, C, here, chunk, state)
 
@@ -157,7 +166,11 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         i, p, origin = place(column, batch, P)
         inside, end = column < np.int64(batch) * np.int64(P), min((segment + 1) * length, T)
         constant_a = zero if varying else load(a, p, P)
-        state = load(x0, origin, P) if segment == 0 else load(ends, np.uint64(segment - 1) * row + origin, P)
+        state = (
+            load(x0, origin, P)
+            if segment == 0
+            else load(ends, np.uint64(segment - 1) * row + origin, P)
+        )
         for start in range(segment * length, end, tile):
             first = start + cuda.threadIdx.y * steps
             count = np.int32(end - first)  # steps before the end; none or less in a chunk beyond it
@@ -193,14 +206,18 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
             reach = np.uint32(max(count - 1, 0))
             t = np.uint64(T - 1 - min(first, end - 1))
             n = t * row + origin
-            fetch(a, dx, reset, n, t * batch + i, batch, P, row, reach, some_a, some_dx, some_resets)
+            fetch(
+                a, dx, reset, n, t * batch + i, batch, P, row, reach, some_a, some_dx, some_resets
+            )
             for s in range(steps):  # x[t-1]
                 k = min(np.uint32(s), reach)
                 some_x[s] = load(x, at(n, k, row) - row, P) if k < t else before
             state = scan_tile(constant_a, some_a, some_dx, some_resets, A, B, C, state)
             for s in range(steps):
                 g_t = some_dx[s] + state
-                state = step(some_a[s] if varying else constant_a, some_dx[s], some_resets[s], state)
+                state = step(
+                    some_a[s] if varying else constant_a, some_dx[s], some_resets[s], state
+                )
                 if inside and s < count:
                     store(g, at(n, s, row), P, g_t)
                     da_t = zero if some_resets[s] else g_t * some_x[s].conjugate()
@@ -228,7 +245,11 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         C = cuda.shared.array(threads, np.uint8)
         some_a, some_values = cuda.local.array(steps, number), cuda.local.array(steps, number)
         some_resets = cuda.local.array(steps, np.uint8)
-        segment, chunk, column = cuda.blockIdx.y, cuda.threadIdx.y, cuda.blockIdx.x * lanes + cuda.threadIdx.x
+        segment, chunk, column = (
+            cuda.blockIdx.y,
+            cuda.threadIdx.y,
+            cuda.blockIdx.x * lanes + cuda.threadIdx.x,
+        )
         i, p, origin = place(column, batch, P)
         constant_a = zero if varying else load(a, p, P)
         product, total, seen = one, zero, np.uint8(0)
@@ -236,8 +257,23 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         for start in range(begin, begin + length // chunks, steps):
             t = np.uint64(T - 1 - start if backward else start)
             n, m = t * row + origin, t * batch + i
-            fetch(a, values, reset, n, m, batch, P, row, np.uint32(steps), some_a, some_values, some_resets)
-            product, total, seen = fold(constant_a, some_a, some_values, some_resets, product, total, seen)
+            fetch(
+                a,
+                values,
+                reset,
+                n,
+                m,
+                batch,
+                P,
+                row,
+                np.uint32(steps),
+                some_a,
+                some_values,
+                some_resets,
+            )
+            product, total, seen = fold(
+                constant_a, some_a, some_values, some_resets, product, total, seen
+            )
         here = np.uint64(chunk * lanes + cuda.threadIdx.x)
         A[here], B[here], C[here] = product, total, seen
         up_sweep(A, B, C, here, chunk)
@@ -258,7 +294,9 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
             for k in range(T):
                 t = np.uint64(k)
                 n = t * row + origin
-                state = step(load(a, n if varying else p, P), load(b, n, P), reset[t * batch + i], state)
+                state = step(
+                    load(a, n if varying else p, P), load(b, n, P), reset[t * batch + i], state
+                )
                 store(x, n, P, state)
 
     @kernel

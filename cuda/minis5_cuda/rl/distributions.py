@@ -59,7 +59,9 @@ def categorical_backward_kernel(logits, action, dlog_prob, dentropy, out):
         entropy = row_entropy(row, log_z)
         for k in range(row.size):
             log_p = row[k] - log_z
-            out[i, k] = -type(log_z)(math.exp(log_p)) * (dlog_prob[i] + dentropy[i] * (log_p + entropy))
+            out[i, k] = -type(log_z)(math.exp(log_p)) * (
+                dlog_prob[i] + dentropy[i] * (log_p + entropy)
+            )
         out[i, action[i]] += dlog_prob[i]
 
 
@@ -92,7 +94,9 @@ def categorical_entropy(logits, out):
 @form_of(cpu.categorical_backward)
 def categorical_backward(logits, action, dlog_prob, dentropy, out):
     """out (N, n) = gradient of the logits, given those of log-probability and entropy (N,)."""
-    launch(categorical_backward_kernel, *flat(action.size), logits, action, dlog_prob, dentropy, out)
+    launch(
+        categorical_backward_kernel, *flat(action.size), logits, action, dlog_prob, dentropy, out
+    )
 
 
 @form_of(cpu.categorical_sample)

@@ -36,7 +36,8 @@ def ppo_loss_terms_kernel(steps, bounds, d_log_prob, d_value, partial):
         ratio, advantage = real(math.exp(log_ratio)), steps.advantage[i]
         clipped = low if ratio < low else high if ratio > high else ratio
         plain_gain, clipped_gain = ratio * advantage, clipped * advantage
-        if plain_gain <= clipped_gain:  # the minimum takes the plain ratio: the only case with a gradient
+        # the minimum takes the plain ratio: the only case with a gradient
+        if plain_gain <= clipped_gain:
             policy -= np.float64(plain_gain)
             d_log_prob[i] = -plain_gain
         else:

@@ -36,7 +36,9 @@ class Passes:
 
     def __init__(self, ppo):
         if ppo.comm.size > 1:
-            raise ValueError(f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; use workers=1")
+            raise ValueError(
+                f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; use workers=1"
+            )
         xp, c = ppo.agent.xp, ppo.config
         self.ppo, self.minibatch, self.stream = ppo, Graph(self._minibatch), xp.cuda.Stream()
         self.k = xp.zeros(1, np.int64)  # number of the minibatch
@@ -56,7 +58,9 @@ class Passes:
             for _ in range(c.minibatches):
                 self.minibatch()
             done += c.minibatches
-            if c.target_kl is not None and ppo.enough(to_host(self.stats)[done - c.minibatches : done, :-1]):
+            if c.target_kl is not None and ppo.enough(
+                to_host(self.stats)[done - c.minibatches : done, :-1]
+            ):
                 break
         stats = to_host(self.stats)[:done].mean(axis=0)
         check_norm(stats[-1])
@@ -66,7 +70,9 @@ class Passes:
         """Put what is learnt from where the recorded minibatch looks for it; most of it stands there already."""
         if self.data is None:
             self.data = rollout, advantages, returns
-        for mine, new in zip((*self.data[0], *self.data[1:]), (*rollout, advantages, returns), strict=True):
+        for mine, new in zip(
+            (*self.data[0], *self.data[1:]), (*rollout, advantages, returns), strict=True
+        ):
             if mine is not new:
                 mine[:] = new
 

@@ -26,7 +26,8 @@ from minis5.spaces import leaves, rebuild
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, kernel, launch
 
-KEPT = {name: attribute for name, attribute in cpu.KEPT.items() if name != "resetting"}  # these environments never only reset
+# these environments never only reset
+KEPT = {name: attribute for name, attribute in cpu.KEPT.items() if name != "resetting"}
 BLOCK = 128
 
 
@@ -135,7 +136,8 @@ class Collector:
         self.agent, self.envs, self.T = agent, envs, None
         envs.check_actions = False  # they are legal, and to look would mean to wait
         obs, _ = envs.reset(seed=seed)
-        self.obs = rebuild(obs, map(as_array, leaves(obs)))  # views of arrays that every step overwrites
+        # views of arrays that every step overwrites
+        self.obs = rebuild(obs, map(as_array, leaves(obs)))
         self.reset = xp.ones(B, bool)
         self.state = agent.initial_state(B)
         self.previous_action = xp.zeros((B, agent.distribution.encoded_size), agent.dtype)
@@ -150,7 +152,9 @@ class Collector:
         if T == self.T:
             return
         if self.T is not None:
-            raise ValueError(f"T: expected {self.T} as in the first rollout, got {T}; make another trainer")
+            raise ValueError(
+                f"T: expected {self.T} as in the first rollout, got {T}; make another trainer"
+            )
         agent, xp, B = self.agent, self.agent.xp, self.envs.num_envs
         action = agent.distribution.mode(xp.zeros((B, agent.distribution.num_params), agent.dtype))
         self.T, dtype = T, agent.dtype
@@ -159,7 +163,9 @@ class Collector:
         self.params = xp.empty((T, B, agent.distribution.num_params), dtype)
         self.actions = xp.empty((T, *action.shape), action.dtype)
         self.rewards, self.final_values = xp.empty((T, B), dtype), xp.empty((T, B), dtype)
-        self.resets, self.terminated, self.done, self.known = (xp.zeros((T, B), bool) for _ in range(4))
+        self.resets, self.terminated, self.done, self.known = (
+            xp.zeros((T, B), bool) for _ in range(4)
+        )
         self.totals, self.counts = xp.empty((T, B)), xp.empty((T, B), np.int64)
         self.initial_state = self.state.copy()
 
@@ -170,12 +176,18 @@ class Collector:
         features, state = step.features(x, self.reset, self.state)
         params = step.policy(features)
         action = dist.sample(params, self.rng)
-        for row, rows in ((x, self.x), (features, self.features), (params, self.params), (action, self.actions)):
+        for row, rows in (
+            (x, self.x),
+            (features, self.features),
+            (params, self.params),
+            (action, self.actions),
+        ):
             store(self.t, row.ravel(), rows.reshape(rows.shape[0], -1))
         self.state[:] = state
         self.previous_action[:] = dist.encode(action, agent.dtype)
         _, *given, infos = self.envs.step(agent.actions.to_env(action))
-        if self.given is None:  # always the same arrays, and CuPy may not look at them anew while a graph is recorded
+        # always the same arrays, and CuPy may not look at them anew while a graph is recorded
+        if self.given is None:
             self.given = Outcome(*map(as_array, given))
             self.final_obs = rebuild(self.obs, map(as_array, leaves(infos["final_obs"])))
         running = Running(self.reset, self.returns, self.lengths)
@@ -194,7 +206,9 @@ class Collector:
 
     def _look(self, obs, reset):
         """Features of an observation, without moving on."""
-        return self.stepper.features(self.agent.encode(obs, self.previous_action, reset), reset, self.state)[0]
+        return self.stepper.features(
+            self.agent.encode(obs, self.previous_action, reset), reset, self.state
+        )[0]
 
     def collect(self, T, rng):
         """Act for T steps. Returns the rollout and the (return, length) of each episode that ended.
@@ -218,7 +232,9 @@ class Collector:
         ended = list(zip(totals[done], counts[done], strict=True))
         valid = xp.ones(done.shape, bool)
         acted = (self.x, self.resets, self.actions, log_probs, values[:-1].copy(), next_values)
-        return Rollout(*acted, self.rewards, self.terminated, self.done, valid, self.initial_state), ended
+        return Rollout(
+            *acted, self.rewards, self.terminated, self.done, valid, self.initial_state
+        ), ended
 
     def state_dict(self):
         """As Collector.state_dict: on the host, so that a run may go on elsewhere."""
@@ -233,4 +249,6 @@ class Collector:
             getattr(self, attribute)[:] = move(state[name], self.agent.device)
         for i, leaf in enumerate(leaves(self.obs)):
             leaf[...] = move(state[f"obs/{i}"], self.agent.device)
-        self.envs.set_state({k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")})
+        self.envs.set_state(
+            {k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")}
+        )

@@ -37,7 +37,8 @@ LENGTH, HALF = 1.0, 0.5
 UPPER_MASS, UPPER_INERTIA = capsule(0.05, LENGTH, mass=1.0)
 LOWER_MASS, LOWER_INERTIA = capsule(0.049, LENGTH, mass=1.0)
 LOWER = LOWER_INERTIA + LOWER_MASS * HALF * HALF  # of the lower rod about the elbow
-UPPER = UPPER_INERTIA + (UPPER_MASS * HALF * HALF + LOWER_MASS * LENGTH * LENGTH)  # the lower rod a point at the elbow
+# the lower rod a point at the elbow
+UPPER = UPPER_INERTIA + (UPPER_MASS * HALF * HALF + LOWER_MASS * LENGTH * LENGTH)
 COUPLING = LOWER_MASS * LENGTH * HALF
 UPPER_PULL = GRAVITY * (UPPER_MASS * HALF + LOWER_MASS * LENGTH)
 LOWER_PULL = GRAVITY * (LOWER_MASS * HALF)
@@ -53,7 +54,9 @@ class AcrobotParams(NamedTuple):
 
 def configure(max_steps):
     """Task that is truncated after `max_steps` steps."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "AcrobotSwingUp has max_steps=1000")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "AcrobotSwingUp has max_steps=1000"
+    )
     high = np.full(6, np.inf, np.float32)
     return Task(
         params=AcrobotParams(max_steps, timestep=0.01, damping=0.05),
@@ -93,7 +96,12 @@ def accelerations(params, shoulder, elbow, u, v, torque):
 @njit(nogil=True)
 def step(params, ints, floats, action):
     torque = TORQUE * np.float64(action[0])
-    shoulder0, elbow0, u0, v0 = floats[SHOULDER], floats[ELBOW], floats[SHOULDER_SPEED], floats[ELBOW_SPEED]
+    shoulder0, elbow0, u0, v0 = (
+        floats[SHOULDER],
+        floats[ELBOW],
+        floats[SHOULDER_SPEED],
+        floats[ELBOW_SPEED],
+    )
     shoulder, elbow, u, v = shoulder0, elbow0, u0, v0
     shoulder_sum, elbow_sum, u_sum, v_sum = 0.0, 0.0, 0.0, 0.0
     for stage in range(4):

@@ -34,7 +34,8 @@ CUP, BALL, CUP_SPEED, BALL_SPEED = 0, 2, 4, 6  # floats: the state, x and z of e
 
 FORCE, STIFFNESS = 5.0, 20.0
 CUP_HEIGHT, BALL_HEIGHT = 0.6, 0.2  # m above the ground where the state is 0
-TARGET_DEPTH, TARGET_HALF = 0.05, 0.025  # of the target's middle below the cup's origin; the ball's centre is so near to it
+# of the target's middle below the cup's origin; the ball's centre is so near to it
+TARGET_DEPTH, TARGET_HALF = 0.05, 0.025
 SUBSTEPS = 10
 MOST_STEPS = 2**31 - 1
 
@@ -47,7 +48,9 @@ class BallInCupParams(NamedTuple):
 
 def configure(max_steps):
     """Task that is truncated after `max_steps` steps."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "BallInCupCatch has max_steps=1000")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "BallInCupCatch has max_steps=1000"
+    )
     high = np.full(8, np.inf, np.float32)
     return Task(
         params=BallInCupParams(max_steps, timestep=0.002, damping=3.0),
@@ -76,7 +79,9 @@ def reset(params, ints, floats):
 @njit(nogil=True)
 def ball_from_cup(floats):
     """The ball's centre (x, z), seen from the cup's origin (m)."""
-    return floats[BALL] - floats[CUP], (BALL_HEIGHT - CUP_HEIGHT) + (floats[BALL + 1] - floats[CUP + 1])
+    return floats[BALL] - floats[CUP], (BALL_HEIGHT - CUP_HEIGHT) + (
+        floats[BALL + 1] - floats[CUP + 1]
+    )
 
 
 @njit(nogil=True)
@@ -86,11 +91,20 @@ def step(params, ints, floats, action):
     for _ in range(SUBSTEPS):
         # Accelerations without contacts and string, then with them.
         cup_x = (pull_x - STIFFNESS * floats[CUP] - params.damping * floats[CUP_SPEED]) / CUP_MASS
-        cup_z = (pull_z - STIFFNESS * floats[CUP + 1] - params.damping * floats[CUP_SPEED + 1]) / CUP_MASS - GRAVITY
+        cup_z = (
+            pull_z - STIFFNESS * floats[CUP + 1] - params.damping * floats[CUP_SPEED + 1]
+        ) / CUP_MASS - GRAVITY
         x, z = ball_from_cup(floats)
         height = BALL_HEIGHT + floats[BALL + 1]
-        speeds = floats[CUP_SPEED], floats[CUP_SPEED + 1], floats[BALL_SPEED], floats[BALL_SPEED + 1]
-        cup_x, cup_z, ball_x, ball_z = constrained(x, z, height, speeds, (cup_x, cup_z, 0.0, -GRAVITY))
+        speeds = (
+            floats[CUP_SPEED],
+            floats[CUP_SPEED + 1],
+            floats[BALL_SPEED],
+            floats[BALL_SPEED + 1],
+        )
+        cup_x, cup_z, ball_x, ball_z = constrained(
+            x, z, height, speeds, (cup_x, cup_z, 0.0, -GRAVITY)
+        )
         implicit = h * (CUP_MASS / (CUP_MASS + h * params.damping))
         floats[CUP_SPEED] += implicit * cup_x
         floats[CUP_SPEED + 1] += implicit * cup_z

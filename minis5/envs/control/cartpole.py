@@ -56,11 +56,15 @@ class CartPoleParams(NamedTuple):
 
 def configure(max_steps, start):
     """Task that is truncated after `max_steps` steps; `start`: the pole's, "upright" or "hanging"."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "CartPoleSwingUp has max_steps=1000")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "CartPoleSwingUp has max_steps=1000"
+    )
     hanging = STARTS.index(check_choice("start", start, STARTS))
     high = np.full(5, np.inf, np.float32)
     return Task(
-        params=CartPoleParams(max_steps, hanging, timestep=0.01, cart_damping=5e-4, pole_damping=2e-6),
+        params=CartPoleParams(
+            max_steps, hanging, timestep=0.01, cart_damping=5e-4, pole_damping=2e-6
+        ),
         ints=STEPS + 1,
         floats=4,
         observation_space=Box(-high, high),
@@ -88,7 +92,8 @@ def reset(params, ints, floats):
 def accelerations(params, x, theta, x_dot, theta_dot, force):
     """Of the cart (m/s2) and of the pole (rad/s2), under a push of `force` N."""
     c, s = cos(theta), sin(theta)
-    # The two equations of motion: MASS x'' + coupling theta'' = push, coupling x'' + INERTIA theta'' = torque.
+    # The two equations of motion: MASS x'' + coupling theta'' = push, coupling x'' + INERTIA
+    # theta'' = torque.
     coupling = MOMENT * c
     push = force - params.cart_damping * x_dot + MOMENT * s * (theta_dot * theta_dot)
     torque = MOMENT * GRAVITY * s - params.pole_damping * theta_dot
@@ -97,7 +102,9 @@ def accelerations(params, x, theta, x_dot, theta_dot, force):
     if abs(x) > X_LIMIT:
         side = 1.0 if x > 0.0 else -1.0
         mobility = INERTIA / determinant
-        push -= side * limit_force(X_LIMIT - abs(x), -side * x_dot, -side * x_acc, mobility, X_MOBILITY, X_TIME_CONSTANT)
+        push -= side * limit_force(
+            X_LIMIT - abs(x), -side * x_dot, -side * x_acc, mobility, X_MOBILITY, X_TIME_CONSTANT
+        )
         x_acc = (INERTIA * push - coupling * torque) / determinant
     return x_acc, (MASS * torque - coupling * push) / determinant
 
@@ -112,7 +119,10 @@ def step(params, ints, floats, action):
         x_acc, theta_acc = accelerations(params, x, theta, x_dot, theta_dot, force)
         weight = 1.0 if stage == 0 or stage == 3 else 2.0
         x_sum, x_dot_sum = x_sum + weight * x_dot, x_dot_sum + weight * x_acc
-        theta_sum, theta_dot_sum = theta_sum + weight * theta_dot, theta_dot_sum + weight * theta_acc
+        theta_sum, theta_dot_sum = (
+            theta_sum + weight * theta_dot,
+            theta_dot_sum + weight * theta_acc,
+        )
         h = params.timestep if stage == 2 else params.timestep / 2
         x, x_dot = x0 + h * x_dot, x_dot0 + h * x_acc
         theta, theta_dot = theta0 + h * theta_dot, theta_dot0 + h * theta_acc

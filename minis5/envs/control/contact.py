@@ -23,7 +23,8 @@ from numba import njit
 
 from minis5.envs.control.physics import capsule, limit_force, reference, sphere, stiffness
 
-# The cup's bars as segments, seen from its origin (m), with a radius of 8 mm: one end, and the way to the other.
+# The cup's bars as segments, seen from its origin (m), with a radius of 8 mm: one end, and the way
+# to the other.
 BARS = (
     (-0.05, 0.0, 0.0, -0.075),
     (-0.05, -0.075, 0.025, -0.025),
@@ -36,15 +37,22 @@ BAR_RADIUS, BALL_RADIUS = 0.008, 0.025
 TOUCH = BAR_RADIUS + BALL_RADIUS
 STRING = len(BARS)  # the string and the ground are numbered after the bars
 GROUND = STRING + 1
-STRING_DEPTH, STRING_LENGTH = 0.108, 0.3  # m: it begins so far below the cup's origin, and ends in the ball's centre
-MIDDLE_DEPTH, REACH = 0.05, 0.104  # m: a ball that touches a bar is nearer than REACH to the point at this depth
+# m: it begins so far below the cup's origin, and ends in the ball's centre
+STRING_DEPTH, STRING_LENGTH = 0.108, 0.3
+# m: a ball that touches a bar is nearer than REACH to the point at this depth
+MIDDLE_DEPTH, REACH = 0.05, 0.104
 TIME_CONSTANT = 0.02
 LEAST = 1e-15  # m: shorter vectors have no direction
 
 SLANTED = math.sqrt(2 * 0.025 * 0.025)
-CUP_MASS = 2 * capsule(BAR_RADIUS, 0.075)[0] + 2 * capsule(BAR_RADIUS, SLANTED)[0] + capsule(BAR_RADIUS, 0.05)[0]
+CUP_MASS = (
+    2 * capsule(BAR_RADIUS, 0.075)[0]
+    + 2 * capsule(BAR_RADIUS, SLANTED)[0]
+    + capsule(BAR_RADIUS, 0.05)[0]
+)
 BALL_MASS = sphere(BALL_RADIUS)[0]
-# Accelerations by a unit of force, as MuJoCo has them for the stiffness: the cup's is averaged over three directions, one of
+# Accelerations by a unit of force, as MuJoCo has them for the stiffness: the cup's is averaged over
+# three directions, one of
 # which is fixed; the rows of a contact are less stiff by 2 (1 + friction**2) friction**2.
 STRING_MOBILITY = 1 / CUP_MASS + 1 / BALL_MASS
 GROUND_MOBILITY = 4 * (1 / BALL_MASS)
@@ -122,15 +130,27 @@ def constrained(x, z, height, speeds, free):
         acceleration = nx * (free_ball_x - free_cup_x) + nz * (free_ball_z - free_cup_z)
         force = limit_force(gap, speed, acceleration, mobility, mobility, TIME_CONSTANT)
         cup_x, cup_z = free_cup_x - force * nx / CUP_MASS, free_cup_z - force * nz / CUP_MASS
-        return cup_x, cup_z, free_ball_x + force * nx / BALL_MASS, free_ball_z + force * nz / BALL_MASS
+        return (
+            cup_x,
+            cup_z,
+            free_ball_x + force * nx / BALL_MASS,
+            free_ball_z + force * nz / BALL_MASS,
+        )
 
     cup_x, cup_z, ball_x, ball_z = free
     before = -1
     for _ in range(MOST_ITERATIONS):
-        # Over the rows that push: sums of D j j' and D r j, of the ground (g, q) and of all others (k, p).
+        # Over the rows that push: sums of D j j' and D r j, of the ground (g, q) and of all others
+        # (k, p).
         pushing = 0
         kxx, kxz, kzz, px, pz = 0.0, 0.0, 0.0, 0.0, 0.0
-        gxx, gxz, gzz, qx, qz = BALL_MASS, 0.0, BALL_MASS, BALL_MASS * free_ball_x, BALL_MASS * free_ball_z
+        gxx, gxz, gzz, qx, qz = (
+            BALL_MASS,
+            0.0,
+            BALL_MASS,
+            BALL_MASS * free_ball_x,
+            BALL_MASS * free_ball_z,
+        )
         for number in range(GROUND + 1):
             if not touching & (1 << number):
                 continue
@@ -155,7 +175,8 @@ def constrained(x, z, height, speeds, free):
         if pushing == before:
             break
         before = pushing
-        # Ball: g a = q + f; cup: mass a = mass free - f; between them f = p - k (a_ball - a_cup). With w = 1 / g and
+        # Ball: g a = q + f; cup: mass a = mass free - f; between them f = p - k (a_ball - a_cup).
+        # With w = 1 / g and
         # v = w + 1 / mass, the relative acceleration solves (1 + v k) a = w q - free + v p.
         scale = 1.0 / (gxx * gzz - gxz * gxz)
         wxx, wxz, wzz = scale * gzz, -scale * gxz, scale * gxx

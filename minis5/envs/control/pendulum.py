@@ -44,7 +44,9 @@ class PendulumParams(NamedTuple):
 
 def configure(max_steps):
     """Task that is truncated after `max_steps` steps."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "PendulumSwingUp has max_steps=1000")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "PendulumSwingUp has max_steps=1000"
+    )
     high = np.full(3, np.inf, np.float32)
     return Task(
         params=PendulumParams(max_steps, timestep=0.02, damping=0.1),

@@ -44,7 +44,9 @@ def capsule(radius, length, mass=None):
     ends = mass * (4 * radius / (4 * radius + 3 * length))
     inertia = (mass - ends) * (3 * (radius * radius) + length * length) / 12
     # Half spheres have their centres of mass 3/8 of the radius away from the flat side.
-    return mass, inertia + ends * (0.4 * (radius * radius) + length * length / 4 + 3 / 8 * (length * radius))
+    return mass, inertia + ends * (
+        0.4 * (radius * radius) + length * length / 4 + 3 / 8 * (length * radius)
+    )
 
 
 @njit(nogil=True)

@@ -36,7 +36,8 @@ LEVELS = {
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 X, Y, X_SPEED, Y_SPEED = range(4)  # floats: the state
-FIRST, SECOND = 4, 6  # floats[FIRST : FIRST + 2], floats[SECOND : SECOND + 2]: the forces' directions, unit vectors
+# floats[FIRST : FIRST + 2], floats[SECOND : SECOND + 2]: the forces' directions, unit vectors
+FIRST, SECOND = 4, 6
 
 FORCE, MASS = 0.1, 0.3
 WALL, WALL_TIME_CONSTANT = 0.29, 0.02
@@ -54,7 +55,9 @@ class PointMassParams(NamedTuple):
 
 def configure(max_steps, directions):
     """Task that is truncated after `max_steps` steps; `directions` of the forces: "fixed" or "random"."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "PointMassEasy has max_steps=1000")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "PointMassEasy has max_steps=1000"
+    )
     drawn = DIRECTIONS.index(check_choice("directions", directions, DIRECTIONS))
     high = np.full(4, np.inf, np.float32)
     return Task(
@@ -72,7 +75,10 @@ def configure(max_steps, directions):
 @njit(nogil=True)
 def reset(params, ints, floats):
     ints[STEPS] = 0
-    floats[X], floats[Y] = WALL * (2.0 * next_uniform(ints) - 1.0), WALL * (2.0 * next_uniform(ints) - 1.0)
+    floats[X], floats[Y] = (
+        WALL * (2.0 * next_uniform(ints) - 1.0),
+        WALL * (2.0 * next_uniform(ints) - 1.0),
+    )
     floats[X_SPEED] = floats[Y_SPEED] = 0.0
     floats[FIRST], floats[FIRST + 1] = 1.0, 0.0
     floats[SECOND], floats[SECOND + 1] = 0.0, 1.0
@@ -91,9 +97,12 @@ def pushed(params, x, speed, force):
     force -= params.damping * speed
     if abs(x) > WALL:
         side = 1.0 if x > 0.0 else -1.0
-        time_constant = max(WALL_TIME_CONSTANT, 2.0 * params.timestep)  # so MuJoCo keeps stiff limits stable
+        # so MuJoCo keeps stiff limits stable
+        time_constant = max(WALL_TIME_CONSTANT, 2.0 * params.timestep)
         acceleration = -side * (force / MASS)
-        force -= side * limit_force(WALL - abs(x), -side * speed, acceleration, 1.0 / MASS, 1.0 / MASS, time_constant)
+        force -= side * limit_force(
+            WALL - abs(x), -side * speed, acceleration, 1.0 / MASS, 1.0 / MASS, time_constant
+        )
     return speed + params.timestep * (force / (MASS + params.timestep * params.damping))
 
 

@@ -33,19 +33,24 @@ LEVELS = {
     "ReacherHard": {"max_steps": 1000, "target_radius": 0.015},
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
-SHOULDER, WRIST, SHOULDER_SPEED, WRIST_SPEED, TARGET_X, TARGET_Y = range(6)  # floats: the state; angles are not wrapped
+# floats: the state; angles are not wrapped
+SHOULDER, WRIST, SHOULDER_SPEED, WRIST_SPEED, TARGET_X, TARGET_Y = range(6)
 
 TORQUE = 0.05
-ARM, HAND = 0.12, 0.12  # m: from shoulder to wrist, and from wrist to finger; the hand's own rod ends 2 cm before that
+# m: from shoulder to wrist, and from wrist to finger; the hand's own rod ends 2 cm before that
+ARM, HAND = 0.12, 0.12
 FINGER_RADIUS = 0.01
 ARM_MASS, ARM_INERTIA = capsule(0.01, 0.12)
 HAND_MASS, HAND_INERTIA = capsule(0.01, 0.1)
 FINGER_MASS, FINGER_INERTIA = sphere(FINGER_RADIUS)
-OUTER = HAND_INERTIA + HAND_MASS * 0.05 * 0.05 + FINGER_INERTIA + FINGER_MASS * HAND * HAND  # hand and finger about the wrist
-INNER = ARM_INERTIA + ARM_MASS * 0.06 * 0.06 + (HAND_MASS + FINGER_MASS) * ARM * ARM  # these two points at the wrist
+# hand and finger about the wrist
+OUTER = HAND_INERTIA + HAND_MASS * 0.05 * 0.05 + FINGER_INERTIA + FINGER_MASS * HAND * HAND
+# these two points at the wrist
+INNER = ARM_INERTIA + ARM_MASS * 0.06 * 0.06 + (HAND_MASS + FINGER_MASS) * ARM * ARM
 COUPLING = ARM * (HAND_MASS * 0.05 + FINGER_MASS * HAND)
 STRAIGHT = INNER + OUTER + 2 * COUPLING, OUTER + COUPLING
-WRIST_MOBILITY = STRAIGHT[0] / (STRAIGHT[0] * OUTER - STRAIGHT[1] * STRAIGHT[1])  # with the arm straight
+# with the arm straight
+WRIST_MOBILITY = STRAIGHT[0] / (STRAIGHT[0] * OUTER - STRAIGHT[1] * STRAIGHT[1])
 WRIST_LIMIT, WRIST_TIME_CONSTANT = 160 / 180 * math.pi, 0.02
 NEAREST, FARTHEST = 0.05, 0.2  # m: of targets
 MOST_STEPS = 10_000  # angles stay within the range of sin
@@ -60,8 +65,12 @@ class ReacherParams(NamedTuple):
 
 def configure(max_steps, target_radius):
     """Task that is truncated after `max_steps` steps, with a target of `target_radius` m."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "ReacherEasy has max_steps=1000")
-    target_radius = check_number("target_radius", target_radius, 0.0, 1.0, "ReacherEasy has target_radius=0.05")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "ReacherEasy has max_steps=1000"
+    )
+    target_radius = check_number(
+        "target_radius", target_radius, 0.0, 1.0, "ReacherEasy has target_radius=0.05"
+    )
     high = np.full(6, np.inf, np.float32)
     return Task(
         params=ReacherParams(max_steps, target_radius, timestep=0.02, damping=0.01),
@@ -81,13 +90,21 @@ def reset(params, ints, floats):
     floats[SHOULDER] = -math.pi + math.tau * next_uniform(ints)
     floats[WRIST] = WRIST_LIMIT * (2.0 * next_uniform(ints) - 1.0)
     floats[SHOULDER_SPEED] = floats[WRIST_SPEED] = 0.0
-    angle, radius = math.tau * next_uniform(ints), NEAREST + (FARTHEST - NEAREST) * next_uniform(ints)
+    angle, radius = (
+        math.tau * next_uniform(ints),
+        NEAREST + (FARTHEST - NEAREST) * next_uniform(ints),
+    )
     floats[TARGET_X], floats[TARGET_Y] = radius * sin(angle), radius * cos(angle)
 
 
 @njit(nogil=True)
 def step(params, ints, floats, action):
-    shoulder, wrist, u, v = floats[SHOULDER], floats[WRIST], floats[SHOULDER_SPEED], floats[WRIST_SPEED]
+    shoulder, wrist, u, v = (
+        floats[SHOULDER],
+        floats[WRIST],
+        floats[SHOULDER_SPEED],
+        floats[WRIST_SPEED],
+    )
     c, s = cos(wrist), sin(wrist)
     # m11 u' + m12 v' = t1, m12 u' + OUTER v' = t2
     m12 = OUTER + COUPLING * c
@@ -99,9 +116,12 @@ def step(params, ints, floats, action):
         side = 1.0 if wrist > 0.0 else -1.0
         determinant = m11 * OUTER - m12 * m12
         acceleration = (m11 * t2 - m12 * t1) / determinant
-        time_constant = max(WRIST_TIME_CONSTANT, 2.0 * params.timestep)  # so MuJoCo keeps stiff limits stable
+        # so MuJoCo keeps stiff limits stable
+        time_constant = max(WRIST_TIME_CONSTANT, 2.0 * params.timestep)
         gap, mobility = WRIST_LIMIT - abs(wrist), m11 / determinant
-        t2 -= side * limit_force(gap, -side * v, -side * acceleration, mobility, WRIST_MOBILITY, time_constant)
+        t2 -= side * limit_force(
+            gap, -side * v, -side * acceleration, mobility, WRIST_MOBILITY, time_constant
+        )
     h = params.timestep
     m11 += h * params.damping
     m22 = OUTER + h * params.damping

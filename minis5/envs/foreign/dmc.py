@@ -48,7 +48,8 @@ def _suite():
     os.environ.setdefault("MUJOCO_GL", "disabled")
     try:
         from dm_control import suite
-    except Exception as error:  # an unfit mujoco or MUJOCO_GL shows in other errors than ImportError
+    except Exception as error:
+        # an unfit mujoco or MUJOCO_GL shows in other errors than ImportError
         raise ModuleNotFoundError(
             f"env_id: ids that begin with {NAMESPACE} need dm_control, which could not be imported "
             f"({type(error).__name__}: {error}); pip install 'minis5[control]'"
@@ -60,7 +61,9 @@ def _suite():
 def _textures():
     """The suite's common files as they are, and with textures of one pixel; {name: XML}."""
     original = dict(_suite().common.ASSETS)
-    return original, {name: re.sub(rb'(width|height)="\d+"', rb'\1="1"', xml) for name, xml in original.items()}
+    return original, {
+        name: re.sub(rb'(width|height)="\d+"', rb'\1="1"', xml) for name, xml in original.items()
+    }
 
 
 def _load(domain, task, seed, **task_kwargs):
@@ -85,7 +88,12 @@ def register():
     for domain, task in _suite().ALL_TASKS:
         if (env_id := f"{NAMESPACE}{domain}-{task}") not in gymnasium.registry:
             names = {"domain": domain, "task": task}
-            gymnasium.register(env_id, entry_point="minis5.envs.dmc:DMControl", kwargs=names, disable_env_checker=True)
+            gymnasium.register(
+                env_id,
+                entry_point="minis5.envs.dmc:DMControl",
+                kwargs=names,
+                disable_env_checker=True,
+            )
     if MIXTURE not in gymnasium.registry:
         gymnasium.register(MIXTURE, entry_point="minis5.envs.dmc:mixture", disable_env_checker=True)
 
@@ -117,7 +125,8 @@ class DMControl(gymnasium.Env):
 
     def __init__(self, domain, task, **task_kwargs):
         self._names, self._task_kwargs = (domain, task), task_kwargs
-        self.environment = _load(domain, task, 0, **task_kwargs)  # for the sizes; reset loads it with its seed
+        # for the sizes; reset loads it with its seed
+        self.environment = _load(domain, task, 0, **task_kwargs)
         size, spec = _observation_size(self.environment), self.environment.action_spec()
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
@@ -159,7 +168,13 @@ class DMControl(gymnasium.Env):
         timestep = self.environment.step(self._middle + self._half * action)
         self._running = not timestep.last()
         terminated = timestep.last() and timestep.discount == 0
-        return _flat(timestep.observation), float(timestep.reward), terminated, timestep.last() and not terminated, {}
+        return (
+            _flat(timestep.observation),
+            float(timestep.reward),
+            terminated,
+            timestep.last() and not terminated,
+            {},
+        )
 
 
 def _flat(observation):
@@ -184,7 +199,9 @@ def sizes(env_id):
     """
     tasks = {f"{NAMESPACE}{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
     if env_id not in tasks:
-        raise ValueError(f"env_id: expected a task of the suite such as {TRAIN[0]!r}, got {env_id!r}; they are {', '.join(tasks)}")
+        raise ValueError(
+            f"env_id: expected a task of the suite such as {TRAIN[0]!r}, got {env_id!r}; they are {', '.join(tasks)}"
+        )
     environment = _load(*tasks[env_id], 0)
     return _observation_size(environment), environment.action_spec().shape[0]
 
@@ -249,7 +266,9 @@ def mixture(tasks=TRAIN, action_repeat=1):
     ValueError
         When a task is unknown or too large; the message names it.
     """
-    repeat = check_integer("action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat")
+    repeat = check_integer(
+        "action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat"
+    )
     names = tasks.split(",") if isinstance(tasks, str) else tasks
     ids = [NAMESPACE + name.strip().removeprefix(NAMESPACE) for name in names]
     for env_id in ids:
@@ -258,4 +277,6 @@ def mixture(tasks=TRAIN, action_repeat=1):
 
 
 def _projected(env_id, repeat):
-    return RandomProjection(RepeatAction(gymnasium.make(env_id).unwrapped, repeat), MAX_OBSERVATION, MAX_ACTION)
+    return RandomProjection(
+        RepeatAction(gymnasium.make(env_id).unwrapped, repeat), MAX_OBSERVATION, MAX_ACTION
+    )

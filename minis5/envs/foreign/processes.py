@@ -55,15 +55,26 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
 
     def __init__(self, make, num_envs, processes):
         if multiprocessing.current_process().daemon:
-            raise ValueError("processes: this process is a worker already and may not start others; leave it out")
-        self.num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
-        processes = min(check_integer("processes", processes, 1, 1024, "pass processes=1"), self.num_envs)
+            raise ValueError(
+                "processes: this process is a worker already and may not start others; leave it out"
+            )
+        self.num_envs = check_integer(
+            "num_envs", num_envs, 1, 2**31, "pass for example num_envs=64"
+        )
+        processes = min(
+            check_integer("processes", processes, 1, 1024, "pass processes=1"), self.num_envs
+        )
         pattern = make(1)
         pattern.close()
         self.metadata = pattern.metadata
         if self.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
-            raise ValueError("autoreset_mode: DISABLED does not work in processes; take NEXT_STEP or SAME_STEP")
-        self.single_observation_space, self.single_action_space = pattern.single_observation_space, pattern.single_action_space
+            raise ValueError(
+                "autoreset_mode: DISABLED does not work in processes; take NEXT_STEP or SAME_STEP"
+            )
+        self.single_observation_space, self.single_action_space = (
+            pattern.single_observation_space,
+            pattern.single_action_space,
+        )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         cuts = [self.num_envs * k // processes for k in range(processes + 1)]
@@ -76,10 +87,16 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
             self._pipes.append(ours)
             inherited = self._pipes if method == "fork" else []
             arguments = theirs, inherited, cloudpickle.dumps(make), share.stop - share.start
-            child = context.Process(target=_serve, args=arguments, name=f"environments {len(self._children)}", daemon=True)
+            child = context.Process(
+                target=_serve,
+                args=arguments,
+                name=f"environments {len(self._children)}",
+                daemon=True,
+            )
             child.start()
             self._children.append(child)
-            theirs.close()  # each end has one owner, so that reading ends when the other process dies
+            # each end has one owner, so that reading ends when the other process dies
+            theirs.close()
 
     def _ask(self, method, *arguments):
         """Call a method of every process's vector environment; each of `arguments` is a list with one value for each."""
@@ -89,7 +106,8 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
         for pipe, *values in zip(self._pipes, *arguments, strict=True):
             with suppress(ConnectionError):  # a process that has died does not answer below
                 pipe.send((method, values))
-        answers = [self._answer(pipe) for pipe in self._pipes]  # all of them: none may be left for the next call
+        # all of them: none may be left for the next call
+        answers = [self._answer(pipe) for pipe in self._pipes]
         for child, (fine, answer) in zip(self._children, answers, strict=True):
             if not fine:
                 raise RuntimeError(f"{child.name}: {answer}")
@@ -133,7 +151,10 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
                 joined[key] = self._joined_infos([info.get(key, {}) for info in infos])
                 continue
             shapes = [(share.stop - share.start, *some.shape[1:]) for share in self._shares]
-            parts = [info.get(key, np.zeros(shape, some.dtype)) for info, shape in zip(infos, shapes, strict=True)]
+            parts = [
+                info.get(key, np.zeros(shape, some.dtype))
+                for info, shape in zip(infos, shapes, strict=True)
+            ]
             joined[key] = np.concatenate(parts)
         return joined
 

@@ -23,7 +23,8 @@ from minis5.envs.meta import MOST, draw_matrix, with_reward_and_end
 from minis5.random import MASK, next_bits, next_integer, seed_to_key
 from minis5.spaces import ObservationEncoder
 
-TRIALS_STREAM, MIXTURE_STREAM = MASK, MASK - 1  # RandomProjection draws from stream 0, if not told otherwise
+# RandomProjection draws from stream 0, if not told otherwise
+TRIALS_STREAM, MIXTURE_STREAM = MASK, MASK - 1
 
 
 class _Stream:
@@ -66,23 +67,34 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env, observation_size=12, action_size=2, *, stream=0):
-        RecordConstructorArgs.__init__(self, observation_size=observation_size, action_size=action_size, stream=stream)
+        RecordConstructorArgs.__init__(
+            self, observation_size=observation_size, action_size=action_size, stream=stream
+        )
         super().__init__(env)
         sizes = "observation_size", "action_size"
         observed, acted = (
-            check_integer(*pair, 0, MOST, "0 does not project") for pair in zip(sizes, (observation_size, action_size), strict=True)
+            check_integer(*pair, 0, MOST, "0 does not project")
+            for pair in zip(sizes, (observation_size, action_size), strict=True)
         )
         self._stream = _Stream(check_integer("stream", stream, 0, MASK, "leave it out"))
         self._encoder, space = ObservationEncoder(env.observation_space), env.action_space
         self._discrete = isinstance(space, Discrete)
-        if acted and not self._discrete and not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)):
-            raise ValueError(f"action_size: expected 0 or actions in a Box of floats or Discrete, got {space}; pass action_size=0")
+        if (
+            acted
+            and not self._discrete
+            and not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating))
+        ):
+            raise ValueError(
+                f"action_size: expected 0 or actions in a Box of floats or Discrete, got {space}; pass action_size=0"
+            )
         actions = int(space.n) if self._discrete else int(np.prod(space.shape))
         self.observation_matrix = np.zeros((observed, self._encoder.size)) if observed else None
         self.action_matrix = np.zeros((actions, acted)) if acted else None
         if acted:
             self.action_space = Box(-1, 1, (acted,))
-        self.observation_space = with_reward_and_end(*(np.full(observed or self._encoder.size, x) for x in (-np.inf, np.inf)))
+        self.observation_space = with_reward_and_end(
+            *(np.full(observed or self._encoder.size, x) for x in (-np.inf, np.inf))
+        )
 
     def reset(self, *, seed=None, options=None):
         """Begin an episode, with new matrices."""
@@ -116,7 +128,9 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
     def _environment_action(self, action):
         given, space = np.asarray(action), self.env.action_space
         if given.shape != self.action_space.shape or not (abs(given) <= 1).all():
-            raise ValueError(f"action: expected a member of {self.action_space}, got {action!r}; sample() shows one")
+            raise ValueError(
+                f"action: expected a member of {self.action_space}, got {action!r}; sample() shows one"
+            )
         projected = self.action_matrix @ given
         if self._discrete:
             return space.start + projected.argmax()
@@ -145,7 +159,9 @@ class Trials(gymnasium.Wrapper, RecordConstructorArgs):
     def __init__(self, env, trials):
         RecordConstructorArgs.__init__(self, trials=trials)
         super().__init__(env)
-        self.trials = check_integer("trials", trials, 1, 2**31 - 1, "trials=1 plays one trial an episode")
+        self.trials = check_integer(
+            "trials", trials, 1, 2**31 - 1, "trials=1 plays one trial an episode"
+        )
         self._stream = _Stream(TRIALS_STREAM)
         self.trial, self.trial_return = 0, 0.0
         self._again = {}
@@ -161,7 +177,12 @@ class Trials(gymnasium.Wrapper, RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.trial_return += float(reward)
         ended = terminated or truncated
-        info = {**info, "trial": self.trial, "trial_return": self.trial_return, "trial_ended": ended}
+        info = {
+            **info,
+            "trial": self.trial,
+            "trial_return": self.trial_return,
+            "trial_ended": ended,
+        }
         if ended and self.trial < self.trials - 1:
             observation, _ = self.env.reset(**self._again)
             self.trial, self.trial_return = self.trial + 1, 0.0
@@ -194,10 +215,15 @@ class TaskMixture(gymnasium.Env):
     def __init__(self, factories):
         self._factories = list(factories)
         if not self._factories or not all(map(callable, self._factories)):
-            raise ValueError(f"factories: expected functions that make an environment each, at least one, got {factories!r}")
+            raise ValueError(
+                f"factories: expected functions that make an environment each, at least one, got {factories!r}"
+            )
         self._stream, self._envs, self.task = _Stream(MIXTURE_STREAM), {}, 0
         self._envs[0] = self.env = self._factories[0]()
-        self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
+        self.observation_space, self.action_space = (
+            self.env.observation_space,
+            self.env.action_space,
+        )
         self.metadata, self.render_mode = self.env.metadata, self.env.render_mode
 
     def reset(self, *, seed=None, options=None):

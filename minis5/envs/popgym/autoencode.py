@@ -80,5 +80,9 @@ def render(params, ints, floats):
     if time < cards - 1:
         return f"card {time + 1}/{cards}: {suits[ints[CARDS + time]]}"
     asked = 2 * cards - 2 - time
-    shown = f"card {cards}/{cards}: {suits[ints[CARDS + time]]}" if time < cards else f"{cards - 1 - asked}/{cards} named"
+    shown = (
+        f"card {cards}/{cards}: {suits[ints[CARDS + time]]}"
+        if time < cards
+        else f"{cards - 1 - asked}/{cards} named"
+    )
     return f"{shown}  asked for: {suits[ints[CARDS + asked]] if asked >= 0 else 'nothing'}"

@@ -44,7 +44,8 @@ class Params(NamedTuple):
 
 def configure(board_size):
     """Task for a board of `board_size` times `board_size` squares."""
-    # From 5 on the last ship has a place however the others lie (tried with all their positions for 5, 6 and 7).
+    # From 5 on the last ship has a place however the others lie (tried with all their positions for
+    # 5, 6 and 7).
     board_size = check_integer("board_size", board_size, 5, 1000, "BattleshipEasy has board_size=8")
     squares = board_size**2
     return Task(

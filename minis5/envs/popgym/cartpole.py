@@ -41,7 +41,9 @@ LEVELS = {
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 X, X_DOT, THETA, THETA_DOT = range(4)  # floats: the state
-NOISE = 4  # floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without noise
+# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without
+# noise
+NOISE = 4
 
 GRAVITY = 9.8
 POLE_MASS = 0.1
@@ -52,8 +54,14 @@ FORCE = 10.0
 TAU = 0.02  # seconds between states
 X_LIMIT = 2.4
 THETA_LIMIT = 12 * 2 * math.pi / 360
-X_HIGH, THETA_HIGH, UNBOUNDED = np.float32(2 * X_LIMIT), np.float32(2 * THETA_LIMIT), np.float32(np.inf)
-FASTEST_FALL = 8  # steps: |theta_acc| < 18.1 within the limits, so |theta| < 0.05 + 7 (0.001) + 21 (0.02**2) 18.1 after 7
+X_HIGH, THETA_HIGH, UNBOUNDED = (
+    np.float32(2 * X_LIMIT),
+    np.float32(2 * THETA_LIMIT),
+    np.float32(np.inf),
+)
+# steps: |theta_acc| < 18.1 within the limits, so |theta| < 0.05 + 7 (0.001) + 21 (0.02**2) 18.1
+# after 7
+FASTEST_FALL = 8
 
 
 class Params(NamedTuple):
@@ -64,7 +72,9 @@ class Params(NamedTuple):
 
 def configure(max_steps, view, noise):
     """Task that is truncated after `max_steps` steps; `noise` is the standard deviation of an observation's noise."""
-    max_steps = check_integer("max_steps", max_steps, 1, 2**31 - 1, "PositionOnlyCartPoleEasy has max_steps=200")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, 2**31 - 1, "PositionOnlyCartPoleEasy has max_steps=200"
+    )
     velocities = VIEWS.index(check_choice("view", view, VIEWS))
     noise = check_number("noise", noise, 0.0, 1e6, "NoisyPositionOnlyCartPoleEasy has noise=0.1")
     high = np.full(2, np.inf, np.float32) if velocities else np.array([X_HIGH, THETA_HIGH])
@@ -94,7 +104,9 @@ def step(params, ints, floats, action):
     force = FORCE if action == 1 else -FORCE
     c, s = cos(theta), sin(theta)
     temp = (force + POLE_MASS_LENGTH * (theta_dot * theta_dot) * s) / TOTAL_MASS
-    theta_acc = (GRAVITY * s - c * temp) / (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (c * c) / TOTAL_MASS))
+    theta_acc = (GRAVITY * s - c * temp) / (
+        HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (c * c) / TOTAL_MASS)
+    )
     x_acc = temp - POLE_MASS_LENGTH * theta_acc * c / TOTAL_MASS
     x += TAU * x_dot
     theta += TAU * theta_dot
@@ -112,7 +124,9 @@ def observe(params, ints, floats, out):
     out[0], out[1] = floats[first], floats[first + 2]
     if params.noise > 0.0:
         out[0] = noisy(out[0], floats[NOISE], UNBOUNDED if params.velocities == 1 else X_HIGH)
-        out[1] = noisy(out[1], floats[NOISE + 1], UNBOUNDED if params.velocities == 1 else THETA_HIGH)
+        out[1] = noisy(
+            out[1], floats[NOISE + 1], UNBOUNDED if params.velocities == 1 else THETA_HIGH
+        )
 
 
 def render(params, ints, floats):

@@ -31,8 +31,10 @@ LEVELS = {
 NOWHERE = -1
 STEPS = GENERATOR_SIZE  # ints[STEPS]: number of steps done
 MATCHED = STEPS + 1  # ints[MATCHED]: number of cards that stay up
-FIRST = MATCHED + 1  # ints[FIRST]: place turned up first in this turn or, after a failed turn, in that one; or NOWHERE
-SECOND = FIRST + 1  # ints[SECOND]: after a failed turn the other place to turn down again (FIRST itself if only one)
+# ints[FIRST]: place turned up first in this turn or, after a failed turn, in that one; or NOWHERE
+FIRST = MATCHED + 1
+# ints[SECOND]: after a failed turn the other place to turn down again (FIRST itself if only one)
+SECOND = FIRST + 1
 CARDS = SECOND + 1  # ints[CARDS:]: each place's value, plus `kind` while the card is up
 
 
@@ -104,4 +106,6 @@ def render(params, ints, floats):
     kind = params.kind
     shown = ["?" if value < kind else SYMBOLS[kind][value - kind] for value in ints[CARDS:]]
     rows = [" ".join(shown[i : i + RANKS]) for i in range(0, params.cards, RANKS)]
-    return "\n".join([f"step {ints[STEPS]}/{2 * params.cards}, {ints[MATCHED]} cards matched", *rows])
+    return "\n".join(
+        [f"step {ints[STEPS]}/{2 * params.cards}, {ints[MATCHED]} cards matched", *rows]
+    )

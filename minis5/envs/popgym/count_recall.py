@@ -28,7 +28,8 @@ LEVELS = {
 }
 SEEN = GENERATOR_SIZE  # ints[SEEN]: number of cards dealt from each pack
 COUNTS = SEEN + 1  # ints[COUNTS + v]: how many of them had value v; v < kind <= RANKS
-CARDS = COUNTS + RANKS  # ints[CARDS:]: `cards` values, then `cards` queries, in the order they are dealt
+# ints[CARDS:]: `cards` values, then `cards` queries, in the order they are dealt
+CARDS = COUNTS + RANKS
 
 
 class CountRecallParams(NamedTuple):

@@ -60,11 +60,19 @@ class Params(NamedTuple):
 def configure(goal, maze_size, episode_length):
     """Task "escape" or "explore" in mazes of `maze_size` (even), truncated at step `episode_length` - 1."""
     goal = check_choice("goal", goal, GOALS)
-    maze_size = check_integer("maze_size", maze_size, 6, 1000, "LabyrinthEscapeEasy has maze_size=10")
+    maze_size = check_integer(
+        "maze_size", maze_size, 6, 1000, "LabyrinthEscapeEasy has maze_size=10"
+    )
     if maze_size % 2:
-        raise ValueError(f"maze_size: expected an even number, got {maze_size}; try {maze_size + 1}")
+        raise ValueError(
+            f"maze_size: expected an even number, got {maze_size}; try {maze_size + 1}"
+        )
     episode_length = check_integer(
-        "episode_length", episode_length, 2, 2**31 - 1, "LabyrinthEscapeEasy has episode_length=1024"
+        "episode_length",
+        episode_length,
+        2,
+        2**31 - 1,
+        "LabyrinthEscapeEasy has episode_length=1024",
     )
     worst = -(episode_length - 1) / episode_length  # pushing against the edge, to the time limit
     if goal == "explore":
@@ -99,7 +107,11 @@ def unreached_neighbor(ints, side, row, column):
     count, directions = 0, 0  # two bits for each direction
     for direction in (UP, DOWN, LEFT, RIGHT):
         next_row, next_column = moved(row, column, direction, 2)
-        if 0 < next_row < side and 0 < next_column < side and ints[MAZE + next_row * side + next_column] == WALL:
+        if (
+            0 < next_row < side
+            and 0 < next_column < side
+            and ints[MAZE + next_row * side + next_column] == WALL
+        ):
             directions |= direction << 2 * count
             count += 1
     return (directions >> 2 * next_integer(ints, count)) & 3 if count > 0 else NONE
@@ -129,7 +141,8 @@ def carve(ints, side):
     ints[MAZE + row * side + column] = FREE
     rooms = 1 + walk(ints, side, row, column)
     hunts = side * side
-    while hunts > 0 and rooms < per_side * per_side:  # when all are reached, further hunts change nothing
+    # when all are reached, further hunts change nothing
+    while hunts > 0 and rooms < per_side * per_side:
         row, column = 1 + 2 * next_integer(ints, per_side), 1 + 2 * next_integer(ints, per_side)
         if ints[MAZE + row * side + column] == FREE:
             rooms += walk(ints, side, row, column)
@@ -141,7 +154,8 @@ def carve(ints, side):
 def reset(params, ints, floats):
     side = params.side
     edge = next_integer(ints, 4)  # 0 north, 1 south, 2 west, 3 east
-    start, end = 1 + 2 * next_integer(ints, side // 2), 1 + 2 * next_integer(ints, side // 2)  # along their edges
+    # along their edges
+    start, end = 1 + 2 * next_integer(ints, side // 2), 1 + 2 * next_integer(ints, side // 2)
     near, far = (0, side - 1) if edge % 2 == 0 else (side - 1, 0)
     row, column = (near, start) if edge < 2 else (start, near)
     exit_row, exit_column = (far, end) if edge < 2 else (end, far)
@@ -193,5 +207,7 @@ def render(params, ints, floats):
         if ints[MAZE + square] == FREE | VISITED:
             squares[square] = "· "
     squares[ints[ROW] * side + ints[COLUMN]] = "@ "
-    maze = "\n".join("".join(squares[side * row : side * (row + 1)]).rstrip() for row in range(side))
+    maze = "\n".join(
+        "".join(squares[side * row : side * (row + 1)]).rstrip() for row in range(side)
+    )
     return f"step {ints[STEPS]}/{params.episode_length - 1} (@ agent, S start, E exit, · visited)\n{maze}"

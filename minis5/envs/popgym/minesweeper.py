@@ -45,8 +45,12 @@ class Params(NamedTuple):
 
 def configure(board_size, mines):
     """Task for a board of `board_size` times `board_size` squares with `mines` mines."""
-    board_size = check_integer("board_size", board_size, 2, 1000, "MineSweeperEasy has board_size=4")
-    mines = check_integer("mines", mines, 1, board_size**2 - 3, "at least 3 of the board's squares must be free")
+    board_size = check_integer(
+        "board_size", board_size, 2, 1000, "MineSweeperEasy has board_size=4"
+    )
+    mines = check_integer(
+        "mines", mines, 1, board_size**2 - 3, "at least 3 of the board's squares must be free"
+    )
     free = board_size**2 - mines
     return Task(
         params=Params(board_size, board_size + 2, mines, free),

@@ -43,7 +43,11 @@ def configure(arms, episode_length):
     """Task for `arms` arms and episodes of `episode_length` steps."""
     arms = check_integer("arms", arms, 1, 10_000, "MultiarmedBanditEasy has arms=10")
     episode_length = check_integer(
-        "episode_length", episode_length, 1, 2**31 - 1, "MultiarmedBanditEasy has episode_length=200"
+        "episode_length",
+        episode_length,
+        1,
+        2**31 - 1,
+        "MultiarmedBanditEasy has episode_length=200",
     )
     return Task(
         params=Params(arms, episode_length),

@@ -38,7 +38,9 @@ LEVELS = {
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 THETA, SPEED = 0, 1  # floats: the state; theta is not wrapped
-NOISE = 2  # floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without noise
+# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without
+# noise
+NOISE = 2
 
 PULL = 15.0  # 3 g / 2 l with g = 10: angular acceleration by gravity, lying level
 LIFT = np.float32(3.0)  # 3 / m l**2: angular acceleration by a torque of 1
@@ -57,7 +59,9 @@ class Params(NamedTuple):
 
 def configure(max_steps, noise):
     """Task that is truncated after `max_steps` steps; `noise` is the standard deviation of an observation's noise."""
-    max_steps = check_integer("max_steps", max_steps, 1, MOST_STEPS, "PositionOnlyPendulumEasy has max_steps=200")
+    max_steps = check_integer(
+        "max_steps", max_steps, 1, MOST_STEPS, "PositionOnlyPendulumEasy has max_steps=200"
+    )
     noise = check_number("noise", noise, 0.0, 1e6, "NoisyPositionOnlyPendulumEasy has noise=0.1")
     high = np.ones(2, np.float32)
     return Task(
@@ -67,7 +71,8 @@ def configure(max_steps, noise):
         observation_space=Box(-high, high),
         action_space=Box(-MAX_TORQUE, MAX_TORQUE, (1,)),
         episode_length=max_steps,
-        worst_return=-1.0,  # HALF_COST is rounded down, but as the start is slow, the first step makes up for it
+        # HALF_COST is rounded down, but as the start is slow, the first step makes up for it
+        worst_return=-1.0,
         best_return=1.0,
     )
 
@@ -103,4 +108,6 @@ def observe(params, ints, floats, out):
 
 def render(params, ints, floats):
     angle, speed = wrap(floats[THETA]), floats[SPEED]
-    return f"step {ints[STEPS]}/{params.max_steps}: {angle:+.3f} rad from upright, {speed:+.3f} rad/s"
+    return (
+        f"step {ints[STEPS]}/{params.max_steps}: {angle:+.3f} rad from upright, {speed:+.3f} rad/s"
+    )
