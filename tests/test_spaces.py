@@ -27,22 +27,26 @@ def test_integer_box_is_not_one_hot():
 def test_discrete_counts_from_start():
     f = ObservationEncoder(spaces.Discrete(3, start=-1))
     assert f.size == 3
-    np.testing.assert_array_equal(f.flatten(-1), [1, 0, 0])
-    np.testing.assert_array_equal(f.flatten(np.array([1, 0])), [[0, 0, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(f.observation_vector(-1), [1, 0, 0])
+    np.testing.assert_array_equal(f.observation_vector(np.array([1, 0])), [[0, 0, 1], [0, 1, 0]])
 
 
 def test_multi_discrete_counts_from_start():
     f = ObservationEncoder(spaces.MultiDiscrete([2, 3], start=[0, 5]))
     np.testing.assert_array_equal(
-        f.flatten(np.array([[1, 5], [0, 7]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+        f.observation_vector(np.array([[1, 5], [0, 7]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
     )
 
 
 def test_two_dimensional_multi_discrete_and_multi_binary():
     f = ObservationEncoder(spaces.MultiDiscrete([[2, 2], [2, 2]]))
-    np.testing.assert_array_equal(f.flatten(np.array([[0, 1], [1, 0]])), [1, 0, 0, 1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(
+        f.observation_vector(np.array([[0, 1], [1, 0]])), [1, 0, 0, 1, 0, 1, 1, 0]
+    )
     f = ObservationEncoder(spaces.MultiBinary([2, 2]))
-    np.testing.assert_array_equal(f.flatten(np.array([[0, 1], [1, 1]], np.int8)), [0, 1, 1, 1])
+    np.testing.assert_array_equal(
+        f.observation_vector(np.array([[0, 1], [1, 1]], np.int8)), [0, 1, 1, 1]
+    )
 
 
 def test_nested_spaces_in_the_order_of_the_space():
@@ -77,13 +81,13 @@ def test_agrees_with_gymnasium_one_by_one_and_in_batches(space):
     space.seed(1)
     f = ObservationEncoder(space)
     batch = batched.sample()
-    rows = f.flatten(batch)
+    rows = f.observation_vector(batch)
     assert (
         rows.shape == (7, f.size) and f.size == spaces.flatdim(space) and rows.dtype == np.float32
     )
     for row, single in zip(rows, spaces_iterate(batched, batch), strict=True):
         np.testing.assert_array_equal(row, spaces.flatten(space, single).astype(np.float32))
-        np.testing.assert_array_equal(row, f.flatten(single))
+        np.testing.assert_array_equal(row, f.observation_vector(single))
 
 
 def spaces_iterate(batched, batch):
@@ -95,14 +99,14 @@ def spaces_iterate(batched, batch):
 def test_any_number_of_batch_axes():
     f = ObservationEncoder(spaces.Discrete(4))
     obs = np.arange(24).reshape(2, 3, 4) % 4
-    np.testing.assert_array_equal(f.flatten(obs), np.eye(4, dtype=np.float32)[obs])
-    assert f.flatten(np.zeros((0,), int)).shape == (0, 4)
+    np.testing.assert_array_equal(f.observation_vector(obs), np.eye(4, dtype=np.float32)[obs])
+    assert f.observation_vector(np.zeros((0,), int)).shape == (0, 4)
 
 
 def test_the_result_is_new_and_the_input_untouched():
     f = ObservationEncoder(spaces.Box(-1, 1, (2,)))
     obs = np.ones((3, 2), np.float32)
-    f.flatten(obs)[:] = 5
+    f.observation_vector(obs)[:] = 5
     assert (obs == 1).all()
     values = np.array([2, 3])
     ObservationEncoder(spaces.Discrete(2, start=2)).observation_vector(values)

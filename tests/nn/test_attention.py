@@ -9,7 +9,7 @@ from gradcheck import assert_close, check_gradients, random_like
 
 from minis5 import ActorCritic, AgentConfig, load
 from minis5.nn.attention import AttentionConfig, AttentionCore, sinusoids
-from minis5.nn.attention_loops import _exp
+from minis5.nn.scalars import exp
 from minis5.nn.cores import CORES
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.ops import fast
@@ -289,7 +289,7 @@ def test_float32_is_near_float64():
 @fast
 def exp_of_each(x, y):
     for i in range(x.size):
-        y[i] = _exp(x[i])
+        y[i] = exp(x[i])
 
 
 def test_exp_of_float32():
@@ -349,7 +349,7 @@ def test_agent_file(tmp_path):
     save_agent(one, tmp_path / "agent.npz")
     other = load(tmp_path / "agent.npz")
     assert other.config == one.config
-    np.testing.assert_array_equal(other.flat, one.flat)
+    np.testing.assert_array_equal(other.parameter_vector, one.parameter_vector)
 
 
 def test_what_an_agent_cannot_be():

@@ -22,6 +22,7 @@ from minis5.nn.layers import SLOPES
 from minis5.nn.lstm import LSTMConfig
 from minis5.nn.mlp import MLPConfig
 from minis5.nn.s5_core import S5Config
+from minis5.reference import s5_ppo
 from minis5.rl.agent import ActorCritic, Memory
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.loss import ppo_loss
@@ -51,6 +52,12 @@ def make_agent(kind, *, core="s5", dtype="float64", seed=0, moved=0.3, activatio
         moved * np.random.default_rng([seed, 1]).standard_normal(agent.parameter_vector.size)
     ).astype(dtype)
     return agent
+
+
+def reference_agent(agent, x, reset, memory):
+    """Return what the specification gives for this agent: parameters, value, last memory."""
+    core = ref.CORES[agent.config.core]
+    return ref.agent(agent.parameters(), agent.config, x, reset, memory, core)
 
 
 def rollout(agent, T=7, B=3, seed=0):
@@ -115,7 +122,7 @@ def kinks(agent, params, batch, value, config):
 
 def pre_activations(monkeypatch, agent, x, reset, memory):
     """Sizes of all sums that enter a leaky ReLU, from one forward of the specification."""
-    seen, activate = [], ref.activate
+    seen, activate = [], s5_ppo.activate
 
     def listen(z, activation):
         if activation != "linear":
@@ -123,8 +130,8 @@ def pre_activations(monkeypatch, agent, x, reset, memory):
         return activate(z, activation)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ref, "activate", listen)
-        ref.agent(agent.parameters(), agent.config, x, reset, memory)
+        patch.setattr(s5_ppo, "activate", listen)
+        reference_agent(agent, x, reset, memory)
     return np.concatenate(seen)
 
 
@@ -147,7 +154,7 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
         "value_coef": config.value_coef,
         "entropy_coef": config.entropy_coef,
     }
-    dist_params, values, _ = ref.agent(agent.parameters(), agent.config, x, reset, memory)
+    dist_params, values, _ = reference_agent(agent, x, reset, memory)
     expected = ref.ppo_loss(ACTIONS[kind][1], dist_params, values, batch, **weights)
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
 
@@ -186,7 +193,7 @@ def test_whole_loss_in_32_bits(kind):
         make_agent(kind, dtype="float32"),
         PPOConfig(entropy_coef=0.05),
     )
-    narrow.flat[:] = wide.flat
+    narrow.parameter_vector[:] = wide.parameter_vector
     x, reset, memory, actions = rollout(wide)
     params, value, _, _ = wide.forward(x, reset, memory)
     batch = vars(loss_batch(wide, params, value, actions, np.random.default_rng(3)))
@@ -216,7 +223,7 @@ def test_forward_equals_reference(kind, core, activation):
     agent = make_agent(kind, core=core, activation=activation)
     x, reset, memory, _ = rollout(agent)
     params, value, last, _ = agent.forward(x, reset, memory)
-    expected = ref.agent(agent.parameters(), agent.config, x, reset, memory)
+    expected = reference_agent(agent, x, reset, memory)
     for got, wanted in zip((params, value, last), expected, strict=True):
         assert_close(got, wanted, T=7, c=32)
 
@@ -312,8 +319,8 @@ def test_initial_weights():
     one, two, other = (
         ActorCritic(OBSERVATION, gym.spaces.Discrete(4), config, seed) for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one.flat, two.flat)
-    assert (one.flat != other.flat).mean() > 0.5
+    np.testing.assert_array_equal(one.parameter_vector, two.parameter_vector)
+    assert (one.parameter_vector != other.parameter_vector).mean() > 0.5
     params = one.parameters()
     gains = {
         "encoder/0": np.sqrt(2),

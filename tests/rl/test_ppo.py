@@ -226,7 +226,9 @@ def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
     )
 
     def loss(flat):
-        params, value, _ = ref.agent(agent.views(flat), agent.config, x, reset, initial_state)
+        params, value, _ = ref.agent(
+            agent.views(flat), agent.config, x, reset, initial_state, ref.stack
+        )
         return reference_loss("categorical", params, value, batch, config)
 
     gradient = np.zeros(agent.parameter_vector.size)
@@ -260,11 +262,11 @@ def test_a_whole_update_equals_the_reference(termination):
         seen.append(group) or gradient(rollout, group, batch, count)
     )
     twin = ActorCritic(agent.observation_space, agent.action_space, agent.config)
-    twin.flat[:] = agent.parameter_vector
+    twin.parameter_vector[:] = agent.parameter_vector
     stats, norm = ppo.update(rollout, lr)
     assert sorted(np.concatenate(seen)) == [0, 1, 2, 3] and len(seen) == 2
 
-    moments, norms = [{"all": np.zeros(twin.flat.size)} for _ in range(2)], []
+    moments, norms = [{"all": np.zeros(twin.parameter_vector.size)} for _ in range(2)], []
     for step, group in enumerate(seen, start=1):
         fields = {
             name: getattr(rollout, name)[:, group]
@@ -277,13 +279,15 @@ def test_a_whole_update_equals_the_reference(termination):
         grads = {"all": reference_gradient(twin, rollout, batch, group, config)}
         grads, length = ref.clip_by_global_norm(grads, config.max_grad_norm)
         new, *moments = ref.adam_step(
-            {"all": twin.flat}, grads, *moments, step, lr=lr, eps=config.adam_eps
+            {"all": twin.parameter_vector}, grads, *moments, step, lr=lr, eps=config.adam_eps
         )
-        twin.flat[:] = new["all"]
+        twin.parameter_vector[:] = new["all"]
         norms.append(length)
     assert max(norms) > config.max_grad_norm  # the clip was at work
     np.testing.assert_allclose(norm, np.mean(norms), rtol=1e-6)
-    np.testing.assert_allclose(agent.parameter_vector, twin.flat, rtol=0, atol=1e-6 * lr)
+    np.testing.assert_allclose(
+        agent.parameter_vector, twin.parameter_vector, rtol=0, atol=1e-6 * lr
+    )
 
 
 def batches(ppo, rollout):
@@ -324,7 +328,7 @@ def test_rewards_are_scaled_before_all_else():
     np.testing.assert_array_equal(updates[0][0], updates[1][0])
     np.testing.assert_array_equal(updates[0][1], updates[1][1])
     plain = make_ppo(SMALL)
-    plain._update(fixed_rollout(plain, 4), 1e-3)
+    plain.update(fixed_rollout(plain, 4), 1e-3)
     assert not np.array_equal(plain.agent.parameter_vector, updates[0][1])
     rows = [make_ppo(dataclasses.replace(SMALL, reward_scale=s)).iteration() for s in (0.25, 1.0)]
     assert (
