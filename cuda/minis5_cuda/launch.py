@@ -1,12 +1,15 @@
 """How kernels are compiled and launched: Numba's compiler, CuPy's arrays, CuPy's current stream.
 
-A kernel is a function under ``@kernel``; helpers inside kernels are under ``@device``. `launch` queues one on the stream that CuPy
-is working on, without waiting, so that kernels and CuPy's own operations follow each other in order, and can be captured into a
-CUDA graph together (graphs.py).
+A kernel is a function under ``@kernel``; the functions that kernels call are under ``@device``.
+`launch` queues a kernel on CuPy's current stream and does not wait. Kernels and CuPy's own
+operations therefore run in the order of their calls, and a CUDA graph can record both (graphs.py).
 
-In Numba's simulator (NUMBA_ENABLE_CUDASIM=1, and NUMBA_DISABLE_JIT=1 for the functions of minis5 that kernels call) the
-arrays are NumPy's, or have ``view(numpy.ndarray)``, and nothing is copied either.
-Tested by all tests of kernels: tests/test_cuda_*.py, tests/gpu.
+In Numba's simulator (NUMBA_ENABLE_CUDASIM=1, and NUMBA_DISABLE_JIT=1 for the functions of minis5
+that kernels call) arrays are NumPy's, or have ``view(numpy.ndarray)``. Nothing is copied there
+either.
+
+Leaves out: several GPUs; Numba's cache on disk.
+Tests: tests/test_ptx.py, and all tests of kernels: tests/nn, tests/rl, tests/envs, tests/gpu.
 """
 
 import sys
@@ -18,67 +21,88 @@ from numba import cuda
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaPerformanceWarning
 
+# numba-cuda 0.30 still uses numpy.row_stack, another name of vstack, which NumPy 2.5 has removed:
+# without it no kernel compiles. numba-cuda looks for it when it compiles the first kernel, and
+# every kernel is made by this file.
+if not hasattr(np, "row_stack"):
+    np.row_stack = np.vstack
+
+from minis5.arrays import on_gpu
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 
 def kernel(function):
-    """cuda.jit without link-time optimisation, which would compile the code anew, with other options than asked for.
+    """Return ``function`` as a kernel, compiled without link-time optimisation.
 
-    The option is lost when cuda.jit(lto=False) is used as a decorator, and the simulator does not know it.
+    Link-time optimisation would compile the code anew, with other options than asked for. The call
+    below is no decorator: as a decorator, ``cuda.jit(lto=False)`` loses the option. The simulator
+    does not know it.
     """
     return cuda.jit(function) if SIMULATED else cuda.jit(function, lto=False)
 
 
 def device(function):
-    """A function that kernels call."""
+    """Return ``function`` as one that kernels call."""
     return cuda.jit(function, device=True)
 
 
 def launch(kernel, grid, block, *arguments):
-    """Queue ``kernel`` with ``grid`` blocks of ``block`` threads (int or tuple of int) on CuPy's current stream.
+    """Queue ``kernel`` on CuPy's current stream.
 
-    Arguments are arrays on the device (CuPy's, or any with ``__cuda_array_interface__``), which are not copied, and scalars.
-    A Python float is float64 in a kernel: pass ``dtype.type(value)`` where the arithmetic should not become float64.
+    Parameters
+    ----------
+    kernel
+        What :func:`kernel` returned.
+    grid, block : int or tuple of int
+        Number of blocks; number of threads of a block.
+    *arguments
+        Scalars, arrays on the device (CuPy's, or any with ``__cuda_array_interface__``), tuples of
+        these. Arrays are not copied. A Python float is float64 in a kernel: pass
+        ``dtype.type(value)`` where the arithmetic should not become float64.
     """
-    _queue(kernel, grid, block, arguments)
+    queue(kernel, grid, block, arguments)
 
 
-def _queue(kernel, grid, block, arguments):
-    """What `launch` does; ptx.py puts a recorder in its place."""
+def queue(kernel, grid, block, arguments):
+    """Queue a kernel for :func:`launch`. Every launch passes here, so that ptx.py can record it."""
     if SIMULATED:
-        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-
-        def wrapped(a):
-            if isinstance(a, tuple):
-                return each(wrapped, a)
-            return (
-                FakeCUDAArray(a.view(np.ndarray))
-                if getattr(a, "ndim", 0) and hasattr(a, "view")
-                else a
-            )
-
-        kernel[grid, block](*map(wrapped, arguments))
+        kernel[grid, block](*map(as_simulated, arguments))
     else:
         _configured(kernel, grid, block, stream())(*map(as_numba, arguments))
 
 
 def as_numba(value):
-    """A CuPy array, or a tuple of such, as Numba's device array: the same memory, no waiting. Scalars as they are."""
+    """Return a CuPy array, or a tuple of them, as Numba's device array: same memory, no waiting.
+
+    Scalars are returned as they are.
+    """
     if isinstance(value, tuple):
         return each(as_numba, value)
     if isinstance(value, np.ndarray):  # Numba would copy it there and back, and wait
         raise TypeError(
-            f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; move it with cupy.asarray"
+            f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; "
+            "move it with cupy.asarray"
         )
-    return (
-        cuda.as_cuda_array(value, sync=False)
-        if hasattr(type(value), "__cuda_array_interface__")
-        else value
-    )
+    return cuda.as_cuda_array(value, sync=False) if on_gpu(value) else value
+
+
+def as_simulated(value):
+    """Return an array, or a tuple of them, as the simulator's device array: same memory.
+
+    Scalars, and what is the simulator's already, are returned as they are.
+    """
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    if isinstance(value, tuple):
+        return each(as_simulated, value)
+    if isinstance(value, np.ndarray) or on_gpu(value):
+        return FakeCUDAArray(value.view(np.ndarray))
+    return value
 
 
 def each(function, values):
-    """``function`` of every member of a tuple or NamedTuple; the tuple itself where nothing changes."""
+    """Return ``function`` of every member of a tuple or NamedTuple; the tuple if nothing changes."""
     results = list(map(function, values))
     if all(new is old for new, old in zip(results, values, strict=True)):
         return values
@@ -86,7 +110,7 @@ def each(function, values):
 
 
 def stream():
-    """Handle of the stream that CuPy is working on; 0, the default stream, without CuPy."""
+    """Return the handle of CuPy's current stream; 0, the default stream, without CuPy."""
     cupy = sys.modules.get("cupy")
     return cupy.cuda.get_current_stream().ptr if cupy else 0
 
@@ -100,5 +124,5 @@ def _configured(kernel, grid, block, handle):
 
 
 def blocks(count, size):
-    """Number of blocks of ``size`` that cover ``count``."""
+    """Return the number of blocks of ``size`` that cover ``count``."""
     return -(-count // size)

@@ -92,7 +92,7 @@ def recorder():
         add(kernel, configuration[1], arguments, exact=True)
 
     with (
-        mock.patch.object(launch, "_queue", queue),
+        mock.patch.object(launch, "queue", queue),
         mock.patch.multiple(envs, compiled=compiled, as_numba=lambda value: value),
         mock.patch.dict(envs.EXACT, clear=True),
     ):

@@ -1,5 +1,7 @@
-"""Imports every file that has GPU forms, so that each of them registers (minis5/ops.py: form_of). minis5/device.py imports this.
+"""Import every file that has GPU forms, so that each registers them (minis5/ops.py: form_of).
 
+Only minis5/device.py imports this file, when the first GPU form is asked for. Leaves out:
+scan_textbook, which registers nothing.
 Tests: tests/test_ops.py: every operation has a GPU form, or says that it has none.
 """
 
@@ -8,20 +10,7 @@ from minis5_cuda.nn import discretize, gru, layers, lstm, s5, scan
 from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
 
 FILES = (
-    blas,
-    envs,
-    pack,
-    random,
-    spaces,
-    discretize,
-    gru,
-    layers,
-    lstm,
-    s5,
-    scan,
-    adam,
-    distributions,
-    loss,
-    ppo,
-    rollout,
+    *(blas, envs, pack, random, spaces),
+    *(discretize, gru, layers, lstm, s5, scan),
+    *(adam, distributions, loss, ppo, rollout),
 )

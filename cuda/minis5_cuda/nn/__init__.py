@@ -1,1 +1,12 @@
-"""Kernels of minis5/nn, in files of the same names."""
+"""The kernels of minis5/nn, in files of the same names. Read in this order:
+
+    scan_textbook    Blelloch's scan as in the textbook: slow, and short
+    scan             how the fast scan divides time among threads, and the launchers of its kernels
+    scan_kernels     those kernels: forward and backward, chunked and sequential
+    layers           bias and activation, layer normalisation, gates
+    s5, discretize   the S5 layer around its scan: skip connection; Λ̄, w and the matrices
+    gru, lstm        one step of a recurrent layer
+
+Leaves out: attention, which runs on the CPU only; matrix products (blas.py). None of these kernels
+has run on a GPU so far.
+"""

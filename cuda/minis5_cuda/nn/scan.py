@@ -2,44 +2,52 @@
 
     x[t] = a[t]·x[t-1] + b[t]        x[t] = b[t] where reset[t]        x[-1] = x0
 
-A stretch of time takes the state before it to the state after it by x → A·x + B, or, where an episode begins in it, by
-x → B, which the flag C tells. Two stretches make one by the associative ⊕, the earlier one to the left:
+A stretch of time takes the state before it to the state after it by x → A·x + B. Where an episode
+begins in it, which the flag C tells, it does so by x → B. Two stretches make one by the associative
+⊕, the earlier one to the left:
 
     (A, B, C) ⊕ (A', B', 0) = (A'·A, A'·B + B', C)        (A, B, C) ⊕ (A', B', 1) = (A', B', 1)
 
-so stretches can be summed up side by side. C selects and never multiplies: NaN before a reset stays there. Where C is set, A is
-not used.
+so threads can sum up different stretches at the same time. C selects and never multiplies: NaN
+before a reset stays there. Where C is set, A is not used.
 
-A column is one (b, p). A block of threads has 32 columns, which lie side by side in memory, and goes along time by tiles.
-A thread has one column, and of a tile one chunk of a few steps:
+A column is one (b, p). A block of threads has 32 columns, which are neighbours in memory. It goes
+along time by tiles. A thread has one column, and of each tile one chunk of a few steps:
 
-           columns c, c+1, …
-           ┌─────────────┐      One column of a tile; here of 4 chunks, with (A, B, C) = s0, s1, s2, s3:
-           │ chunk 0     │
-    tile 0 │ chunk 1     │      1. a thread loads its chunk into      s0       s1        s2         s3
-           │ …           │         registers and folds it by ⊕
-           │ chunk 15    │      2. up-sweep in shared memory          s0      s0⊕s1      s2     s0⊕s1⊕s2⊕s3
-           ├─────────────┤      3. down-sweep of the state x that     ·        ·         ·          x
-    tile 1 │ …           │         the tile begins with, to the       ·        x         ·       (s0⊕s1)x
-           │             │         state that each chunk begins with  x       s0·x   (s0⊕s1)x  (s0⊕s1⊕s2)x
-     time ↓               │      4. a thread runs through its chunk again, from its true state, and writes x
+           columns c, c+1, …    One column of a tile; here of 4 chunks, with (A, B, C) = s0 … s3:
+           ┌─────────────┐
+           │ chunk 0     │      1. a thread loads its chunk    s0      s1       s2        s3
+    tile 0 │ chunk 1     │         and folds it by ⊕
+           │ …           │      2. up-sweep in shared memory   s0     s0⊕s1     s2    s0⊕s1⊕s2⊕s3
+           │ chunk 15    │
+           ├─────────────┤      3. down-sweep, from the        ·       ·        ·         x
+    tile 1 │ …           │         state x before the tile     ·       x        ·      (s0⊕s1)x
+           │             │         to that before each chunk   x      s0·x  (s0⊕s1)x (s0⊕s1⊕s2)x
+     time ↓               │      4. a thread runs through its chunk again, from its true state,
+                                   and writes x
 
-So a number is read once and written once, and the last state of a tile is the first of the next. With too few columns to fill
-the GPU, time is cut into segments: one kernel sums up each of them as (A, B, C), a scan of these yields the state that each
-begins with, and all run side by side.
+So each number is read once and written once. The last state of a tile is the first of the next.
+With too few columns to fill the GPU, time is cut into segments. One kernel sums up each segment as
+(A, B, C). A scan of these gives the state that each segment begins with. Then all segments run at
+the same time.
 
-The adjoint is the same scan backwards in time. Its state v[t] = conj(k[t]·a[t])·g[t], with k[t] = 0 where reset[t], else 1, is
-what goes one step back:
-    g[t] = dx[t] + v[t+1],  v[T] = 0        da[t] = k[t]·g[t]·conj(x[t-1])        db = g        dx0 = v[0]
+The adjoint is the same scan backwards in time. Its state v[t] = conj(k[t]·a[t])·g[t], with k[t] = 0
+where reset[t], else 1, is what goes one step back:
+    g[t] = dx[t] + v[t+1],  v[T] = 0      da[t] = k[t]·g[t]·conj(x[t-1])      db = g      dx0 = v[0]
 
-Each number is computed by one thread in a fixed order, and sums are made by thread, chunk, segment, batch in turn: repeated runs
-agree to the last bit. Leaves out: |a| > 1 for so long that the product A overflows, where the states need not. Complex numbers
-are planar (minis5/nn/scan.py). Kernels: scan_kernels.py. A first version, to be read before: textbook.py.
-Sources: 2303.03982, section 4.1 and appendix A; Blelloch, "Prefix sums and their applications", 1990.
-Tests: tests/nn/test_cuda_scan.py, tests/gpu/test_scan.py.
+One thread computes each number, in a fixed order. Sums go over a thread's steps, then over chunks,
+segments and the batch. Repeated runs therefore agree to the last bit.
+
+Leaves out: |a| > 1 for so long that the product A overflows where the states need not. Complex
+numbers are planar, as in minis5/nn/scan.py. The kernels are in scan_kernels.py; a simpler version,
+to be read first, is in scan_textbook.py.
+Source: 2303.03982, section 4.1 and appendix A; Blelloch, "Prefix sums and their applications",
+1990. Specification: scan and scan_vjp in minis5/reference/s5_ppo.py. CPU form: minis5/nn/scan.py.
+Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import cuda
@@ -48,18 +56,27 @@ from minis5.arrays import array_module
 from minis5.nn import scan as cpu
 from minis5.ops import form_of
 from minis5_cuda.launch import SIMULATED, blocks, launch
-from minis5_cuda.nn.scan_kernels import make_kernels
+from minis5_cuda.nn.scan_kernels import Kernels, make_kernels
 
 LANES, CHUNKS = 32, 16  # 512 threads a block
 STEPS = 8  # of a chunk, or half of that where a thread holds more of a step
-SEQUENTIAL = 8  # up to so many steps a thread takes a column alone
+SEQUENTIAL = 8  # up to so many steps, a thread takes a column alone
 FULL = 2  # blocks for each multiprocessor fill the GPU
 MIN_TILES = 4  # of a segment: shorter ones are not worth two more kernels
 
 
+class Plan(NamedTuple):
+    """How one direction of a recurrence runs."""
+
+    kernels: Kernels
+    sizes: tuple  # T, batch, P, row: the first arguments of every kernel
+    varying: bool  # whether a differs in time
+    columns: int
+
+
 @cache
 def multiprocessors():
-    """Of the current GPU; without one, where kernels are simulated or only compiled: a few."""
+    """Return how many the current GPU has; a few if kernels are simulated or only compiled."""
     return (
         4
         if SIMULATED or not cuda.is_available()
@@ -67,8 +84,21 @@ def multiprocessors():
     )
 
 
-def split(T, columns, tile, segments):
-    """Number of segments and their length in steps, whole tiles: as many as fill the GPU once, or about as many as asked for."""
+def prepare(a, b, is_complex, backward):
+    """Return the Plan for arrays like ``a`` and ``b``."""
+    T, batch, width = b.shape
+    P, varying = width // (2 if is_complex else 1), a.shape[:2] == (T, batch)
+    steps = STEPS // 2 if varying or (is_complex and backward) else STEPS
+    kernels = make_kernels(b.dtype, is_complex, varying, backward, LANES, CHUNKS, steps)
+    sizes = T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)
+    return Plan(kernels, sizes, varying, columns=batch * P)
+
+
+def split(T, columns, tile, segments=None):
+    """Return the number of segments and their length in steps, which is whole tiles.
+
+    ``segments`` is about how many are wanted; by default as many as fill the GPU once.
+    """
     tiles = blocks(T, tile)
     if segments is None:
         segments = min(FULL * multiprocessors() // blocks(columns, LANES), tiles // MIN_TILES)
@@ -76,39 +106,44 @@ def split(T, columns, tile, segments):
     return blocks(T, length), length
 
 
-def prepare(a, b, is_complex, backward):
-    """Kernels for these arrays, sizes as they take them, whether a varies, number of columns."""
-    T, batch, width = b.shape
-    P, varying = width // (2 if is_complex else 1), a.shape[:2] == (T, batch)
-    steps = STEPS // 2 if varying or (is_complex and backward) else STEPS
-    kernels = make_kernels(b.dtype, is_complex, varying, backward, LANES, CHUNKS, steps)
-    return (
-        kernels,
-        (T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)),
-        varying,
-        batch * P,
-    )
-
-
 def flat(*arrays):
+    """Return each array as a vector, the form in which the kernels take it."""
     return [z.reshape(-1) for z in arrays]
 
 
-def segment_ends(kernels, sizes, columns, a, b, reset, x0, is_complex, segments, length):
-    """The state after each segment but the last, (segments - 1, B, W), ``x0`` being that before the first."""
+def segment_ends(plan, a, b, reset, before, segments, length):
+    """Return the state after each segment but the last, (segments - 1, B, W).
+
+    ``before`` (B, W) is the state before the first segment. With one segment it is returned: then
+    the kernel does not read it.
+    """
     if segments == 1:
-        return x0  # not read
+        return before
     xp, shape = array_module(b), (segments - 1, *b.shape[1:])
     A, B, C = xp.empty(shape, b.dtype), xp.empty(shape, b.dtype), xp.empty(shape[:2], np.bool_)
     arrays, results = flat(a, b, reset.view(np.uint8)), flat(A, B, C.view(np.uint8))
-    grid = blocks(columns, LANES), segments - 1
-    launch(kernels.summary, grid, (LANES, CHUNKS), *sizes, *arrays, length, *results)
-    return scan_forward(A, B, C, x0, is_complex=is_complex, out=B, segments=1)
+    grid = blocks(plan.columns, LANES), segments - 1
+    launch(plan.kernels.summary, grid, (LANES, CHUNKS), *plan.sizes, *arrays, length, *results)
+    return scan_forward(A, B, C, before, is_complex=plan.kernels.is_complex, out=B, segments=1)
+
+
+def launch_sequential(plan, arrays, results):
+    """Queue the kernel in which a thread has a column, for vectors ``arrays`` and ``results``."""
+    threads = 2 * LANES
+    grid = blocks(plan.columns, threads)
+    launch(plan.kernels.sequential, grid, threads, *plan.sizes, *arrays, *results)
+
+
+def launch_scan(plan, arrays, results, ends, segments, length):
+    """Queue the chunked kernel for vectors ``arrays`` and ``results``, (B, W) states ``ends``."""
+    grid = blocks(plan.columns, LANES), segments
+    arguments = *plan.sizes, *arrays, *flat(ends), length, *results
+    launch(plan.kernels.scan, grid, (LANES, CHUNKS), *arguments)
 
 
 @form_of(cpu.scan_forward)
 def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None, segments=None):
-    """The recurrence on planar arrays, unchecked, as minis5.scan.scan_forward.
+    """Return x of the recurrence on planar arrays, unchecked, as minis5.nn.scan.scan_forward.
 
     Parameters
     ----------
@@ -129,15 +164,14 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None,
     x : (T, B, W) array
     """
     x = array_module(b).empty_like(b) if out is None else out
-    kernels, sizes, _, columns = prepare(a, b, is_complex, backward=False)
+    plan = prepare(a, b, is_complex, backward=False)
     arrays = flat(a, b, reset.view(np.uint8), x0)
     if len(b) <= SEQUENTIAL if sequential is None else sequential:
-        launch(kernels.sequential, blocks(columns, 2 * LANES), 2 * LANES, *sizes, *arrays, *flat(x))
+        launch_sequential(plan, arrays, flat(x))
     else:
-        segments, length = split(len(b), columns, kernels.tile, segments)
-        ends = segment_ends(kernels, sizes, columns, a, b, reset, x0, is_complex, segments, length)
-        grid = blocks(columns, LANES), segments
-        launch(kernels.scan, grid, (LANES, CHUNKS), *sizes, *arrays, *flat(ends), length, *flat(x))
+        segments, length = split(len(b), plan.columns, plan.kernels.tile, segments)
+        ends = segment_ends(plan, a, b, reset, x0, segments, length)
+        launch_scan(plan, arrays, flat(x), ends, segments, length)
     return x
 
 
@@ -145,7 +179,7 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None,
 def scan_backward(
     a, reset, x0, x, dx, *, is_complex=True, out=None, sequential=None, segments=None
 ):
-    """Adjoint of :func:`scan_forward`, as minis5.scan.scan_backward.
+    """Return the gradients of :func:`scan_forward`, as minis5.nn.scan.scan_backward.
 
     Parameters
     ----------
@@ -166,18 +200,20 @@ def scan_backward(
     dx0 : (B, W) array
     """
     xp = array_module(x)
-    kernels, sizes, varying, columns = prepare(a, x, is_complex, backward=True)
+    plan = prepare(a, x, is_complex, backward=True)
     sequential = len(x) <= SEQUENTIAL if sequential is None else sequential
-    segments, length = (1, len(x)) if sequential else split(len(x), columns, kernels.tile, segments)
+    if sequential:
+        segments, length = 1, len(x)
+    else:
+        segments, length = split(len(x), plan.columns, plan.kernels.tile, segments)
     g, dx0 = xp.empty_like(dx) if out is None else out, xp.empty_like(x0)
-    da = xp.empty(x.shape if varying else (segments, *x0.shape), x.dtype)
+    # where a is constant, da has a sum for each segment
+    da = xp.empty(x.shape if plan.varying else (segments, *x0.shape), x.dtype)
     arrays, results = flat(a, dx, reset.view(np.uint8), x0), flat(x, g, da, dx0)
     if sequential:
-        launch(kernels.sequential, blocks(columns, 2 * LANES), 2 * LANES, *sizes, *arrays, *results)
+        launch_sequential(plan, arrays, results)
     else:
-        ends = segment_ends(
-            kernels, sizes, columns, a, dx, reset, xp.zeros_like(x0), is_complex, segments, length
-        )
-        grid = blocks(columns, LANES), segments
-        launch(kernels.scan, grid, (LANES, CHUNKS), *sizes, *arrays, *flat(ends), length, *results)
-    return da if varying else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0
+        nothing = xp.zeros_like(x0)  # v[T] = 0
+        ends = segment_ends(plan, a, dx, reset, nothing, segments, length)
+        launch_scan(plan, arrays, results, ends, segments, length)
+    return da if plan.varying else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0

@@ -1,13 +1,19 @@
-"""The kernels of the scan on a GPU, which scan.py explains and launches: forward and backward, each chunked and sequential.
+"""The kernels of the scan on a GPU: forward and backward, each chunked and sequential.
 
-They take the length T, the batch size and P (and row, the numbers of one step), and flat arrays: of an array (T, B, W) number n
-belongs to (t, b, p) with n = t·row + b·W + p, and number n + P is its imaginary part. What counts numbers is unsigned, since
-Numba asks of a signed index whether it counts from the end, and 32 bits wide where that is enough, since such products take
-one instruction.
+scan.py explains and launches them. They take T, the batch size, P and row (the numbers of one
+step), and flat arrays. Of an array (T, B, W), number n belongs to (t, b, p) if n = t·row + b·W + p;
+number n + P is its imaginary part. Counts of numbers are unsigned, because Numba asks of a signed
+index whether it counts from the end. They are 32 bits wide where that is enough, because such a
+product takes one instruction.
 
-Leaves out: warp shuffles, which Numba's simulator lacks; loading a tile while the one before is computed: another block of the
-multiprocessor does that.
-Source: 2303.03982, section 4.1 and appendix A; Blelloch 1990. Tests: tests/nn/test_cuda_scan.py, tests/gpu/test_scan.py.
+Kernels and device functions take many arguments one by one, not in a NamedTuple. A thread of the
+chunked float32 scan has no more than 64 registers, and with these lists it needs no more (ptx.py).
+
+Leaves out: warp shuffles, which Numba's simulator lacks; loading a tile while the one before is
+computed, which another block of the multiprocessor does.
+Source: 2303.03982, section 4.1 and appendix A; Blelloch 1990. Specification: scan and scan_vjp in
+minis5/reference/s5_ppo.py. CPU form: minis5/nn/scan.py.
+Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py; registers and spills: tests/test_ptx.py.
 """
 
 from functools import cache
@@ -20,16 +26,20 @@ from minis5_cuda.launch import SIMULATED, device, kernel
 
 
 class Kernels(NamedTuple):
-    """Of one direction, dtype and kind of a."""
+    """The kernels of one direction, one dtype and one kind of a."""
 
-    scan: object
-    summary: object
+    scan: object  # chunked
+    summary: object  # of each segment, for the chunked one
     sequential: object
     tile: int  # steps of a tile
+    is_complex: bool
 
 
 def bounded(threads, resident):
-    """A kernel for blocks of so many threads, with so few registers that ``resident`` of them fit a multiprocessor."""
+    """Return a decorator for kernels whose blocks have ``threads`` threads.
+
+    They get so few registers that ``resident`` blocks fit a multiprocessor.
+    """
 
     def decorate(function):
         return (
@@ -43,27 +53,28 @@ def bounded(threads, resident):
 
 @cache
 def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
-    """Kernels of a direction for arrays of ``dtype``, complex numbers or real ones, a varying or constant in time.
+    """Return the Kernels of a direction for arrays of ``dtype``.
 
-    ``lanes`` columns and ``chunks`` (a power of 2) of ``steps`` steps are a tile. A shared array has a line of its own, by which
-    Numba's simulator tells it from others.
+    Numbers are complex or real; a varies in time or is constant. A tile has ``lanes`` columns and
+    ``chunks`` (a power of 2) of ``steps`` steps. Each shared array has a line of its own, because
+    Numba's simulator tells shared arrays apart by their lines.
     """
     number = np.result_type(dtype, np.complex64 if is_complex else dtype).type
     zero, one, parts = number(0), number(1), np.uint64(2 if is_complex else 1)
     tile, threads = chunks * steps, chunks * lanes
     scan_kernel = bounded(threads, resident=2 if dtype == np.float32 else 1)
-    # CUDA 13.5 finds no room for this one within the registers of two blocks, on sm_100, and would
-    # spill some.
-    summary_kernel = (
-        bounded(threads, resident=1) if varying and backward and is_complex else scan_kernel
-    )
+    # CUDA 13.5 would spill registers of this one on sm_100 if two blocks had to fit
+    crowded = varying and backward and is_complex
+    summary_kernel = bounded(threads, resident=1) if crowded else scan_kernel
 
     @device
     def load(array, n, P):
+        """Return number n of ``array``."""
         return number(complex(array[n], array[n + P])) if is_complex else array[n]
 
     @device
     def store(array, n, P, value):
+        """Write number n of ``array``."""
         if is_complex:
             array[n] = value.real
             array[n + P] = value.imag
@@ -72,26 +83,36 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @device
     def place(column, batch, P):
-        """b, p, and the number of (0, b, p). Threads beyond the last column repeat that one, and store nothing."""
+        """Return b, p, and the number of (0, b, p).
+
+        Threads beyond the last column repeat that column, and store nothing.
+        """
         column = np.uint64(min(column, np.int64(batch) * np.int64(P) - 1))
         b, p = column // P, column % P
         return b, p, b * parts * P + p
 
     @device
     def at(n, s, stride):
-        """The number s steps on from n, in the direction of the scan."""
+        """Return the number s steps on from n, in the direction of the scan."""
         return n - np.uint64(s) * stride if backward else n + np.uint64(s) * stride
 
     @device
     def step(a, value, forget, state):
-        """The next state. value: b[t], in the backward scan dx[t]; forget: reset[t]."""
+        """Return the next state. value: b[t], in the backward scan dx[t]; forget: reset[t].
+
+        In the forward scan it is x[t] = k·a·x[t-1] + b, with k = 0 where ``forget``, else 1. So in
+        the backward scan it is v[t] = k·conj(a)·g[t], with g[t] = dx[t] + v[t+1].
+        """
         if backward:
             return zero if forget else a.conjugate() * (value + state)
         return value if forget else a * state + value
 
     @device
     def fetch(a, values, reset, n, m, batch, P, row, reach, some_a, some_values, some_resets):
-        """Load the steps of a chunk, from n (in reset: m) on. Beyond step ``reach``, where time ends, that one again."""
+        """Load the steps of a chunk, from n (in reset: m) on.
+
+        Time ends at step ``reach``: beyond it, this step is loaded again.
+        """
         for s in range(steps):
             k = min(np.uint32(s), reach)
             some_values[s] = load(values, at(n, k, row), P)
@@ -101,10 +122,11 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @device
     def fold(a, some_a, some_values, some_resets, A, B, C):
-        """(A, B, C) ⊕ each step of a chunk."""
+        """Return (A, B, C) ⊕ each step of a chunk."""
         for s in range(steps):
             if varying:
                 a = some_a[s]
+            # A is not used where C is set: it may go on through a reset
             A = (a.conjugate() if backward else a) * A
             B = step(a, some_values[s], some_resets[s], B)
             C |= some_resets[s]
@@ -112,11 +134,12 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @device
     def up_sweep(A, B, C, here, chunk):
-        """For d = 1, 2, 4, …: chunk 2d·j + 2d - 1 gets the ⊕ of the 2d chunks that end with it."""
+        """Give chunk 2d·j + 2d - 1, for d = 1, 2, 4, …, the ⊕ of the 2d chunks that end with it."""
         d = 1
         while d < chunks:
             cuda.syncthreads()
             if (chunk + 1) & (2 * d - 1) == 0 and not C[here]:
+                # (A, B, C) of the left ⊕ (A', B', 0) = (A'·A, A'·B + B', C); with C' set, nothing
                 left = here - np.uint64(d * lanes)
                 B[here] += A[here] * B[left]
                 A[here] *= A[left]
@@ -125,9 +148,11 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @device
     def down_sweep(A, B, C, here, chunk, state):
-        """The state before each chunk. That before the tile is the last chunk's ``state``.
+        """Return the state before this thread's chunk.
 
-        The left half of 2d chunks begins with the state that the whole begins with, the right half with that after the left.
+        ``state`` is that before the tile, in the threads of the last chunk.
+        Of 2d chunks, the left half begins with the state that the whole begins with. The right half
+        begins with the state after the left.
         """
         if chunk == chunks - 1:
             B[here] = state
@@ -136,7 +161,7 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
             cuda.syncthreads()
             if (chunk + 1) & (2 * d - 1) == 0:
                 left = here - np.uint64(d * lanes)
-                state = B[here]
+                state = B[here]  # before the 2d chunks
                 B[here] = B[left] if C[left] else A[left] * state + B[left]
                 B[left] = state
             d //= 2
@@ -145,7 +170,7 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @device
     def scan_tile(a, some_a, some_values, some_resets, A, B, C, state):
-        """From the loaded steps to the state before this thread's chunk."""
+        """Return the state before this thread's chunk, from the loaded steps of the tile."""
         chunk = cuda.threadIdx.y
         here = np.uint64(chunk * lanes + cuda.threadIdx.x)
         A[here], B[here], C[here] = fold(
@@ -156,7 +181,10 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @scan_kernel
     def forward_scan(T, batch, P, row, a, b, reset, x0, ends, length, x):
-        """x in segment blockIdx.y, of ``length`` steps. ends: (segments - 1, B, W), the last state of each segment."""
+        """Write x in segment blockIdx.y, of ``length`` steps.
+
+        ends: (segments - 1, B, W), the last state of each segment.
+        """
         A = cuda.shared.array(threads, number)
         B = cuda.shared.array(threads, number)
         C = cuda.shared.array(threads, np.uint8)
@@ -173,21 +201,26 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         )
         for start in range(segment * length, end, tile):
             first = start + cuda.threadIdx.y * steps
-            count = np.int32(end - first)  # steps before the end; none or less in a chunk beyond it
+            count = np.int32(
+                end - first
+            )  # steps before the end; none or fewer in a chunk beyond it
             reach = np.uint32(max(count - 1, 0))
             t = np.uint64(min(first, end - 1))
             n = t * row + origin
             fetch(a, b, reset, n, t * batch + i, batch, P, row, reach, some_a, some_b, some_resets)
             state = scan_tile(constant_a, some_a, some_b, some_resets, A, B, C, state)
             for s in range(steps):
+                # x[t] = a[t]·x[t-1] + b[t], from the state before the chunk on
                 state = step(some_a[s] if varying else constant_a, some_b[s], some_resets[s], state)
                 if inside and s < count:
                     store(x, at(n, s, row), P, state)
 
     @scan_kernel
     def backward_scan(T, batch, P, row, a, dx, reset, x0, ends, length, x, g, da, dx0):
-        """g, da and dx0. Segments, tiles and chunks count from the end of time. da: (T, B, W), or where a is constant a sum
-        for each segment, (segments, B, W)."""
+        """Write g, da and dx0. Segments, tiles and chunks count from the end of time.
+
+        da: (T, B, W); where a is constant a sum for each segment, (segments, B, W).
+        """
         A = cuda.shared.array(threads, number)
         B = cuda.shared.array(threads, number)
         C = cuda.shared.array(threads, np.uint8)
@@ -214,6 +247,8 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
                 some_x[s] = load(x, at(n, k, row) - row, P) if k < t else before
             state = scan_tile(constant_a, some_a, some_dx, some_resets, A, B, C, state)
             for s in range(steps):
+                # in the forward scan x[t] = k·a·x[t-1] + b, so here g[t] = dx[t] + v[t+1], db = g,
+                # da = k·g·conj(x[t-1]), and v[t] = k·conj(a)·g goes on to t-1
                 g_t = some_dx[s] + state
                 state = step(
                     some_a[s] if varying else constant_a, some_dx[s], some_resets[s], state
@@ -225,9 +260,9 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
                         store(da, at(n, s, row), P, da_t)
                     else:
                         total += da_t
-                    if np.uint64(s) == t:  # at time 0
+                    if np.uint64(s) == t:  # at time 0: dx0 = v[0]
                         store(dx0, origin, P, state)
-        if not varying:
+        if not varying:  # da: the chunks' sums, in a fixed order
             here = np.uint64(cuda.threadIdx.x)
             B[here + np.uint64(cuda.threadIdx.y * lanes)] = total
             cuda.syncthreads()
@@ -238,18 +273,17 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @summary_kernel
     def summary(T, batch, P, row, a, values, reset, length, A_out, B_out, C_out):
-        """(A, B, C) of segment blockIdx.y, one that is whole: (segments - 1, B, W), C without W. Here a thread's chunk is all of
-        length / chunks steps, and there is one up-sweep."""
+        """Write (A, B, C) of segment blockIdx.y, which is whole: (segments - 1, B, W), C without W.
+
+        Here a thread's chunk has all of length / chunks steps, and there is one up-sweep.
+        """
         A = cuda.shared.array(threads, number)
         B = cuda.shared.array(threads, number)
         C = cuda.shared.array(threads, np.uint8)
         some_a, some_values = cuda.local.array(steps, number), cuda.local.array(steps, number)
         some_resets = cuda.local.array(steps, np.uint8)
-        segment, chunk, column = (
-            cuda.blockIdx.y,
-            cuda.threadIdx.y,
-            cuda.blockIdx.x * lanes + cuda.threadIdx.x,
-        )
+        segment, column = cuda.blockIdx.y, cuda.blockIdx.x * lanes + cuda.threadIdx.x
+        chunk = cuda.threadIdx.y
         i, p, origin = place(column, batch, P)
         constant_a = zero if varying else load(a, p, P)
         product, total, seen = one, zero, np.uint8(0)
@@ -257,20 +291,8 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
         for start in range(begin, begin + length // chunks, steps):
             t = np.uint64(T - 1 - start if backward else start)
             n, m = t * row + origin, t * batch + i
-            fetch(
-                a,
-                values,
-                reset,
-                n,
-                m,
-                batch,
-                P,
-                row,
-                np.uint32(steps),
-                some_a,
-                some_values,
-                some_resets,
-            )
+            reach = np.uint32(steps)
+            fetch(a, values, reset, n, m, batch, P, row, reach, some_a, some_values, some_resets)
             product, total, seen = fold(
                 constant_a, some_a, some_values, some_resets, product, total, seen
             )
@@ -286,7 +308,7 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @kernel
     def forward_sequential(T, batch, P, row, a, b, reset, x0, x):
-        """One thread a column, one step after the other."""
+        """Write x; a thread has a column, and takes one step after the other."""
         column = cuda.grid(1)
         if column < np.int64(batch) * np.int64(P):
             i, p, origin = place(column, batch, P)
@@ -301,7 +323,10 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
 
     @kernel
     def backward_sequential(T, batch, P, row, a, dx, reset, x0, x, g, da, dx0):
-        """The same from the end of time on."""
+        """Write g, da and dx0 likewise, from the end of time on.
+
+        da: (T, B, W); where a is constant its sum over time, (B, W).
+        """
         column = cuda.grid(1)
         if column < np.int64(batch) * np.int64(P):
             i, p, origin = place(column, batch, P)
@@ -311,6 +336,7 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
                 n, forget = t * row + origin, reset[t * batch + i]
                 before = load(x, n - row, P) if k > 0 else load(x0, origin, P)
                 dx_t = load(dx, n, P)
+                # da = k·g·conj(x[t-1]), db = g[t] = dx[t] + v[t+1], as in backward_scan
                 da_t = zero if forget else (dx_t + state) * before.conjugate()
                 store(g, n, P, dx_t + state)
                 state = step(load(a, n if varying else p, P), dx_t, forget, state)
@@ -323,5 +349,5 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
                 store(da, origin, P, total)
 
     if backward:
-        return Kernels(backward_scan, summary, backward_sequential, tile)
-    return Kernels(forward_scan, summary, forward_sequential, tile)
+        return Kernels(backward_scan, summary, backward_sequential, tile, is_complex)
+    return Kernels(forward_scan, summary, forward_sequential, tile, is_complex)

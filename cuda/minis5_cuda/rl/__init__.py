@@ -1,1 +1,11 @@
-"""Kernels of minis5/rl, in files of the same names."""
+"""The kernels of minis5/rl, in files of the same names. Read in this order:
+
+    distributions    log-probability, entropy and samples of actions
+    rollout          the collector: one step of all environments, recorded once and replayed
+    loss             the terms of PPO's loss and their gradients
+    adam             the update of the parameters
+    ppo              the passes over a rollout: one minibatch, recorded once and replayed
+
+Leaves out: the advantages, which are a scan in reversed time (minis5/rl/gae.py). Nothing here has
+run on a GPU so far.
+"""
