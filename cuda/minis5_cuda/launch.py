@@ -21,13 +21,13 @@ from numba import cuda
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaPerformanceWarning
 
+from minis5.arrays import on_gpu
+
 # numba-cuda 0.30 still uses numpy.row_stack, another name of vstack, which NumPy 2.5 has removed:
 # without it no kernel compiles. numba-cuda looks for it when it compiles the first kernel, and
 # every kernel is made by this file.
 if not hasattr(np, "row_stack"):
     np.row_stack = np.vstack
-
-from minis5.arrays import on_gpu
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -102,7 +102,10 @@ def as_simulated(value):
 
 
 def each(function, values):
-    """Return ``function`` of every member of a tuple or NamedTuple; the tuple if nothing changes."""
+    """Return ``function`` of every member of a tuple or NamedTuple.
+
+    If nothing changes, ``values`` itself is returned.
+    """
     results = list(map(function, values))
     if all(new is old for new, old in zip(results, values, strict=True)):
         return values

@@ -1,11 +1,14 @@
-"""Kernels of the discretisation: Λ̄ and w, the matrices made with them, and w·B̃u for steps that differ in time.
+"""Kernels of the discretisation: Λ̄ and w, the matrices made with them, and w·B̃u.
 
-The functions at the end take the arguments of the loops of the same names in minis5/nn/discretize.py, and the kernels call its `zoh`
-and `bilinear`: no formula is written twice. Complex numbers are planar; arrays are on the GPU and C-contiguous. With a constant
-step (N = 1, float64) these kernels are small; with a step for each input they are bound by memory.
+w·B̃u is for steps that differ in time. The launchers at the end take the arguments of the
+operations of the same names in minis5/nn/discretize.py. The kernels call `zoh` and `bilinear` of
+that file: no formula is written twice. Complex numbers are planar; arrays are on the GPU and
+C-contiguous. With a constant step (N = 1, float64) these kernels are small. With a step for each
+input they are bound by memory.
 
-Leaves out: matrix products (blas.py), the scan (scan.py).
-Source: 2208.04933. Tests: tests/nn/test_cuda_layers.py, tests/gpu/test_kernels.py.
+Leaves out: matrix products (blas.py); the scan (scan.py).
+Source: 2208.04933, irregular steps too. Specification: discretise in minis5/reference/s5_ppo.py.
+CPU form: minis5/nn/discretize.py. Tests: tests/nn/test_discretize.py, tests/gpu/test_kernels.py.
 """
 
 import math
@@ -21,15 +24,18 @@ from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, s
 
 @kernel
 def discretize_forward_kernel(spectrum, step, a, w):
-    """Λ̄ and w = Δ·ψ at z = Δ·Λ, Re Λ <= clip; a thread for each state walks over the inputs."""
+    """Write a = Λ̄ and w = Δ·ψ at z = Δ·Λ, with Re Λ <= clip.
+
+    A thread has one state and walks over the inputs.
+    """
     p, first = cuda.grid(2)
     P = spectrum.lam_re.size
     if p < P:
         re = step.clip if step.clip < spectrum.lam_re[p] else spectrum.lam_re[p]
         scale = step.rescale * type(step.one)(math.exp(step.one * spectrum.log_step[p, 0]))
         for n in range(first, a.shape[0], cuda.gridsize(2)[1]):
-            delta = scale * step.dt[n]
-            x, y = delta * re, delta * spectrum.lam_im[p]
+            delta = scale * step.dt[n]  # Δ = rescale·exp(log_step)·dt
+            x, y = delta * re, delta * spectrum.lam_im[p]  # z = Δ·Λ
             e_re, e_im, psi_re, psi_im, _, _, _, _ = (
                 bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             )
@@ -39,8 +45,11 @@ def discretize_forward_kernel(spectrum, step, a, w):
 
 @kernel
 def discretize_backward_kernel(spectrum, step, da, dw, partial):
-    """This block's sums over inputs, [dRe Λ | dIm Λ | dlog_step], in float64: of dz·Δ (the real part only where it is not clipped)
-    and dΔ·Δ, with dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))."""
+    """Write to partial this block's sums over inputs, [dRe Λ | dIm Λ | dlog_step], in float64.
+
+    dΛ = dz·Δ (the real part only where it is not clipped), dlog_step = dΔ·Δ, with
+    dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ)).
+    """
     p, first = cuda.grid(2)
     P = spectrum.lam_re.size
     total_re = total_im = total_step = partial.dtype.type(0)
@@ -54,20 +63,22 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
             _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = (
                 bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             )
+            # in the forward pass a = Λ̄(z) and w = Δ·ψ(z), so here
+            # dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z))
             g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)
             h_re, h_im = times(dw[n, p], dw[n, P + p], delta * dpsi_re, -delta * dpsi_im)
             dz_re, dz_im = g_re + h_re, g_im + h_im
+            # in the forward pass z = Δ·Λ with Re Λ <= clip, so here dΛ = dz·Δ
             if spectrum.lam_re[p] <= step.clip:
                 total_re += dz_re * delta
             total_im += dz_im * delta
+            # Δ is in z and in w, and dΔ/dlog_step = Δ:
+            # dlog_step = (Re(dz·conj(Λ)) + Re(dw·conj(ψ)))·Δ
             total_step += (
                 dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im
             ) * delta
-    total_re, total_im, total_step = (
-        over_rows(total_re, partial),
-        over_rows(total_im, partial),
-        over_rows(total_step, partial),
-    )
+    total_re, total_im = over_rows(total_re, partial), over_rows(total_im, partial)
+    total_step = over_rows(total_step, partial)
     if p < P and cuda.threadIdx.y == 0:
         k = cuda.blockIdx.y
         partial[k, p], partial[k, P + p], partial[k, 2 * P + p] = total_re, total_im, total_step
@@ -75,7 +86,7 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
 
 @kernel
 def weights_forward_kernel(w, B, C, factor, Wb, Wc):
-    """Wb = [Re wB̃; Im wB̃], then Wc = factor·[Re C̃, -Im C̃], each in the order in which it is written."""
+    """Write Wb = [Re wB̃; Im wB̃], then Wc = factor·[Re C̃, -Im C̃], each in its order in memory."""
     P, H, _ = B.shape
     first, step = walk()
     for i in range(first, P * H, step):
@@ -88,12 +99,16 @@ def weights_forward_kernel(w, B, C, factor, Wb, Wc):
 
 @kernel
 def weights_backward_kernel(dWb, dWc, w, B, factor, dB, dC, dw):
-    """dB̃ = dWᵦ·conj(w) and dw += Σ_h dWᵦ·conj(B̃), a row of the block for a state; then dC̃ = factor·[dRe, -dIm]."""
+    """Write dB̃ = dWᵦ·conj(w), dw += Σ_h dWᵦ·conj(B̃); then dC̃ = factor·[dRe, -dIm].
+
+    For dB̃ and dw, a row of threads has a state.
+    """
     P, H, _ = B.shape
     i, p = cuda.threadIdx.x, cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     total_re = total_im = dw.dtype.type(0)
     if p < P:
         for h in range(i, H, cuda.blockDim.x):
+            # in the forward pass Wb = w·B̃, so here dB̃ = dWᵦ·conj(w) and dw = Σ_h dWᵦ·conj(B̃)
             d_re, d_im = dWb[p, h], dWb[P + p, h]
             dB[p, h, 0], dB[p, h, 1] = times(d_re, d_im, w[p], -w[P + p])
             t_re, t_im = times(d_re, d_im, B[p, h, 0], -B[p, h, 1])
@@ -106,12 +121,13 @@ def weights_backward_kernel(dWb, dWc, w, B, factor, dB, dC, dw):
     first, step = walk()
     for k in range(first, P * H, step):
         h, p = k // P, k % P
+        # in the forward pass Wc = factor·[Re C̃, -Im C̃]
         dC[h, p, 0], dC[h, p, 1] = factor * dWc[h, p], -factor * dWc[h, P + p]
 
 
 @kernel
 def gain_forward_kernel(w, v, b):
-    """b = w·v."""
+    """Write b = w·v."""
     p, first = cuda.grid(2)
     P = w.shape[1] // 2
     if p < P:
@@ -121,32 +137,33 @@ def gain_forward_kernel(w, v, b):
 
 @kernel
 def gain_backward_kernel(db, w, v, dw, dv):
-    """dw = db·conj(v), dv = db·conj(w)."""
+    """Write dw = db·conj(v), dv = db·conj(w)."""
     p, first = cuda.grid(2)
     P = w.shape[1] // 2
     if p < P:
         for n in range(first, w.shape[0], cuda.gridsize(2)[1]):
+            # in the forward pass b = w·v, so here dw = db·conj(v) and dv = db·conj(w)
             re, im = db[n, p], db[n, P + p]
             dw[n, p], dw[n, P + p] = times(re, im, v[n, p], -v[n, P + p])
             dv[n, p], dv[n, P + p] = times(re, im, w[n, p], -w[n, P + p])
 
 
 def typed(step):
-    """``step`` with scalars of dt's dtype, which decide in what dtype the kernels compute."""
+    """Return ``step`` with scalars of dt's dtype, in which the kernels then compute."""
     scalars = map(step.dt.dtype.type, (step.one, step.clip, step.rescale, step.small))
     return cpu.Step(step.dt, *scalars, bool(step.tustin))
 
 
 @form_of(cpu.discretize_forward)
 def discretize_forward(spectrum, step, a, w):
-    """a, w: (N, 2P) planar, out."""
+    """Write a = Λ̄ and w, planar (N, 2P)."""
     grid, block = tiles(a.shape[0], spectrum.lam_re.size)
     launch(discretize_forward_kernel, grid, block, spectrum, typed(step), a, w)
 
 
 @form_of(cpu.discretize_backward)
 def discretize_backward(spectrum, step, da, dw, dspectrum):
-    """dspectrum, float64 (3, P) = [Re Λ, Im Λ, log_step], += the gradients, given da, dw (N, 2P)."""
+    """Add the gradients of Re Λ, Im Λ and log_step to dspectrum, float64 (3, P); da, dw (N, 2P)."""
     grid, block = tiles(da.shape[0], spectrum.lam_re.size)
     partial = scratch(dspectrum, grid[1], dspectrum.size)
     launch(discretize_backward_kernel, grid, block, spectrum, typed(step), da, dw, partial)
@@ -155,34 +172,27 @@ def discretize_backward(spectrum, step, da, dw, dspectrum):
 
 @form_of(cpu.weights_forward)
 def weights_forward(w, B, C, factor, Wb, Wc):
-    """Wb (2P, H), Wc (H, 2P) from w (2P,), B (P, H, 2), C (H, P, 2)."""
+    """Write Wb (2P, H), Wc (H, 2P) from w (2P,), B (P, H, 2), C (H, P, 2)."""
     launch(weights_forward_kernel, *flat(Wb.size // 2), w, B, C, C.dtype.type(factor), Wb, Wc)
 
 
 @form_of(cpu.weights_backward)
 def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
-    """dB (P, H, 2), dC (H, P, 2) from dWb (2P, H), dWc (H, 2P), w (2P,), B; dw (2P,) += its gradient."""
-    launch(
-        weights_backward_kernel,
-        *rows(B.shape[0]),
-        dWb,
-        dWc,
-        w,
-        B,
-        dC.dtype.type(factor),
-        dB,
-        dC,
-        dw,
-    )
+    """Write dB (P, H, 2), dC (H, P, 2) from dWb (2P, H), dWc (H, 2P), w (2P,), B.
+
+    The gradient of w is added to dw (2P,).
+    """
+    arguments = dWb, dWc, w, B, dC.dtype.type(factor), dB, dC, dw
+    launch(weights_backward_kernel, *rows(B.shape[0]), *arguments)
 
 
 @form_of(cpu.gain_forward)
 def gain_forward(w, v, b):
-    """b = w·v, all planar (N, 2P)."""
+    """Write b = w·v, all planar (N, 2P)."""
     launch(gain_forward_kernel, *tiles(w.shape[0], w.shape[1] // 2), w, v, b)
 
 
 @form_of(cpu.gain_backward)
 def gain_backward(db, w, v, dw, dv):
-    """dw = db·conj(v), dv = db·conj(w), all planar (N, 2P); dv may be db."""
+    """Write dw = db·conj(v), dv = db·conj(w), all planar (N, 2P); dv may be db."""
     launch(gain_backward_kernel, *tiles(w.shape[0], w.shape[1] // 2), db, w, v, dw, dv)

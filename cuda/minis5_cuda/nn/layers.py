@@ -1,12 +1,16 @@
-"""Kernels for what lies between matrix products: bias and activation, layer normalisation, gates. Each forward above its backward.
+"""Kernels between matrix products: bias and activation, layer normalisation, gates.
 
-The functions at the end of each section take the arguments of minis5/nn/layers.py's loops, which have the same names with an
-underscore: arrays on the GPU, C-contiguous, of one float dtype; they write to their outputs and do not wait. All of this is
-bound by memory: every array is read and written once, but for the row sums of layer normalisation, which find their row in cache
-again. Gradients of biases are sums over rows, in a fixed order (reduce.py).
+Each forward kernel is above its backward kernel. The launchers at the end of each section take the
+arguments of the operations of the same names in minis5/nn/layers.py: arrays on the GPU,
+C-contiguous, of one float dtype. They write to their outputs and do not wait. All of this is bound
+by memory. Every array is read and written once, except in the row sums of layer normalisation,
+which find their row in cache again. Gradients of biases are sums over rows, in a fixed order
+(reduce.py).
 
-Leaves out: half precision, matrix products (blas.py).
-Source: 2303.03982, appendix B; 1607.06450, eq. 4. Tests: tests/nn/test_cuda_layers.py, tests/gpu/test_kernels.py.
+Leaves out: half precision; matrix products (blas.py).
+Source: 2303.03982, appendix B; 1607.06450, eq. 4. Specification: dense, layer_norm and gate in
+minis5/reference/s5_ppo.py. CPU form: minis5/nn/layers.py.
+Tests: tests/nn/test_layers.py, tests/gpu/test_kernels.py.
 """
 
 import math
@@ -22,18 +26,17 @@ from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, s
 
 @device
 def sigmoid(x):
-    """1/(1 + exp(-x)), with an exponent that is never positive: no overflow."""
+    """Return 1/(1 + exp(-x)), with an exponent that is never positive: no overflow."""
     one, e = type(x)(1), type(x)(math.exp(-abs(x)))
     return (one if x >= type(x)(0) else e) / (one + e)
 
 
-# --- bias and activation --------------------------------------------------------------------------
-# -------------------------------
+# --- bias and activation ---
 
 
 @kernel
 def bias_act_forward_kernel(y, bias, slope):
-    """y ← v if v > 0 else slope·v, with v = y + bias."""
+    """Write y ← v if v > 0 else slope·v, with v = y + bias."""
     c, first = cuda.grid(2)
     if c < y.shape[1]:
         for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
@@ -43,14 +46,16 @@ def bias_act_forward_kernel(y, bias, slope):
 
 @kernel
 def bias_act_backward_kernel(dy, y, slope, dz, partial):
-    """dz = dy where y > 0, else slope·dy (y > 0 just where v > 0, as slope >= 0); and its sum over this block's rows."""
+    """Write dz = dy where y > 0, else slope·dy; partial = its sum over this block's rows."""
     c, first = cuda.grid(2)
     total = dz.dtype.type(0)
     if c < y.shape[1]:
         for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
+            # in the forward pass y = v if v > 0 else slope·v, so here dv = dy or slope·dy;
+            # y > 0 just where v > 0, because slope >= 0
             d = dy[n, c] if y[n, c] > dz.dtype.type(0) else slope * dy[n, c]
             dz[n, c] = d
-            total += d
+            total += d  # v = z + bias in every row, so dbias = Σ dz
     total = over_rows(total, partial)
     if c < y.shape[1] and cuda.threadIdx.y == 0:
         partial[cuda.blockIdx.y, c] = total
@@ -58,28 +63,30 @@ def bias_act_backward_kernel(dy, y, slope, dz, partial):
 
 @form_of(cpu.bias_act_forward)
 def bias_act_forward(y, bias, slope):
-    """y (N, H) ← act(y + bias) in place; bias (H,)."""
+    """Write y (N, H) ← act(y + bias) in place; bias (H,)."""
     launch(bias_act_forward_kernel, *tiles(*y.shape), y, bias, y.dtype.type(slope))
 
 
 @form_of(cpu.bias_act_backward)
 def bias_act_backward(dy, y, slope, dz, dbias):
-    """dz from dy and the outputs y, all (N, H); dbias (H,) += Σ dz."""
+    """Write dz from dy and the outputs y, all (N, H); dbias (H,) += Σ dz."""
     grid, block = tiles(*y.shape)
     partial = scratch(y, grid[1], y.shape[1])
     launch(bias_act_backward_kernel, grid, block, dy, y, y.dtype.type(slope), dz, partial)
     add_stripes(partial, dbias)
 
 
-# --- layer normalisation --------------------------------------------------------------------------
-# -------------------------------
+# --- layer normalisation ---
 
 
 @kernel
 def norm_forward_kernel(x, scale, bias, eps, y, normal, deviation):
-    """A row of the block has a row of x, thrice: for the mean, the variance, the result."""
+    """Write deviation, normal and y, as norm_forward below.
+
+    A row of threads has a row of x, thrice: for the mean, the variance and the result.
+    """
     i, n = cuda.threadIdx.x, cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
-    # below the last row: no work, but the sums want every thread
+    # below the last row: no work, but the sums need every thread
     H = x.shape[1] if n < x.shape[0] else 0
     count = x.dtype.type(x.shape[1])
     total = x.dtype.type(0)
@@ -89,7 +96,7 @@ def norm_forward_kernel(x, scale, bias, eps, y, normal, deviation):
     total = x.dtype.type(0)
     for h in range(i, H, cuda.blockDim.x):
         total += (x[n, h] - mean) * (x[n, h] - mean)
-    width = x.dtype.type(math.sqrt(over_lanes(total, x) / count + eps))
+    width = x.dtype.type(math.sqrt(over_lanes(total, x) / count + eps))  # √(var + eps)
     for h in range(i, H, cuda.blockDim.x):
         v = (x[n, h] - mean) / width
         normal[n, h] = v
@@ -100,28 +107,33 @@ def norm_forward_kernel(x, scale, bias, eps, y, normal, deviation):
 
 @kernel
 def norm_backward_kernel(dy, scale, normal, deviation, dx):
-    """With dn = dy·scale: dx = (dn - mean(dn) - normal·mean(dn·normal))/deviation, a row of the block for a row."""
+    """Write dx = (dn - mean(dn) - normal·mean(dn·normal))/deviation, with dn = dy·scale.
+
+    A row of threads has a row of dy.
+    """
     i, n = cuda.threadIdx.x, cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     H = dy.shape[1] if n < dy.shape[0] else 0
     count = dy.dtype.type(dy.shape[1])
     total = along = dy.dtype.type(0)
     for h in range(i, H, cuda.blockDim.x):
-        dn = dy[n, h] * scale[h]
+        dn = dy[n, h] * scale[h]  # in the forward pass y = normal·scale + bias
         total += dn
         along += dn * normal[n, h]
     mean, slope = over_lanes(total, dy) / count, over_lanes(along, dy) / count
     for h in range(i, H, cuda.blockDim.x):
+        # in the forward pass normal = (x - mean(x))/deviation: mean(dn) comes back through the
+        # mean, normal·mean(dn·normal) through the deviation
         dx[n, h] = (dy[n, h] * scale[h] - mean - normal[n, h] * slope) / deviation[n]
 
 
 @kernel
 def norm_parameters_kernel(dy, normal, partial_scale, partial_bias):
-    """Sums over this block's rows of dy·normal and dy."""
+    """Write partial_scale, partial_bias = sums over this block's rows of dy·normal and dy."""
     c, first = cuda.grid(2)
     dscale = dbias = dy.dtype.type(0)
     if c < dy.shape[1]:
         for n in range(first, dy.shape[0], cuda.gridsize(2)[1]):
-            dscale += dy[n, c] * normal[n, c]
+            dscale += dy[n, c] * normal[n, c]  # in the forward pass y = normal·scale + bias
             dbias += dy[n, c]
     dscale, dbias = over_rows(dscale, dy), over_rows(dbias, dy)
     if c < dy.shape[1] and cuda.threadIdx.y == 0:
@@ -130,16 +142,20 @@ def norm_parameters_kernel(dy, normal, partial_scale, partial_bias):
 
 @form_of(cpu.norm_forward)
 def norm_forward(x, scale, bias, eps, y, normal, deviation):
-    """deviation (N,) = √(var + eps), normal = (x - mean)/deviation, y = normal·scale + bias, all (N, H); scale, bias (H,)."""
-    grid, block = rows(x.shape[0])
-    launch(
-        norm_forward_kernel, grid, block, x, scale, bias, x.dtype.type(eps), y, normal, deviation
-    )
+    """Write deviation = √(var + eps), normal = (x - mean)/deviation, y = normal·scale + bias.
+
+    x, y, normal (N, H), scale, bias (H,), deviation (N,).
+    """
+    arguments = x, scale, bias, x.dtype.type(eps), y, normal, deviation
+    launch(norm_forward_kernel, *rows(x.shape[0]), *arguments)
 
 
 @form_of(cpu.norm_backward)
 def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
-    """dx (N, H); dscale, dbias (H,) += their gradients. dx may be dy: the sums over rows come first."""
+    """Write dx (N, H); dscale, dbias (H,) += their gradients.
+
+    dx may be dy, because the sums over rows come first.
+    """
     grid, block = tiles(*dy.shape)
     partials = [scratch(dy, grid[1], dy.shape[1]) for _ in range(2)]
     launch(norm_parameters_kernel, grid, block, dy, normal, *partials)
@@ -149,13 +165,12 @@ def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
     launch(norm_backward_kernel, grid, block, dy, scale, normal, deviation, dx)
 
 
-# --- gates ----------------------------------------------------------------------------------------
-# -------------------------------
+# --- gates ---
 
 
 @kernel
 def gelu_forward_kernel(s, h):
-    """h = ½·s·(1 + tanh u), u = GELU·(s + CUBIC·s³)."""
+    """Write h = ½·s·(1 + tanh u), u = GELU·(s + CUBIC·s³)."""
     half, one, k, c = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU), s.dtype.type(CUBIC)
     first, step = walk()
     for i in range(first, s.size, step):
@@ -165,24 +180,21 @@ def gelu_forward_kernel(s, h):
 
 @kernel
 def gelu_backward_kernel(dh, s, ds):
-    """ds = dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
-    half, one, k, c, c3 = (
-        s.dtype.type(0.5),
-        s.dtype.type(1),
-        s.dtype.type(GELU),
-        s.dtype.type(CUBIC),
-        s.dtype.type(3 * CUBIC),
-    )
+    """Write ds = dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
+    half, one, k = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU)
+    c, c3 = s.dtype.type(CUBIC), s.dtype.type(3 * CUBIC)
     first, step = walk()
     for i in range(first, s.size, step):
         x = s[i]
+        # in the forward pass h = ½·s·(1 + t), so here dh/ds = ½·(1 + t) + ½·s·dt/ds,
+        # with dt/ds = (1 - t²)·u'
         t = s.dtype.type(math.tanh(k * (x + c * x * x * x)))
         ds[i] = dh[i] * (half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x))
 
 
 @kernel
 def glu_forward_kernel(z, bias, y):
-    """z ← z + bias = [value | gate]; y = value·sigmoid(gate)."""
+    """Write z ← z + bias = [value | gate]; y = value·sigmoid(gate)."""
     c, first = cuda.grid(2)
     H = y.shape[1]
     if c < H:
@@ -194,15 +206,18 @@ def glu_forward_kernel(z, bias, y):
 
 @kernel
 def glu_backward_kernel(dy, z, dz, partial):
-    """With s = sigmoid(gate): dvalue = dy·s, dgate = dy·value·s·(1 - s); and their sums over this block's rows."""
+    """Write dz = [dvalue | dgate]; partial = its sum over this block's rows.
+
+    dvalue = dy·s, dgate = dy·value·s·(1 - s), with s = sigmoid(gate).
+    """
     c, first = cuda.grid(2)
     H = dy.shape[1]
     one, value_total, gate_total = dz.dtype.type(1), dz.dtype.type(0), dz.dtype.type(0)
     if c < H:
         for n in range(first, dy.shape[0], cuda.gridsize(2)[1]):
             s = sigmoid(z[n, H + c])
-            dvalue = dy[n, c] * s
-            dgate = dvalue * z[n, c] * (one - s)
+            dvalue = dy[n, c] * s  # in the forward pass y = value·s
+            dgate = dvalue * z[n, c] * (one - s)  # ds/dgate = s·(1 - s)
             dz[n, c], dz[n, H + c] = dvalue, dgate
             value_total += dvalue
             gate_total += dgate
@@ -213,7 +228,7 @@ def glu_backward_kernel(dy, z, dz, partial):
 
 @kernel
 def sigmoid_gate_forward_kernel(x, z, bias, y):
-    """z ← z + bias; y = x·sigmoid(z)."""
+    """Write z ← z + bias; y = x·sigmoid(z)."""
     c, first = cuda.grid(2)
     if c < y.shape[1]:
         for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
@@ -224,14 +239,17 @@ def sigmoid_gate_forward_kernel(x, z, bias, y):
 
 @kernel
 def sigmoid_gate_backward_kernel(dy, x, z, dx, dz, partial):
-    """With s = sigmoid(z): dx = dy·s, dz = dy·x·s·(1 - s); and the sum of dz over this block's rows."""
+    """Write dx = dy·s, dz = dy·x·s·(1 - s), with s = sigmoid(z).
+
+    partial = the sum of dz over this block's rows.
+    """
     c, first = cuda.grid(2)
     one, total = dz.dtype.type(1), dz.dtype.type(0)
     if c < dy.shape[1]:
         for n in range(first, dy.shape[0], cuda.gridsize(2)[1]):
             s = sigmoid(z[n, c])
-            dvalue = dy[n, c] * s
-            dgate = dvalue * x[n, c] * (one - s)
+            dvalue = dy[n, c] * s  # in the forward pass y = x·s
+            dgate = dvalue * x[n, c] * (one - s)  # ds/dz = s·(1 - s)
             dx[n, c], dz[n, c] = dvalue, dgate
             total += dgate
     total = over_rows(total, dz)
@@ -241,25 +259,28 @@ def sigmoid_gate_backward_kernel(dy, x, z, dx, dz, partial):
 
 @form_of(cpu.gelu_forward)
 def gelu_forward(s, h):
-    """h = gelu(s), both (n,)."""
+    """Write h = gelu(s), both (n,)."""
     launch(gelu_forward_kernel, *flat(s.size), s, h)
 
 
 @form_of(cpu.gelu_backward)
 def gelu_backward(dh, s, ds):
-    """ds = dh·gelu'(s), all (n,)."""
+    """Write ds = dh·gelu'(s), all (n,)."""
     launch(gelu_backward_kernel, *flat(s.size), dh, s, ds)
 
 
 @form_of(cpu.glu_forward)
 def glu_forward(z, bias, y):
-    """y (N, H) from z (N, 2H), products before the bias (2H,), [value | gate]; z keeps the sums."""
+    """Write y (N, H) = value·sigmoid(gate).
+
+    z (N, 2H) are the products before the bias (2H,), [value | gate]; it keeps the sums.
+    """
     launch(glu_forward_kernel, *tiles(*y.shape), z, bias, y)
 
 
 @form_of(cpu.glu_backward)
 def glu_backward(dy, z, dz, dbias):
-    """dz (N, 2H) from dy (N, H) and the sums z; dbias (2H,) += Σ dz."""
+    """Write dz (N, 2H) from dy (N, H) and the sums z; dbias (2H,) += Σ dz."""
     grid, block = tiles(*dy.shape)
     partial = scratch(z, grid[1], z.shape[1])
     launch(glu_backward_kernel, grid, block, dy, z, dz, partial)
@@ -268,13 +289,13 @@ def glu_backward(dy, z, dz, dbias):
 
 @form_of(cpu.sigmoid_gate_forward)
 def sigmoid_gate_forward(x, z, bias, y):
-    """y = x·sigmoid(z + bias), all (N, H) but bias (H,); z keeps the sum."""
+    """Write y = x·sigmoid(z + bias), all (N, H) but bias (H,); z keeps the sum."""
     launch(sigmoid_gate_forward_kernel, *tiles(*y.shape), x, z, bias, y)
 
 
 @form_of(cpu.sigmoid_gate_backward)
 def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
-    """dx, dz from dy and the sums z, all (N, H); dbias (H,) += Σ dz."""
+    """Write dx, dz from dy and the sums z, all (N, H); dbias (H,) += Σ dz."""
     grid, block = tiles(*dy.shape)
     partial = scratch(z, grid[1], z.shape[1])
     launch(sigmoid_gate_backward_kernel, grid, block, dy, x, z, dx, dz, partial)

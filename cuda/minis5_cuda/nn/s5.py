@@ -1,10 +1,12 @@
-"""Kernels of the S5 layer beside the scan: the skip connection D·u, forward above backward.
+"""Kernels of the S5 layer's skip connection D·u. The forward kernel is above the backward kernel.
 
-The functions at the end take the arguments of the loops of the same names in minis5/nn/s5.py: arrays on the GPU, C-contiguous, of
-one float dtype. Bound by memory: each array is read and written once.
+The launchers at the end take the arguments of the operations of the same names in minis5/nn/s5.py:
+arrays on the GPU, C-contiguous, of one float dtype. They are bound by memory: each array is read
+and written once.
 
-Leaves out: the scan (scan.py), the discretisation (discretize.py), matrix products (blas.py).
-Source: 2208.04933, section 3. Tests: tests/nn/test_cuda_layers.py, tests/gpu/test_kernels.py.
+Leaves out: the scan (scan.py); the discretisation (discretize.py); matrix products (blas.py).
+Source: 2208.04933, section 3. Specification: ssm in minis5/reference/s5_ppo.py. CPU form:
+minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/gpu/test_kernels.py.
 """
 
 from numba import cuda
@@ -17,7 +19,7 @@ from minis5_cuda.reduce import add_stripes, over_rows, scratch, tiles
 
 @kernel
 def skip_forward_kernel(y, D, u):
-    """y += D·u."""
+    """Add D·u to y."""
     c, first = cuda.grid(2)
     if c < y.shape[1]:
         for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
@@ -26,11 +28,12 @@ def skip_forward_kernel(y, D, u):
 
 @kernel
 def skip_backward_kernel(dy, D, u, du, partial):
-    """du += D·dy; and the sum of dy·u over this block's rows."""
+    """Add D·dy to du; write to partial the sum of dy·u over this block's rows."""
     c, first = cuda.grid(2)
     total = du.dtype.type(0)
     if c < dy.shape[1]:
         for n in range(first, dy.shape[0], cuda.gridsize(2)[1]):
+            # in the forward pass y += D·u in every row, so here du += D·dy and dD = Σ dy·u
             du[n, c] += D[c] * dy[n, c]
             total += dy[n, c] * u[n, c]
     total = over_rows(total, du)
@@ -40,13 +43,13 @@ def skip_backward_kernel(dy, D, u, du, partial):
 
 @form_of(cpu.skip_forward)
 def skip_forward(y, D, u):
-    """y += D·u: y, u (N, H), D (H,)."""
+    """Add D·u to y: y, u (N, H), D (H,)."""
     launch(skip_forward_kernel, *tiles(*y.shape), y, D, u)
 
 
 @form_of(cpu.skip_backward)
 def skip_backward(dy, D, u, du, dD):
-    """du (N, H) += D·dy; dD (H,) += Σ dy·u."""
+    """Add D·dy to du (N, H) and Σ dy·u to dD (H,)."""
     grid, block = tiles(*dy.shape)
     partial = scratch(du, grid[1], D.size)
     launch(skip_backward_kernel, grid, block, dy, D, u, du, partial)
