@@ -8,12 +8,10 @@ import pytest
 from gradcheck import assert_close, check_gradients, random_like
 
 from minis5 import ActorCritic, AgentConfig, load
+from minis5 import reference as ref
 from minis5.nn.attention import AttentionConfig, AttentionCore, sinusoids
-from minis5.nn.scalars import exp
 from minis5.nn.cores import CORES
 from minis5.nn.parameters import flatten_tree, unflatten_tree
-from minis5.ops import fast
-from minis5.reference import attention as ref
 from minis5.rl.agent_file import save_agent
 
 SMALL = AttentionConfig(n_layers=2, n_heads=2, window=4, mlp_width=5)
@@ -284,23 +282,6 @@ def test_float32_is_near_float64():
         assert_close(narrow, wide, T=9, c=128)
     far = np.float32([16_000_001])
     assert_close(sinusoids(far, 6)[0], ref.sinusoid(16_000_001, 6), c=2)
-
-
-@fast
-def exp_of_each(x, y):
-    for i in range(x.size):
-        y[i] = exp(x[i])
-
-
-def test_exp_of_float32():
-    x = np.concatenate(
-        [np.linspace(-90, 88, 200_001), [0, -87.0001, -1e30, -np.inf, np.nan]]
-    ).astype(np.float32)
-    y = np.empty_like(x)
-    exp_of_each(x, y)
-    expected, inside = np.exp(x.astype(np.float64)), x > -87
-    assert (np.abs(y - expected) <= 2 * np.spacing(expected.astype(np.float32)))[inside].all()
-    assert not y[x <= -87].any() and np.isnan(y[-1]) and y[-5] == 1
 
 
 def test_names_shapes_and_state():

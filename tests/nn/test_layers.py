@@ -1,8 +1,13 @@
-"""Dense, layer normalisation and gates: against reference.py, and each backward against central differences."""
+"""Dense, layer normalisation and gates: against reference.py, backward against central differences.
+
+The kernels are checked against the CPU forms in Numba's simulator.
+"""
 
 import numpy as np
 import pytest
 from gradcheck import assert_close, check_gradients
+from kernel_cases import extreme_gates
+from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.nn.layers import (
@@ -16,7 +21,7 @@ from minis5.nn.layers import (
     layer_norm_backward,
     layer_norm_forward,
 )
-from minis5.nn.parameters import flatten_tree, lecun_normal, orthogonal, unflatten_tree
+from minis5.nn.parameters import flatten_tree, unflatten_tree
 
 DTYPES = [np.float32, np.float64]
 
@@ -46,12 +51,6 @@ def check_layer(forward, backward, params, x, **more):
     check_gradients(
         lambda z: (forward(split(z), z["x"])[0],), back, {"x": x} | flatten_tree(params), **more
     )
-
-
-def test_flatten_and_back():
-    nested = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
-    assert flatten_tree(nested) == {"a/b": 1, "a/c/d": 2, "e": 3}
-    assert unflatten_tree(flatten_tree(nested)) == nested
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -176,18 +175,16 @@ def test_nan_is_not_hidden(kind):
         assert np.isnan(y[1]).all() and np.isfinite(y[[0, 2]]).all()
 
 
-def test_initial_weights():
-    rng = np.random.default_rng(8)
-    x = lecun_normal(rng, (400, 300), 400)
-    np.testing.assert_allclose(x.std(), 1 / 20, rtol=0.01)
-    # a normal cut at two deviations, then stretched
-    assert np.abs(x).max() <= 2 / 0.87962566 / 20 + 1e-12
-    for shape in ((6, 4), (4, 6), (5, 5)):
-        q = orthogonal(rng, shape, 2.0)
-        assert q.shape == shape
-        np.testing.assert_allclose(
-            q.T @ q if shape[0] >= shape[1] else q @ q.T, 4 * np.eye(min(shape)), atol=1e-13
-        )
-    p = gate_init(rng, 8, "full_glu")
+def test_initial_weights_of_a_gate():
+    p = gate_init(np.random.default_rng(8), 8, "full_glu")
     assert set(flatten_tree(p)) == {"out1/kernel", "out1/bias", "out2/kernel", "out2/bias"}
     assert not p["out1"]["bias"].any() and p["out2"]["kernel"].shape == (8, 8)
+
+
+def test_kernels_in_the_simulator_are_the_loops(tmp_path):
+    """All kernels, and the gates at the ends of the numbers."""
+    check_in_simulator("layers", tmp_path, extreme_gates)
+
+
+def test_kernels_for_float32_compute_in_float32():
+    assert not mixed("layers")

@@ -1,14 +1,16 @@
-"""The S5 layer: initial values; against reference.py; backward against central differences; its laws; its errors."""
+"""The S5 layer: initial values, against reference.py, gradients, its laws, its errors, its kernels."""
 
 import itertools
 
 import numpy as np
 import pytest
 from gradcheck import assert_close, check_gradients, random_like
+from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
+from minis5.nn.discretize import DISCRETIZATIONS
 from minis5.nn.hippo import hippo_eigen
-from minis5.nn.s5 import DISCRETIZATIONS, init_ssm, ssm_backward, ssm_forward
+from minis5.nn.s5 import init_ssm, ssm_backward, ssm_forward
 from minis5.nn.scan import planar
 
 OPTIONS = [
@@ -133,30 +135,6 @@ def test_backward_in_32_bits(with_dt):
     for name, expected in grads[0].items():
         assert grads[1][name].dtype in (np.float32, np.complex64)
         assert_close(grads[1][name], expected, T=T, c=32, name=name)
-
-
-@pytest.mark.parametrize("form", ["zoh", "bilinear"])
-def test_discretisation_as_a_function_of_z(form):
-    """Around z = 0, where ψ = (e^z - 1)/z is 0/0, across the change from series to formula, and far out."""
-
-    def f(z):
-        parts = np.array(
-            [DISCRETIZATIONS[form](x.real, x.imag, np.finfo(float).eps ** 0.5) for x in z]
-        )
-        return (parts[:, 0::2] + 1j * parts[:, 1::2]).T
-
-    for radius in (0.0, 1e-12, 1e-6, 1.2e-4, 1.3e-4, 1e-3, 0.0999, 0.1001, 0.5, 3.0):
-        z = radius * np.exp(1j * np.linspace(0, 2 * np.pi, 9)) - (0.0 if radius < 1 else 4.0)
-        lam_bar, psi, dlam_bar, dpsi = f(z)
-        if radius:
-            expected = ref.discretise(z, 1.0, form)
-            np.testing.assert_allclose(lam_bar, expected[0], rtol=1e-13)
-            np.testing.assert_allclose(psi, expected[1], rtol=1e-13)
-        h = 0.7e-3  # of a fourth-order difference; no radius, so that no point is 0
-        at = {k: ref.discretise(z + k * h, 1.0, form) for k in (-2, -1, 1, 2)}
-        for d, i in ((dlam_bar, 0), (dpsi, 1)):
-            numeric = (8 * (at[1][i] - at[-1][i]) - (at[2][i] - at[-2][i])) / (12 * h)
-            np.testing.assert_allclose(d, numeric, rtol=1e-10)
 
 
 @pytest.mark.parametrize("discretization", DISCRETIZATIONS)
@@ -302,3 +280,11 @@ def test_bad_arguments_are_named(name, change):
 def test_bad_initial_values(kwargs, match):
     with pytest.raises(ValueError, match=match):
         init_ssm(np.random.default_rng(0), 4, **{"ssm_size": 8} | kwargs)
+
+
+def test_kernels_in_the_simulator_are_the_loops(tmp_path):
+    check_in_simulator("s5", tmp_path)
+
+
+def test_kernels_for_float32_compute_in_float32():
+    assert not mixed("s5")

@@ -1,10 +1,16 @@
-"""scan and scan_vjp against the loops of reference.py, and the properties of a resettable recurrence."""
+"""scan and scan_vjp: against the loops of reference.py, the properties of a resettable recurrence.
+
+The kernels of the scan and of scan_textbook run in Numba's simulator (scan_checks.py).
+"""
 
 import os
+from itertools import product
 
 import numpy as np
 import pytest
+import scan_checks
 from gradcheck import assert_close, check_gradients, random_like
+from simulator import simulated
 
 from minis5 import reference as ref
 from minis5.nn.scan import (
@@ -317,3 +323,30 @@ def test_bad_arguments_are_named(name, args):
 def test_bad_gradients_are_named(name, bad):
     with pytest.raises((TypeError, ValueError), match=rf"^{name}: expected .*got "):
         scan_vjp(A, B_, R, X0, **{"x": B_, "dx": B_} | {name: bad})
+
+
+@pytest.mark.parametrize(
+    "check", ["everything", "sequential", "shapes", "poison", "operator", "textbook", "captured"]
+)
+def test_in_the_simulator(check):
+    simulated(scan_checks.__file__, f"{check}()")
+
+
+def test_segments(monkeypatch):
+    """Segments cover time in whole tiles, fill the GPU once, and are not made if that is no gain."""
+    from minis5_cuda.nn import scan
+
+    monkeypatch.setattr(scan, "multiprocessors", lambda: 132)
+    assert scan.split(4096, 64 * 128, 128, None) == (1, 4096)
+    assert scan.split(1000, 64 * 128, 128, None) == (1, 1024)
+    assert scan.split(65536, 128, 128, None) == (64, 1024)
+    assert scan.split(1, 1, 128, None) == (1, 128)
+    for T, columns, tile in product((9, 512, 1023, 10**6), (1, 33, 1024), (64, 128)):
+        for asked in (None, 1, 2, 7, 10**6):
+            segments, length = scan.split(T, columns, tile, asked)
+            assert length % tile == 0 and (segments - 1) * length < T <= segments * length
+            if asked is None:
+                assert segments == 1 or length >= scan.MIN_TILES * tile
+                assert segments == 1 or segments * -(-columns // 32) <= 2 * 132
+            else:
+                assert segments <= asked

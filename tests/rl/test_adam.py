@@ -1,8 +1,10 @@
-"""Adam with clipping by the global norm, against reference.py and by hand."""
+"""Adam with clipping by the global norm: against reference.py, by hand; its kernels."""
 
 import numpy as np
 import pytest
 from gradcheck import EPS, assert_close
+from kernel_cases import several_steps
+from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.rl.adam import Adam
@@ -72,3 +74,13 @@ def test_bad_gradient_changes_nothing(bad):
         before, (theta, adam.moments.m, adam.moments.v, adam.moments.count), strict=True
     ):
         np.testing.assert_array_equal(one, two)
+
+
+def test_kernels_in_the_simulator_are_the_loop(tmp_path):
+    """One step in every case, and several steps one after the other."""
+    check_in_simulator("adam", tmp_path, several_steps)
+
+
+def test_float64_beside_float32_is_for_the_norm():
+    """The gradient's norm is summed in float64, with the scalars that it enters."""
+    assert mixed("adam") == {"adam.squares_kernel", "adam.scalars_kernel"}

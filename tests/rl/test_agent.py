@@ -411,33 +411,3 @@ def test_act_needs_a_batch():
         agent.act(obs[:1], memory, np.zeros(1, bool))
     with pytest.raises(ValueError, match="nan"):
         agent.act(obs * np.nan, None, np.ones(2, bool))
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        gym.spaces.MultiBinary(3),
-        gym.spaces.MultiDiscrete([[2, 3]]),
-        gym.spaces.Box(0, 9, (2,), np.int64),
-        gym.spaces.Text(3),
-    ],
-)
-def test_unsupported_action_spaces(space):
-    with pytest.raises(ValueError, match=r"^action_space: expected .*got .*; wrap"):
-        ActorCritic(OBSERVATION, space)
-
-
-@pytest.mark.parametrize(
-    "name, config",
-    [
-        ("core", {"core": "gnu"}),
-        ("activation", {"activation": "swish"}),
-        ("dtype", {"dtype": "float16"}),
-        ("core_config", {"core": "none"}),
-        ("encoder", {"encoder": ()}),
-        ("encoder", {"heads": (0,)}),
-    ],
-)
-def test_bad_configurations_are_named(name, config):
-    with pytest.raises(ValueError, match=rf"^{name}.*: expected .*got "):
-        AgentConfig(**config)

@@ -1,8 +1,10 @@
-"""Action distributions: against reference.py, gradients against central differences, frequencies of samples."""
+"""Action distributions: against reference.py, gradients, frequencies of samples; their kernels."""
 
 import numpy as np
 import pytest
 from gradcheck import assert_close, check_gradients
+from kernel_cases import extreme_logits
+from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
@@ -134,3 +136,13 @@ def test_encoding():
         assert dist.encode(action).shape == (4, dist.encoded_size)
         assert dist.encode(action, np.float64).dtype == np.float64
     assert (Categorical(3).num_params, multi.num_params, DiagGaussian(2).num_params) == (3, 5, 4)
+
+
+def test_kernels_in_the_simulator_are_the_loops(tmp_path):
+    """All kernels, and logits at the ends of the numbers."""
+    check_in_simulator("distributions", tmp_path, extreme_logits)
+
+
+def test_float64_beside_float32_is_for_uniform_numbers():
+    """They may be float64, beside logits of float32."""
+    assert mixed("distributions") == {"distributions.categorical_sample_kernel"}

@@ -1,6 +1,7 @@
-"""PPO: the loss against reference.py, a whole update against the same steps taken there, its switches, and learning.
+"""PPO: a whole update against the same steps taken by reference.py, its switches, and learning.
 
-tests/rl/test_agent.py has the gradient of the whole loss; tests/rl/test_comm.py has training by several processes.
+The loss alone: tests/rl/test_loss.py. Training by several processes: tests/rl/test_comm.py. Training
+on a GPU: tests/rl/test_cuda_training.py.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients
 
 from minis5 import reference as ref
 from minis5.envs.registry import make_vec
@@ -20,22 +20,10 @@ from minis5.nn.mlp import MLPConfig
 from minis5.nn.s5_core import S5Config
 from minis5.rl.agent import ActorCritic
 from minis5.rl.config import AgentConfig, PPOConfig
-from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 from minis5.rl.gae import gae
-from minis5.rl.loss import STATS, Batch, ppo_loss
-from minis5.rl.malloc import keep_freed_memory
-from minis5.rl.ppo import PPO
+from minis5.rl.ppo import PPO, Passes
 from minis5.rl.rollout import Rollout
 
-NVEC = (2, 3)
-DISTRIBUTIONS = {
-    "categorical": (Categorical(3), ref.categorical),
-    "multi": (
-        MultiCategorical(NVEC),
-        lambda params, action: ref.multi_categorical(params, action, NVEC),
-    ),
-    "gaussian": (DiagGaussian(2), ref.diag_gaussian),
-}
 SMALL = PPOConfig(
     num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, max_grad_norm=0.3, entropy_coef=0.01
 )
@@ -65,135 +53,6 @@ MEMORYLESS = "none", "mlp"
 
 def without_times(rows):
     return [{name: str(value) for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-# The loss
-
-
-def loss_problem(kind, T=9, B=4, dtype=np.float64, valid=True, seed=0):
-    """Ratios and changes of the value within and beyond their clips, on both sides."""
-    dist, _ = DISTRIBUTIONS[kind]
-    rng = np.random.default_rng(seed)
-    params = rng.standard_normal((T, B, dist.num_params)).astype(dtype)
-    actions = dist.sample(params, rng)
-    value, moved, advantages, error, log_ratio = rng.standard_normal((5, T, B)).astype(dtype)
-    batch = Batch(
-        actions=actions,
-        log_probs=dist.log_prob(params, actions) - dtype(0.3) * log_ratio,
-        values=value - dtype(0.3) * moved,
-        advantages=advantages,
-        returns=value + error,
-        valid=np.ones((T, B), bool) if valid else rng.random((T, B)) < 0.6,
-    )
-    return dist, params, value, batch
-
-
-def reference_loss(kind, params, value, batch, config):
-    names = ("clip", "value_coef", "entropy_coef", "clip_value")
-    return ref.ppo_loss(
-        DISTRIBUTIONS[kind][1],
-        params,
-        value,
-        batch,
-        **{name: getattr(config, name) for name in names},
-    )
-
-
-@pytest.mark.parametrize("valid", [True, False], ids=["all valid", "some valid"])
-@pytest.mark.parametrize("clip_value", [True, False])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", DISTRIBUTIONS)
-def test_loss_equals_reference(kind, dtype, clip_value, valid):
-    config = PPOConfig(clip=0.15, clip_value=clip_value, value_coef=0.7, entropy_coef=0.05)
-    dist, params, value, batch = loss_problem(kind, dtype=dtype, valid=valid)
-    loss, stats, d_dist, d_value = ppo_loss(dist, params, value, batch, config)
-    exact = Batch(*(z.astype(np.float64) if z.dtype == np.float32 else z for z in batch))
-    expected = reference_loss(
-        kind, params.astype(np.float64), value.astype(np.float64), exact, config
-    )
-    assert_close(loss, expected, T=value.size, dtype=dtype)
-    named = dict(zip(STATS, stats, strict=True))
-    parts = named["policy_loss"] + 0.7 * named["value_loss"] - 0.05 * named["entropy"]
-    assert_close(parts, expected, T=value.size, dtype=dtype)
-    assert named["loss"] == loss
-    assert (
-        d_dist.dtype == d_value.dtype == dtype
-        and d_dist.shape == params.shape
-        and d_value.shape == value.shape
-    )
-    if not valid:
-        assert not d_dist[~batch.valid].any() and not d_value[~batch.valid].any()
-        for name in ("log_probs", "values", "advantages", "returns"):
-            getattr(exact, name)[~batch.valid] = np.nan  # what does not count must not be looked at
-        again, *_ = ppo_loss(
-            dist, params.astype(np.float64), value.astype(np.float64), exact, config
-        )
-        assert_close(again, expected, T=value.size)
-
-
-@pytest.mark.parametrize("clip_value", [True, False])
-@pytest.mark.parametrize("kind", DISTRIBUTIONS)
-def test_loss_gradient(kind, clip_value):
-    """Central differences, away from the edges of the clips, which random numbers do not hit."""
-    config = PPOConfig(clip=0.15, clip_value=clip_value, value_coef=0.7, entropy_coef=0.05)
-    dist, params, value, batch = loss_problem(kind, valid=False)
-
-    def forward(inputs):
-        return (np.array([ppo_loss(dist, inputs["params"], inputs["value"], batch, config)[0]]),)
-
-    def backward(inputs, cotangents):
-        _, _, d_dist, d_value = ppo_loss(dist, inputs["params"], inputs["value"], batch, config)
-        return {"params": cotangents[0] * d_dist, "value": cotangents[0] * d_value}
-
-    check_gradients(forward, backward, {"params": params, "value": value}, entries=20)
-
-
-def test_loss_statistics():
-    """KL as the mean of (ρ - 1) - log ρ, and the share of ratios beyond the clip, over the valid steps."""
-    dist, params, value, batch = loss_problem("categorical", valid=False)
-    _, stats, _, _ = ppo_loss(dist, params, value, batch, PPOConfig(clip=0.15))
-    log_ratio = (dist.log_prob(params, batch.actions) - batch.log_probs)[batch.valid]
-    assert 0 < stats[STATS.index("clip_fraction")] < 1
-    assert_close(stats[STATS.index("kl")], np.mean(np.exp(log_ratio) - 1 - log_ratio), T=value.size)
-    assert stats[STATS.index("clip_fraction")] == np.mean(np.abs(np.exp(log_ratio) - 1) > 0.15)
-
-
-def test_parts_of_a_minibatch_add_up():
-    """With the whole count, losses and gradients of two halves are those of the whole: what ranks rely on."""
-    dist, params, value, batch = loss_problem("categorical", valid=False)
-    config, count = PPOConfig(entropy_coef=0.05), batch.valid.sum()
-    whole = ppo_loss(dist, params, value, batch, config)
-    halves = [
-        ppo_loss(
-            dist,
-            params[:, part],
-            value[:, part],
-            Batch(*(z[:, part] for z in batch)),
-            config,
-            count,
-        )
-        for part in (slice(0, 2), slice(2, 4))
-    ]
-    assert_close(halves[0][0] + halves[1][0], whole[0], T=value.size)
-    for i in (2, 3):
-        assert_close(np.concatenate([half[i] for half in halves], axis=1), whole[i])
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_loss_takes_any_memory_layout(order):
-    dist, params, value, batch = loss_problem("categorical")
-    expected = ppo_loss(dist, params, value, batch, PPOConfig())
-    got = ppo_loss(dist, params, np.asarray(value, order=order), batch, PPOConfig())
-    for one, two in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_nothing_valid_is_no_loss():
-    dist, params, value, batch = loss_problem("categorical")
-    loss, stats, d_dist, d_value = ppo_loss(
-        dist, params, value, batch._replace(valid=batch.valid & False), PPOConfig()
-    )
-    assert loss == 0 and not stats.any() and not d_dist.any() and not d_value.any()
 
 
 # A whole update
@@ -229,7 +88,16 @@ def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
         params, value, _ = ref.agent(
             agent.views(flat), agent.config, x, reset, initial_state, ref.stack
         )
-        return reference_loss("categorical", params, value, batch, config)
+        return ref.ppo_loss(
+            ref.categorical,
+            params,
+            value,
+            batch,
+            clip=config.clip,
+            value_coef=config.value_coef,
+            entropy_coef=config.entropy_coef,
+            clip_value=config.clip_value,
+        )
 
     gradient = np.zeros(agent.parameter_vector.size)
     for i in range(gradient.size):
@@ -509,6 +377,11 @@ def test_state_dict_goes_on_bit_for_bit(env):
             np.testing.assert_array_equal(other.state_dict()[name], value, err_msg=name)
 
 
+def test_passes_run_on_the_cpu():
+    """As the agent lives there. (On a GPU: tests/rl/test_cuda_training.py.)"""
+    assert type(make_ppo().passes) is Passes
+
+
 # Learning
 
 
@@ -531,29 +404,6 @@ def test_learns_a_tiny_memory_task(core):
 # Mistakes
 
 
-@pytest.mark.parametrize("name", ["num_envs", "unroll", "epochs", "minibatches"])
-def test_counts_are_positive(name):
-    with pytest.raises(ValueError, match=f"^{name}: expected at least 1, got 0"):
-        PPOConfig(**{name: 0})
-
-
-@pytest.mark.parametrize(
-    "message, settings",
-    [
-        ("gamma: expected a number from 0 to 1, got 1.5", {"gamma": 1.5}),
-        ("gae_lambda: expected a number from 0 to 1, got nan", {"gae_lambda": float("nan")}),
-        ("lr: expected a positive number, got 0", {"lr": 0}),
-        ("clip: expected a positive number, got -1", {"clip": -1}),
-        ("reward_scale: expected a positive number, got 0", {"reward_scale": 0}),
-        ("max_grad_norm: expected a positive number or none, got 0", {"max_grad_norm": 0}),
-        ("minibatches: expected a divisor of num_envs = 64, got 5", {"minibatches": 5}),
-    ],
-)
-def test_bad_settings(message, settings):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        PPOConfig(**settings)
-
-
 def test_environments_that_do_not_fit():
     ppo = make_ppo()
     with pytest.raises(
@@ -573,15 +423,6 @@ def test_rewards_that_are_not_finite():
     ):
         ppo.iteration()
     np.testing.assert_array_equal(ppo.agent.parameter_vector, before)
-
-
-def test_keep_freed_memory(monkeypatch):
-    """True with glibc; elsewhere False, without an error."""
-    import platform
-
-    assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert keep_freed_memory() is False
 
 
 def test_a_rollout_names_its_parts():

@@ -1,8 +1,9 @@
-"""The scan on a GPU (scan.py, scan_kernels.py, textbook.py in minis5_cuda) against the loops of reference.py, in Numba's simulator,
-with blocks and tiles so small that short sequences cross all of their edges. tests/gpu/test_scan.py uses `check` on a GPU. The
-kernels are compiled, and their registers and spills counted, in test_cuda_ptx.py.
+"""Whether the scan on a GPU computes what the loops of reference.py compute.
 
-What is simulated needs a process of its own (simulator.py): there the functions run that have no ``test_`` in their name.
+`check` compares both passes; tests/gpu/test_scan.py calls it on a GPU. The functions from
+`everything` on run in Numba's simulator, called by tests/nn/test_scan.py. Blocks and tiles are so
+small there that short sequences cross all of their edges. (tests/test_ptx.py compiles the kernels
+and counts their registers and spills.)
 """
 
 from contextlib import contextmanager
@@ -10,8 +11,6 @@ from itertools import product
 from unittest import mock
 
 import numpy as np
-import pytest
-from simulator import simulated
 
 from minis5 import reference
 
@@ -22,7 +21,7 @@ CHUNK = 4  # steps of a chunk, or half of that
 
 
 def resets(kind, T, B, rng):
-    """(T, B): nowhere, everywhere, …, on first steps of chunks, on last steps of chunks."""
+    """Return flags (T, B): nowhere, everywhere, …, on first or on last steps of chunks."""
     t = np.arange(T)
     flags = {
         "all": t >= 0,
@@ -37,7 +36,7 @@ def resets(kind, T, B, rng):
 
 
 def problem(rng, T, B, P, kind, reset="random", start=True, low=0.3):
-    """a, b, reset, x0, dx on the CPU, planar; |a| in [low, 1]."""
+    """Return planar a, b, reset, x0, dx on the CPU, with |a| in [low, 1]."""
     dtype, is_complex, varying = kind
 
     def planes(*shape, z=None):
@@ -56,13 +55,13 @@ def problem(rng, T, B, P, kind, reset="random", start=True, low=0.3):
 
 
 def numbers(z, is_complex):
-    """Planar → complex128 or float64."""
+    """Return planar numbers as complex128 or float64."""
     z = z.astype(np.float64)
     return z[..., : z.shape[-1] // 2] + 1j * z[..., z.shape[-1] // 2 :] if is_complex else z
 
 
 def assert_close(got, expected, is_complex, scale, name):
-    """To 8 units in the last place of ``scale`` or the largest number expected."""
+    """Assert agreement to 8 units in the last place of ``scale`` or the largest number expected."""
     eps, got = np.finfo(got.dtype).eps, numbers(got, is_complex)
     assert got.shape == expected.shape, f"{name}: {got.shape}, not {expected.shape}"
     error, size = np.abs(got - expected).max(), max(np.abs(expected).max(), scale)
@@ -71,7 +70,10 @@ def assert_close(got, expected, is_complex, scale, name):
 
 @contextmanager
 def rubbish():
-    """New arrays on the device are full of NaN (True): nothing that a kernel should have written is right by chance."""
+    """Fill new arrays on the device with NaN (or True).
+
+    So nothing that a kernel should have written is right by chance.
+    """
     import cupy
 
     def full(shape, dtype):
@@ -84,7 +86,10 @@ def rubbish():
 
 
 def run(forward, backward, arrays, x=None, *, in_place=False, **options):
-    """x, da, db, dx0 of functions on the device, as NumPy arrays. ``x``: the states that the backward pass gets, if not those."""
+    """Run both passes on the device; return x, da, db, dx0 as NumPy arrays.
+
+    ``x`` are the states that the backward pass gets; by default those of the forward pass.
+    """
     import cupy
 
     a, b, reset, x0, dx = given = [cupy.asarray(z) for z in arrays]
@@ -105,7 +110,10 @@ def run(forward, backward, arrays, x=None, *, in_place=False, **options):
 
 
 def check(forward, backward, arrays, is_complex, what, expected=None, slack=1, **options):
-    """Compare `run` with reference.py, or with ``expected``: x, da, db, dx0 of another. → what `run` returns."""
+    """Compare the results of `run` with reference.py and return them.
+
+    ``expected``, if given, is compared with instead: x, da, db, dx0.
+    """
     a, b, reset, x0, dx = arrays
     a_, b_, x0_, dx_ = (numbers(z, is_complex) for z in (a, b, x0, dx))
     varying = a.shape[:2] == b.shape[:2]
@@ -135,7 +143,10 @@ def check(forward, backward, arrays, is_complex, what, expected=None, slack=1, *
 
 
 def shrink(lanes, chunks):
-    """Blocks that the simulator runs in a moment: tiles of chunks·CHUNK steps, or half of that."""
+    """Make blocks that the simulator runs in a moment; return both passes.
+
+    Tiles have chunks·CHUNK steps, or half of that.
+    """
     from minis5_cuda.nn import scan
 
     scan.LANES, scan.CHUNKS, scan.STEPS = lanes, chunks, CHUNK
@@ -143,7 +154,7 @@ def shrink(lanes, chunks):
 
 
 def everything():
-    """All kinds, resets, lengths around the edges of chunks, tiles and segments, in place or not."""
+    """All kinds and resets, lengths around edges of chunks, tiles and segments, in place or not."""
     rng, chunks = np.random.default_rng(0), 2
     pair = shrink(2, chunks)
     used = 0
@@ -202,7 +213,10 @@ def shapes():
 
 
 def poison():
-    """NaN and infinite numbers before a reset do not come past it, nor those after it, going back; to the last bit."""
+    """NaN and infinite numbers do not come past a reset, to the last bit.
+
+    Those before it do not come past it forward, those after it not backward.
+    """
     rng, T, at = np.random.default_rng(3), 21, 9
     pair = shrink(2, 2)
     for used, (kind, bad) in enumerate(product(KINDS, (np.nan, np.inf))):
@@ -240,7 +254,10 @@ def poison():
 
 
 def operator():
-    """⊕ as the kernels apply it, by steps within a chunk and by a tree of chunks, is the reference's, folded from the left."""
+    """⊕ as the kernels apply it is the reference's, folded from the left.
+
+    Kernels apply it step by step within a chunk, and to chunks as a tree.
+    """
     import cupy
     from minis5_cuda.nn import scan
 
@@ -249,10 +266,11 @@ def operator():
         shrink(2, chunks)
         a, b, _, x0, _ = problem(rng, n * length, 3, 1, (np.float64, is_complex, True))
         reset = rng.random((n * length, 3)) < 0.04
-        kernels, sizes, _, _ = scan.prepare(a, b, is_complex, backward)
+        plan = scan.prepare(a, b, is_complex, backward)
         out = [np.full((n, *x0.shape), np.nan) for _ in "AB"] + [np.zeros((n, 3), np.uint8)]
         device = [cupy.asarray(z.reshape(-1)) for z in (a, b, reset.view(np.uint8), *out)]
-        scan.launch(kernels.summary, (2, n), (2, chunks), *sizes, *device[:3], length, *device[3:])
+        arguments = *plan.sizes, *device[:3], length, *device[3:]
+        scan.launch(plan.kernels.summary, (2, n), (2, chunks), *arguments)
         A, B, C = (z.get().reshape(o.shape) for z, o in zip(device[3:], out, strict=True))
         A, B, a, b = (numbers(z, is_complex)[..., 0] for z in (A, B, a, b))
         some = set()
@@ -271,6 +289,7 @@ def operator():
 
 
 def textbook():
+    """The textbook's scan on all kinds, in tiles of one and of four threads."""
     from minis5_cuda.nn import scan_textbook as textbook
 
     rng, used = np.random.default_rng(5), 0
@@ -299,30 +318,3 @@ def captured():
     with cupy.recorded():
         x = forward(a, b, reset, x0, segments=2)
         backward(a, reset, x0, x, dx, segments=2)
-
-
-@pytest.mark.parametrize(
-    "call", [everything, sequential, shapes, poison, operator, textbook, captured]
-)
-def test_in_the_simulator(call):
-    simulated(__file__, f"{call.__name__}()")
-
-
-def test_segments(monkeypatch):
-    """They cover time, in whole tiles, fill the GPU once, and are not made where that does not pay."""
-    from minis5_cuda.nn import scan
-
-    monkeypatch.setattr(scan, "multiprocessors", lambda: 132)
-    assert scan.split(4096, 64 * 128, 128, None) == (1, 4096)
-    assert scan.split(1000, 64 * 128, 128, None) == (1, 1024)
-    assert scan.split(65536, 128, 128, None) == (64, 1024)
-    assert scan.split(1, 1, 128, None) == (1, 128)
-    for T, columns, tile in product((9, 512, 1023, 10**6), (1, 33, 1024), (64, 128)):
-        for asked in (None, 1, 2, 7, 10**6):
-            segments, length = scan.split(T, columns, tile, asked)
-            assert length % tile == 0 and (segments - 1) * length < T <= segments * length
-            if asked is None:
-                assert segments == 1 or length >= scan.MIN_TILES * tile
-                assert segments == 1 or segments * -(-columns // 32) <= 2 * 132
-            else:
-                assert segments <= asked

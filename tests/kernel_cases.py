@@ -1,0 +1,376 @@
+"""Arguments for every operation whose kernels are checked against its CPU form (kernel_checks.py).
+
+`CASES` lists the cases by the file that defines the operations; both forms are found through the
+operation. The functions at the end check kernels at the ends of the numbers.
+"""
+
+import numpy as np
+from kernel_checks import DTYPES, Case
+
+from minis5.nn import discretize, layers, s5
+from minis5.nn.discretize import Spectrum, Step
+from minis5.ops import gpu_form
+from minis5.rl import adam, distributions, loss
+from minis5.rl.adam import Adam, Moments
+from minis5.rl.loss import Bounds, Steps
+
+SHAPES = dict.fromkeys(
+    # around blocks of 2 x 2, at most 2 of them one below the other, 16 in flat arrays
+    ("layers", "s5", "discretize"),
+    [(1, 1), (4, 2), (13, 5)],
+) | dict.fromkeys(
+    # around blocks of 4 threads, at most 16 of them
+    ("distributions", "loss", "adam"),
+    [(1, 1), (4, 2), (67, 5)],
+)
+
+
+def blank(dtype, *shape):
+    """Return an array full of NaN."""
+    return np.full(shape, np.nan, dtype)
+
+
+def normal(rng, dtype, *shapes):
+    """Return an array of standard normal numbers for each shape."""
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+# layers
+
+
+def bias_act_forward(rng, dtype, N, H, slope):
+    y, bias = normal(rng, dtype, (N, H), H)
+    y[0, 0] = -bias[0]  # a sum of 0
+    return [y, bias, dtype(slope)]
+
+
+def bias_act_backward(rng, dtype, N, H, slope):
+    y, _, slope = bias_act_forward(rng, dtype, N, H, slope)
+    y[-1, -1] = 0
+    return [*normal(rng, dtype, (N, H)), y, slope, blank(dtype, N, H), np.zeros(H, dtype)]
+
+
+def norm_forward(rng, dtype, N, H):
+    """Rows around 1, whose deviation is not small: little would be left of the numbers' precision."""
+    spread = rng.permuted(np.tile(np.linspace(-1, 1, H), (N, 1)), axis=1)
+    x = 1 + spread + 0.1 * rng.standard_normal((N, H))
+    scale, bias = normal(rng, dtype, H, H)
+    outputs = blank(dtype, N, H), blank(dtype, N, H), blank(dtype, N)
+    return [x.astype(dtype), scale, bias, dtype(1e-6), *outputs]
+
+
+def norm_backward(rng, dtype, N, H):
+    dy, scale, kept = normal(rng, dtype, (N, H), H, (N, H))
+    deviation = rng.uniform(0.5, 2, N).astype(dtype)
+    outputs = blank(dtype, N, H), np.zeros(H, dtype), np.zeros(H, dtype)
+    return [dy, scale, kept, deviation, *outputs]
+
+
+def gelu_forward(rng, dtype, N, H):
+    return [3 * rng.standard_normal(N * H).astype(dtype), blank(dtype, N * H)]
+
+
+def gelu_backward(rng, dtype, N, H):
+    dh, s = normal(rng, dtype, N * H, N * H)
+    return [dh, 3 * s, blank(dtype, N * H)]
+
+
+def glu_forward(rng, dtype, N, H):
+    z, bias = normal(rng, dtype, (N, 2 * H), 2 * H)
+    return [4 * z, bias, blank(dtype, N, H)]
+
+
+def glu_backward(rng, dtype, N, H):
+    dy, z = normal(rng, dtype, (N, H), (N, 2 * H))
+    return [dy, 4 * z, blank(dtype, N, 2 * H), np.zeros(2 * H, dtype)]
+
+
+def sigmoid_gate_forward(rng, dtype, N, H):
+    return [*(4 * z for z in normal(rng, dtype, (N, H), (N, H), H)), blank(dtype, N, H)]
+
+
+def sigmoid_gate_backward(rng, dtype, N, H):
+    inputs = [4 * z for z in normal(rng, dtype, (N, H), (N, H), (N, H))]
+    return [*inputs, blank(dtype, N, H), blank(dtype, N, H), np.zeros(H, dtype)]
+
+
+# s5
+
+
+def skip_forward(rng, dtype, N, H):
+    return normal(rng, dtype, (N, H), H, (N, H))
+
+
+def skip_backward(rng, dtype, N, H):
+    return [*normal(rng, dtype, (N, H), H, (N, H), (N, H)), np.zeros(H, dtype)]
+
+
+# discretize
+
+
+def discretize_forward(rng, dtype, N, P, tustin, clip=np.inf, compute=None):
+    """Some |z| are small enough for the series of ZOH.
+
+    ``compute`` is the dtype of the arithmetic; by default that of the parameters.
+    """
+    compute = compute or dtype
+    re, im = -rng.uniform(0, 1, P), 3 * rng.standard_normal(P)
+    log_step = rng.uniform(-7, -1, (P, 1))
+    dt = rng.uniform(0.5, 2, N) * np.where(rng.random(N) < 0.5, 1, 1e-5)
+    scalars = [compute(s) for s in (1, clip, 0.7, np.finfo(compute).eps ** 0.5)]
+    return [
+        Spectrum(*(z.astype(dtype) for z in (re, im, log_step))),
+        Step(dt.astype(compute), *scalars, np.bool_(tustin)),
+        blank(compute, N, 2 * P),
+        blank(compute, N, 2 * P),
+    ]
+
+
+def discretize_backward(rng, dtype, N, P, tustin, clip=np.inf, compute=None):
+    spectrum, step, a, _ = discretize_forward(rng, dtype, N, P, tustin, clip, compute)
+    return [spectrum, step, *normal(rng, a.dtype, a.shape, a.shape), np.zeros((3, P))]
+
+
+def weights_forward(rng, dtype, P, H):
+    inputs = normal(rng, dtype, 2 * P, (P, H, 2), (H, P, 2))
+    return [*inputs, dtype(2), blank(dtype, 2 * P, H), blank(dtype, H, 2 * P)]
+
+
+def weights_backward(rng, dtype, P, H):
+    inputs = normal(rng, dtype, (2 * P, H), (H, 2 * P), 2 * P, (P, H, 2))
+    outputs = blank(dtype, P, H, 2), blank(dtype, H, P, 2), np.zeros(2 * P, dtype)
+    return [*inputs, dtype(2), *outputs]
+
+
+def gain_forward(rng, dtype, N, P):
+    return [*normal(rng, dtype, (N, 2 * P), (N, 2 * P)), blank(dtype, N, 2 * P)]
+
+
+def gain_backward(rng, dtype, N, P):
+    inputs = normal(rng, dtype, *[(N, 2 * P)] * 3)
+    return [*inputs, blank(dtype, N, 2 * P), blank(dtype, N, 2 * P)]
+
+
+# distributions
+
+
+def logits_and_actions(rng, dtype, N, n):
+    logits = rng.standard_normal((N, n)).astype(dtype)
+    logits[-1] *= 20  # all but certain
+    return logits, rng.integers(0, n, N)
+
+
+def categorical_log_prob(rng, dtype, N, n):
+    return [*logits_and_actions(rng, dtype, N, n), blank(dtype, N)]
+
+
+def categorical_entropy(rng, dtype, N, n):
+    return [logits_and_actions(rng, dtype, N, n)[0], blank(dtype, N)]
+
+
+def categorical_backward(rng, dtype, N, n):
+    gradients = normal(rng, dtype, N, N)
+    return [*logits_and_actions(rng, dtype, N, n), *gradients, blank(dtype, N, n)]
+
+
+def categorical_sample(rng, dtype, N, n, uniform):
+    """Uniform numbers well inside the interval of some action, and the two ends.
+
+    So rounding does not change the action.
+    """
+    logits, action = rng.uniform(-1, 1, (N, n)).astype(dtype), rng.integers(0, n, N)
+    p = np.exp(logits, dtype=np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    below = np.array([row[:k].sum() for row, k in zip(p, action, strict=True)])
+    u = below + p[np.arange(N), action] * rng.uniform(0.25, 0.75, N)
+    u[-1] = 0
+    u[0] = 1 - 2.0**-24
+    return [logits, u.astype(uniform or dtype), np.full(N, -7)]
+
+
+# loss
+
+
+def ppo_loss_terms(rng, dtype, N, _, reach):
+    """Ratios and values inside and outside their bounds, some ties, NaN in all that is not valid."""
+    old_log_prob, advantage, value, change, error, entropy = rng.standard_normal((6, N))
+    log_ratio = 0.3 * rng.standard_normal(N)
+    # no ratio so close to a bound that rounding decides
+    log_ratio[(abs(np.exp(log_ratio) - 0.8) < 1e-4) | (abs(np.exp(log_ratio) - 1.2) < 1e-4)] = 0.1
+    arrays = {
+        "log_prob": old_log_prob + log_ratio,
+        "old_log_prob": old_log_prob,
+        "advantage": advantage,
+        "entropy": entropy,
+        "value": value,
+        "old_value": value + 0.3 * change,
+        "target": value + 0.5 * error,
+    }
+    valid = rng.random(N) < 0.8
+    steps = Steps(**{name: z.astype(dtype) for name, z in arrays.items()}, valid=valid)
+    if N > 6:
+        valid[:6] = True
+        steps.log_prob[0] = steps.old_log_prob[0]  # a ratio of 1
+        # clipped and not clipped are equal
+        steps.advantage[1], steps.log_prob[1] = 0, steps.old_log_prob[1] + 1
+        steps.value[2] = steps.old_value[2]
+        steps.old_value[3], steps.value[3] = 0, min(reach, 2)  # moved just as far as allowed
+        # with reach = 0.25: errors of 0.25 and -0.25
+        steps.old_value[4], steps.value[4], steps.target[4] = 0, 0.75, 0.5
+        steps.old_value[5], steps.value[5] = 0, -min(reach, 2)
+    for z in steps[:-1]:
+        z[~valid] = np.nan
+    bounds = Bounds(*(dtype(s) for s in (0.8, 1.2, reach)))
+    return [steps, bounds, np.zeros(5), np.zeros(N, dtype), np.zeros(N, dtype)]
+
+
+# adam
+
+
+def adam_step(rng, dtype, N, H, bound, count=0, spoil=None):
+    theta, grad, m, v = rng.standard_normal((4, N * H)).astype(dtype)
+    v = np.abs(v)
+    if count == 0:
+        m[:], v[:] = 0, 0
+    if spoil is not None:
+        grad[-1] = spoil
+    settings = np.array([0.01, bound, 1e-5])
+    return [theta, grad, Moments(m, v, np.array([count])), settings, blank(np.float64, 1)]
+
+
+def plain(file, *makers):
+    """Return a case for each operation whose arguments need no options."""
+    return {make.__name__: Case(getattr(file, make.__name__), make) for make in makers}
+
+
+CASES = {
+    "layers": plain(
+        layers,
+        norm_forward,
+        norm_backward,
+        gelu_forward,
+        gelu_backward,
+        glu_forward,
+        glu_backward,
+        sigmoid_gate_forward,
+        sigmoid_gate_backward,
+    ),
+    "s5": plain(s5, skip_forward, skip_backward),
+    "discretize": plain(discretize, weights_forward, weights_backward, gain_forward, gain_backward),
+    "distributions": plain(
+        distributions, categorical_log_prob, categorical_entropy, categorical_backward
+    ),
+    "loss": {},
+    "adam": {},
+}
+for slope in (0, 0.01):
+    options = {"slope": slope}
+    CASES["layers"] |= {
+        f"bias_act_forward {slope}": Case(layers.bias_act_forward, bias_act_forward, options),
+        f"bias_act_backward {slope}": Case(layers.bias_act_backward, bias_act_backward, options),
+    }
+for kind, options in {
+    "zoh": {"tustin": False},
+    "bilinear": {"tustin": True},
+    "clipped": {"tustin": False, "clip": -0.5},
+    "in double": {"tustin": False, "compute": np.float64},
+}.items():
+    CASES["discretize"] |= {
+        f"discretize_forward {kind}": Case(
+            discretize.discretize_forward, discretize_forward, options
+        ),
+        f"discretize_backward {kind}": Case(
+            discretize.discretize_backward, discretize_backward, options
+        ),
+    }
+for uniform in (None, np.float64):
+    CASES["distributions"][f"categorical_sample {uniform}"] = Case(
+        distributions.categorical_sample, categorical_sample, {"uniform": uniform}
+    )
+for reach in (0.25, np.inf):
+    CASES["loss"][f"ppo_loss_terms {reach}"] = Case(
+        loss.ppo_loss_terms, ppo_loss_terms, {"reach": reach}
+    )
+for name, options in {
+    "first step": {"bound": np.inf},
+    "clipped": {"bound": 0.1, "count": 41},
+    "not clipped": {"bound": 1e3, "count": 10**6},
+    "NaN": {"bound": 0.1, "count": 7, "spoil": np.nan},
+    "Inf": {"bound": np.inf, "count": 7, "spoil": -np.inf},
+    "overflow": {"bound": 1.0, "count": 7, "spoil": 1e25},
+}.items():
+    CASES["adam"][f"adam_step {name}"] = Case(adam.adam_step, adam_step, options)
+
+
+# The ends of the numbers, and steps one after the other
+
+
+def extreme_gates():
+    """Gates of ±Inf, NaN and large numbers give 0, 1 or NaN, and finite slopes."""
+    import cupy
+
+    forward, backward = gpu_form(layers.glu_forward), gpu_form(layers.glu_backward)
+    for dtype in DTYPES:
+        gate = np.array([-np.inf, -1e4, -100, 0, 100, 1e4, np.inf, np.nan], dtype)
+        z, y, dz = (
+            cupy.asarray(np.stack([np.ones_like(gate), gate], axis=1)),
+            cupy.zeros((8, 1), dtype),
+            cupy.zeros((8, 2), dtype),
+        )
+        forward(z, cupy.zeros(2, dtype), y)
+        expected = np.array([0, 0, np.exp(-100), 0.5, 1, 1, 1, np.nan])
+        np.testing.assert_allclose(y.get()[:, 0], expected, rtol=1e-5, atol=np.finfo(dtype).tiny)
+        backward(cupy.asarray(np.ones((8, 1), dtype)), z, dz, cupy.zeros(2, dtype))
+        np.testing.assert_array_equal(dz.get()[:, 0], y.get()[:, 0])
+        assert np.all(dz.get()[[0, 1, 5, 6], 1] == 0) and np.isnan(dz.get()[7, 1])
+
+
+def extreme_logits():
+    """Logits so far apart that exp would overflow, and impossible actions.
+
+    Not even a uniform number of 0 chooses an impossible action.
+    """
+    import cupy
+
+    log_prob = gpu_form(distributions.categorical_log_prob)
+    sample = gpu_form(distributions.categorical_sample)
+    rows = [[1e3, 0, -1e3], [-1e3, 0, 1e3], [-np.inf, 0, -np.inf], [-np.inf, -np.inf, -1e3]]
+    for dtype in DTYPES:
+        logits = cupy.asarray(np.array(rows, dtype))
+        for action, expected in enumerate(
+            ([0, -2e3, -np.inf, -np.inf], [-1e3, -1e3, 0, -np.inf], [-2e3, 0, -np.inf, 0])
+        ):
+            out = cupy.zeros(4, dtype)
+            log_prob(logits, cupy.asarray(np.full(4, action)), out)
+            np.testing.assert_array_equal(out.get(), np.array(expected, dtype))
+        for uniform in (0, 0.999):
+            out = cupy.asarray(np.full(4, -7))
+            sample(logits, cupy.asarray(np.full(4, uniform, dtype)), out)
+            np.testing.assert_array_equal(out.get(), [0, 2, 1, 2])
+
+
+def several_steps():
+    """Steps of Adam one after the other, clipped and not, one of them lost."""
+    import cupy
+
+    step = gpu_form(adam.adam_step)
+    for dtype in DTYPES:
+        rng, size = np.random.default_rng(3), 67
+        theta, cpu = rng.standard_normal(size).astype(dtype), Adam(size, dtype)
+        device_theta, gpu = cupy.asarray(theta), Adam(size, dtype, xp=cupy)
+        for scale in (0.01, 1, np.nan, 0.1, 10):
+            grad = (scale * rng.standard_normal(size)).astype(dtype)
+            lr, bound, norm = scale / 100, 1.0, cupy.zeros(1)
+            settings = cupy.asarray(np.array([lr, bound, cpu.eps]))
+            step(device_theta, cupy.asarray(grad), gpu.moments, settings, norm)
+            if np.isnan(scale):
+                assert np.isnan(norm.get()[0])
+            else:
+                expected_norm = cpu.step(theta, grad, lr, bound)
+                np.testing.assert_allclose(norm.get(), expected_norm, rtol=16 * np.finfo(dtype).eps)
+            for wanted, got in zip(
+                (theta, *cpu.moments), (device_theta, *gpu.moments), strict=True
+            ):
+                np.testing.assert_allclose(
+                    got.get(), wanted, rtol=0, atol=64 * np.finfo(dtype).eps * np.abs(wanted).max()
+                )
