@@ -1,23 +1,26 @@
 """Arrays on the CPU (NumPy) and on a GPU (CuPy): which library an array belongs to, and moving it.
 
-The model and the trainer are written once. Where they compute with whole arrays they take ``xp = array_module(x)``, which is
-numpy or cupy. Loops and matrix products are operations (ops.py). CuPy is imported when the first array on a GPU is met.
+The model and the trainer are written once. Where they compute with whole arrays they take
+``xp = array_module(x)``, which is numpy or cupy. Loops and matrix products are operations (ops.py).
+CuPy is imported when the first array on a GPU is met.
 
+Leaves out: several GPUs.
 Tests: tests/test_arrays.py; on a simulated GPU tests/rl/test_cuda_training.py.
 """
 
 import numpy as np
 
+Array = np.ndarray  # in type hints; cupy.ndarray is meant too, which type checkers do not know
 DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
 EIGHT = 8  # cupy.concatenate of more arrays sends their addresses from the host
 
 
 class DeviceError(RuntimeError):
-    """A GPU, or something that it needs, is missing, or its memory is full; the message says what to do."""
+    """A GPU, or something that it needs, is missing, or its memory is full."""
 
 
 def on_gpu(x):
-    """Return whether ``x`` is an array on a GPU: CuPy's, Numba's, or any with ``__cuda_array_interface__``."""
+    """Return whether ``x`` is on a GPU: CuPy's, Numba's, any with ``__cuda_array_interface__``."""
     return hasattr(type(x), "__cuda_array_interface__")
 
 
@@ -33,17 +36,16 @@ def _cupy():
 
 
 def concatenate(parts, axis=-1):
-    """Return the arrays ``parts`` joined along ``axis``; on a GPU without copies from the host, as a CUDA graph demands."""
+    """Return ``parts`` joined along ``axis``, without copies from the host (for CUDA graphs)."""
     xp = array_module(parts[0])
     while len(parts) > EIGHT:
-        parts = [
-            xp.concatenate(parts[i : i + EIGHT], axis=axis) for i in range(0, len(parts), EIGHT)
-        ]
+        groups = [parts[i : i + EIGHT] for i in range(0, len(parts), EIGHT)]
+        parts = [xp.concatenate(group, axis=axis) for group in groups]
     return xp.concatenate(parts, axis=axis)
 
 
 def as_array(x):
-    """Return what lives on a GPU (``__cuda_array_interface__`` or DLPack) as a CuPy array, not copied; anything else as it is."""
+    """Return an array on a GPU (by its interface or DLPack) as CuPy's, not copied; others as is."""
     if type(x) is np.ndarray:
         return x
     if hasattr(x, "__cuda_array_interface__"):

@@ -1,7 +1,7 @@
 """The one door to the GPU: what it needs, what is missing, and the import of minis5_cuda.
 
-minis5/__init__ gives `load` to ops.py. Nothing else in minis5 imports minis5_cuda, and nothing here is imported before a GPU is
-asked for.
+minis5/__init__ hands `load` to ops.py. Nothing else in minis5 imports minis5_cuda, and nothing
+of it is imported before a GPU is asked for.
 
 Leaves out: several GPUs. Tests: tests/test_device.py.
 """
@@ -15,7 +15,7 @@ def load():
     Raises
     ------
     DeviceError
-        CuPy, numba-cuda, the driver or a GPU is missing: says which, and how to get it.
+        CuPy, numba-cuda, the driver or a GPU is missing; the message says how to get it.
     """
     if reason := missing_for_cuda():
         raise DeviceError(f"device: 'cuda' needs {reason}; or use device='cpu'")
@@ -26,7 +26,7 @@ def load():
 
 
 def set_tf32(on):
-    """Multiply float32 matrices on the GPU in TF32 (10 bits of mantissa, tensor cores) from now on, or in full float32."""
+    """Let the GPU multiply float32 matrices in TF32 (10 bits of mantissa), or in full float32."""
     load()
     from minis5_cuda import blas
 
@@ -34,7 +34,7 @@ def set_tf32(on):
 
 
 def missing_for_cuda():
-    """Return what is missing for device "cuda" and how to install it, in one clause; None if nothing is."""
+    """Return what device "cuda" lacks and how to install it, in one clause; None if nothing."""
     try:
         import numba_cuda  # noqa: F401  without it, numba.cuda is another module
     except ImportError as error:

@@ -1,17 +1,17 @@
 """Operations: one name for a computation that has a CPU form and a GPU form.
 
     @operation                          minis5/nn/gru.py: the CPU form, a loop that Numba compiles
-    def gru_forward(step, out): ...
+    def gru_forward(...): ...
 
     @form_of(cpu.gru_forward)           minis5_cuda/nn/gru.py: the GPU form, which launches a kernel
-    def gru_forward(step, out): ...
+    def gru_forward(...): ...
 
-A call looks at its first argument: an array on a GPU goes to the GPU form, every other to the CPU form. (A list or a tuple of
-arrays counts as its first.) Both forms take the same arguments and write to the same outputs, so that the model is written once.
-A class may have a GPU form too: `gpu_form` finds it.
+A call looks at its first argument. An array on a GPU goes to the GPU form, any other to the CPU
+form; of a list or tuple of arrays the first one counts. Both forms take the same arguments and
+write to the same outputs, so that the model is written once. A class may have a GPU form too.
 
-The GPU forms are in the package minis5_cuda. It is imported when the first one is asked for, by the function that minis5/__init__
-hands to `set_loader`; so nothing in this file, or in the files that define operations, knows of CUDA.
+minis5_cuda holds the GPU forms. It is imported when the first one is needed, by a function that
+minis5/__init__ hands to `set_loader`. So no file that defines operations knows of CUDA.
 
 Leaves out: several GPUs. Tests: tests/test_ops.py.
 """
@@ -26,35 +26,33 @@ from minis5.arrays import on_gpu
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
+operations = []  # all that have been defined, for the tests
 _gpu_forms = {}  # CPU form: GPU form
 _load = None  # imports minis5_cuda, which fills _gpu_forms, and returns cupy
 
 
 def operation(function):
-    """Return ``function``, a loop over arrays, compiled for the CPU, with calls on GPU arrays sent to its GPU form."""
+    """Compile a loop over arrays for the CPU, and send calls on GPU arrays to its GPU form."""
     return _dispatching(fast(function), function)
 
 
 def array_operation(function):
-    """Return ``function``, written with whole arrays and not compiled, with calls on GPU arrays sent to its GPU form."""
+    """Do the same for a function of whole arrays, which is not compiled."""
     return _dispatching(function, function)
 
 
 def _dispatching(cpu_form, function):
     @functools.wraps(function)
     def call(first, *rest, **options):
-        if type(first) is np.ndarray or not on_gpu(
-            first[0] if isinstance(first, list | tuple) else first
-        ):
-            return cpu_form(first, *rest, **options)
-        return gpu_form(call)(first, *rest, **options)
+        if type(first) is not np.ndarray:
+            sample = first[0] if isinstance(first, list | tuple) else first
+            if on_gpu(sample):
+                return gpu_form(call)(first, *rest, **options)
+        return cpu_form(first, *rest, **options)
 
     call.cpu_form = cpu_form  # for other compiled functions to call
     operations.append(call)
     return call
-
-
-operations = []  # every operation that has been defined, for tests
 
 
 def form_of(cpu):
@@ -73,21 +71,20 @@ def gpu_form(cpu):
     Raises
     ------
     DeviceError
-        What a GPU needs is missing; the message says what, and how to get it.
+        Something that a GPU needs is missing; the message says what, and how to get it.
     NotImplementedError
         ``cpu`` runs on the CPU only.
     """
     if cpu not in _gpu_forms:
         _load()
     if cpu not in _gpu_forms:
-        raise NotImplementedError(
-            f"{cpu.__module__}.{cpu.__qualname__} has no GPU form; use device='cpu'"
-        )
+        name = f"{cpu.__module__}.{cpu.__qualname__}"
+        raise NotImplementedError(f"{name} has no GPU form; use device='cpu'")
     return _gpu_forms[cpu]
 
 
 def set_loader(load):
-    """Have ``load``, which imports the GPU forms and returns cupy, called when the first of them is asked for."""
+    """Call ``load``, which imports the GPU forms and returns cupy, when one is first needed."""
     global _load
     _load = load
 
@@ -100,7 +97,7 @@ def array_library(device):
     ValueError
         Another name.
     DeviceError
-        CuPy, numba-cuda, the driver or a GPU is missing: says which, and how to get it.
+        CuPy, numba-cuda, the driver or a GPU is missing; the message says how to get it.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")

@@ -178,8 +178,7 @@ class AttentionCore:
         return step
 
 
-# --- which steps are seen -------------------------------------------------------------------------
-# --------------------------------
+# --- which steps are seen ---
 
 
 def positions(reset, step):
@@ -209,8 +208,7 @@ def sinusoids(position, H):
     return table.astype(position.dtype)[index.reshape(position.shape)]
 
 
-# --- a block --------------------------------------------------------------------------------------
-# --------------------------------
+# --- a block ---
 
 
 class LayerCache(NamedTuple):
@@ -256,8 +254,7 @@ def mlp_backward(dy, cache):
     return dx, grads
 
 
-# --- attention ------------------------------------------------------------------------------------
-# --------------------------------
+# --- attention ---
 
 
 class AttentionCache(NamedTuple):

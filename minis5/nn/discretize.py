@@ -1,15 +1,15 @@
-"""From a continuous state space model to the recurrence that runs: Λ̄ and w of the S5 layer, and the matrices made with them.
+"""Discretisation of a continuous state space model: Λ̄ and w of the S5 layer, and its matrices.
 
     z = Λ·Δ                     Δ = step_rescale·exp(log_step)·dt
     zoh:       Λ̄ = exp(z)                  ψ = (exp(z) - 1)/z
     bilinear:  Λ̄ = (1 + z/2)/(1 - z/2)     ψ = 1/(1 - z/2)            w = Δ·ψ
 
-With a constant step there is one row of P numbers, computed in double precision, and w is multiplied into B̃ once: B̄ = w·B̃. With a
-step that differs in time there are T·B rows, and w multiplies B̃u, so that no (T, B, P, H) array is made. Complex numbers are planar
-(scan.py).
+With a constant step there is one row of P numbers, computed in double precision, and w multiplies B̃
+once: B̄ = w·B̃. If the step differs in time there are T·B rows, and w multiplies B̃u, so that no array
+(T, B, P, H) is made. Complex numbers are planar (scan.py).
 
-Source: S5, 2208.04933, irregular steps too. Specification: reference.discretise. Tests:
-tests/nn/test_s5.py.
+Source: S5, 2208.04933, irregular steps too. Specification: reference.discretise.
+GPU form: cuda/minis5_cuda/nn/discretize.py. Tests: tests/nn/test_discretize.py.
 """
 
 import math
@@ -27,13 +27,16 @@ HALF, ONE, TWO, THREE, SIX, EIGHT = map(np.float32, (0.5, 1, 2, 3, 6, 8))
 
 @njit(nogil=True)
 def times(a, b, c, d):
-    """(a + bi)·(c + di)."""
+    """Return (a + bi)·(c + di)."""
     return a * c - b * d, a * d + b * c
 
 
 @njit(nogil=True)
 def zoh(x, y, small):
-    """Zero-order hold at z = x + iy: Λ̄, ψ, dΛ̄/dz, dψ/dz, real and imaginary parts; by their series where |z|² < ``small``."""
+    """Return Λ̄, ψ, dΛ̄/dz, dψ/dz of the zero-order hold at z = x + iy, real and imaginary parts.
+
+    ψ and its derivative come from their series where |z|² < ``small``.
+    """
     size = x * x + y * y
     growth, c, s = math.exp(x), math.cos(y), math.sin(y)
     e_re, e_im = growth * c, growth * s
@@ -52,7 +55,7 @@ def zoh(x, y, small):
 
 @njit(nogil=True)
 def bilinear(x, y, small):
-    """Bilinear (Tustin) at z = x + iy, as :func:`zoh`; it needs no series."""
+    """Return the same as :func:`zoh` for the bilinear (Tustin) method, which needs no series."""
     u, v = ONE - HALF * x, -HALF * y
     size = u * u + v * v
     psi_re, psi_im = u / size, -v / size
@@ -85,7 +88,7 @@ class Step(NamedTuple):
 
 @operation
 def discretize_forward(spectrum, step, a, w):
-    """a, w: (N, 2P) planar, out: Λ̄ and w."""
+    """Write Λ̄ to ``a`` and w to ``w``, both (N, 2P) planar."""
     P = spectrum.lam_re.size
     for n in range(a.shape[0]):
         for p in range(P):
@@ -93,13 +96,13 @@ def discretize_forward(spectrum, step, a, w):
             x, y = delta * min(spectrum.lam_re[p], step.clip), delta * spectrum.lam_im[p]  # z = Λ·Δ
             method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             e_re, e_im, psi_re, psi_im, _, _, _, _ = method
-            a[n, p], a[n, P + p] = e_re, e_im
-            w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im
+            a[n, p], a[n, P + p] = e_re, e_im  # Λ̄
+            w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im  # w = Δ·ψ
 
 
 @operation
 def discretize_backward(spectrum, step, da, dw, dspectrum):
-    """da, dw: (N, 2P) planar; dspectrum: float64 (3, P), zeros on entry, out: sums over n of dRe Λ, dIm Λ, dlog_step."""
+    """Add dRe Λ, dIm Λ, dlog_step, summed over n, to dspectrum, float64 (3, P). da, dw: (N, 2P)."""
     P = spectrum.lam_re.size
     for n in range(da.shape[0]):
         for p in range(P):
@@ -116,14 +119,16 @@ def discretize_backward(spectrum, step, da, dw, dspectrum):
                 dspectrum[0, p] += dz_re * delta
             dspectrum[1, p] += dz_im * delta
             # dlog_step = dΔ·Δ, with dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ))
-            dspectrum[2, p] += (
-                dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im
-            ) * delta
+            dstep = dz_re * re + dz_im * im + dw[n, p] * psi_re + dw[n, P + p] * psi_im
+            dspectrum[2, p] += dstep * delta
 
 
 @operation
 def weights_forward(w, B, C, factor, Wb, Wc):
-    """Wb (2P, H) = [Re wB̃; Im wB̃], Wc (H, 2P) = factor·[Re C̃, -Im C̃].  w: (2P,) planar; B: (P, H, 2); C: (H, P, 2)."""
+    """Write Wb (2P, H) = [Re wB̃; Im wB̃] and Wc (H, 2P) = factor·[Re C̃, -Im C̃].
+
+    w: (2P,) planar; B: (P, H, 2); C: (H, P, 2).
+    """
     P, H, _ = B.shape
     for p in range(P):
         for h in range(H):
@@ -135,13 +140,13 @@ def weights_forward(w, B, C, factor, Wb, Wc):
 
 @operation
 def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
-    """dB̃ = dWᵦ·conj(w), dw = Σ_h dWᵦ·conj(B̃) (zeros on entry), dC̃ = factor·[dRe, -dIm]."""
+    """Write dB (P, H, 2) and dC (H, P, 2); add to dw (2P,)."""
     P, H, _ = B.shape
     for p in range(P):
         for h in range(H):
             d_re, d_im = dWb[p, h], dWb[P + p, h]
-            dB[p, h, 0], dB[p, h, 1] = times(d_re, d_im, w[p], -w[P + p])
-            t_re, t_im = times(d_re, d_im, B[p, h, 0], -B[p, h, 1])
+            dB[p, h, 0], dB[p, h, 1] = times(d_re, d_im, w[p], -w[P + p])  # dB̃ = dWᵦ·conj(w)
+            t_re, t_im = times(d_re, d_im, B[p, h, 0], -B[p, h, 1])  # dw = Σ_h dWᵦ·conj(B̃)
             dw[p] += t_re
             dw[P + p] += t_im
     for h in range(H):
@@ -151,7 +156,7 @@ def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
 
 @operation
 def gain_forward(w, v, b):
-    """b = w·v, planar (N, 2P)."""
+    """Write b = w·v, planar (N, 2P)."""
     P = w.shape[1] // 2
     for n in range(w.shape[0]):
         for p in range(P):
@@ -160,7 +165,7 @@ def gain_forward(w, v, b):
 
 @operation
 def gain_backward(db, w, v, dw, dv):
-    """dw = db·conj(v), dv = db·conj(w), planar (N, 2P); dv may be db."""
+    """Write dw = db·conj(v), dv = db·conj(w), planar (N, 2P); dv may be db."""
     P = w.shape[1] // 2
     for n in range(w.shape[0]):
         for p in range(P):

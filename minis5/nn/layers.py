@@ -1,11 +1,13 @@
-"""The layers around the recurrence: dense, layer normalisation, gates. Each forward stands above its backward.
+"""The layers around the recurrence: dense, layer normalisation, gates; forward above backward.
 
-A forward takes its parameters (a dict) and an input of shape (..., features), and returns the output and a cache; the backward
-takes the output's gradient and the cache, and returns the input's gradient and a dict of gradients with the parameters' keys.
-Matrix products are BLAS's; what lies between them is fused into one loop each, bound by memory (arrays.py says where loops run).
+A forward takes its parameters (a dict) and an input (..., features), and returns the output and a
+cache. The backward takes the output's gradient and the cache, and returns the input's gradient and
+a dict of gradients with the parameters' keys. BLAS computes matrix products; one fused loop, bound
+by memory, computes everything between two of them.
 
-Left out: dropout and batch normalisation, which the paper's agents do not use.
-Source: 2303.03982, appendix B. Specification: reference.py (dense, layer_norm, gate). Tests: tests/nn/test_layers.py.
+Leaves out: dropout and batch normalisation, which the paper's agents do not use.
+Source: 2303.03982, appendix B. Specification: reference.dense, .layer_norm, .gate.
+GPU form: cuda/minis5_cuda/nn/layers.py. Tests: tests/nn/test_layers.py.
 """
 
 import math
@@ -18,9 +20,7 @@ from minis5.nn.parameters import lecun_normal
 from minis5.nn.scalars import dgelu, gelu, sigmoid
 from minis5.ops import matmul, operation
 
-# --- dense ----------------------------------------------------------------------------------------
-# -------------------------------
-
+# --- dense ---
 
 SLOPES = {"linear": 1.0, "leaky_relu": 0.01, "relu": 0.0}  # activation: x if x > 0 else slope·x
 
@@ -35,27 +35,29 @@ class DenseCache(NamedTuple):
 
 @operation
 def bias_act_forward(y, bias, slope):
+    """y (N, H) ← act(y + bias) in place."""
     for n in range(y.shape[0]):
         row = y[n]
         for h in range(row.size):
-            v = row[h] + bias[h]
-            row[h] = v if v > 0 else slope * v
+            z = row[h] + bias[h]
+            row[h] = z if z > 0 else slope * z  # y = act(z)
 
 
 @operation
 def bias_act_backward(dy, y, slope, dz, dbias):
+    """Write dz (N, H); add to dbias (H,). slope >= 0, so that y > 0 just where z > 0."""
     for n in range(y.shape[0]):
         row, drow, out = y[n], dy[n], dz[n]
         for h in range(row.size):
-            d = drow[h] if row[h] > 0 else slope * drow[h]
+            d = drow[h] if row[h] > 0 else slope * drow[h]  # dz = dy·act'(z)
             out[h] = d
             dbias[h] += d
 
 
 def dense_forward(p, x, activation="linear"):
-    """act(x @ kernel + bias).  x: (..., in) → (..., out).
+    """Return act(x @ kernel + bias) and the cache.  x: (..., in) → (..., out).
 
-    ``activation``: "linear", "leaky_relu" (slope 0.01) or "relu"; all three are x if x > 0 else slope·x.
+    ``activation`` is "linear", "leaky_relu" or "relu": z if z > 0 else slope·z.
     """
     slope = p["kernel"].dtype.type(SLOPES[activation])
     flat = array_module(x).ascontiguousarray(x).reshape(-1, x.shape[-1])
@@ -65,17 +67,16 @@ def dense_forward(p, x, activation="linear"):
 
 
 def dense_backward(dy, cache, need_dx=True):
-    """With z = x @ kernel + bias: dz = dy·act'(z), dkernel = xᵀ dz, dbias = Σ dz, dx = dz kernelᵀ (None unless ``need_dx``)."""
+    """Return dx (None unless ``need_dx``) and the gradients of kernel and bias."""
     kernel, x, y, slope, shape = cache
     xp = array_module(y)
     dz, dbias = xp.empty_like(y), xp.zeros(y.shape[1], y.dtype)
     bias_act_backward(xp.ascontiguousarray(dy).reshape(y.shape), y, slope, dz, dbias)
-    dx = matmul(dz, kernel.T).reshape(shape) if need_dx else None
+    dx = matmul(dz, kernel.T).reshape(shape) if need_dx else None  # z = x @ kernel + bias
     return dx, {"kernel": matmul(x.T, dz), "bias": dbias}
 
 
-# --- layer normalisation --------------------------------------------------------------------------
-# -------------------------------
+# --- layer normalisation ---
 
 
 class LayerNormCache(NamedTuple):
@@ -86,7 +87,7 @@ class LayerNormCache(NamedTuple):
 
 @operation
 def norm_forward(x, scale, bias, eps, y, normal, deviation):
-    """x, y, normal: (N, H); deviation: (N,)."""
+    """Write y, normal (N, H) and deviation (N,) of x (N, H)."""
     for n in range(x.shape[0]):
         row, out, kept = x[n], y[n], normal[n]
         mean, square = eps * 0, eps * 0
@@ -104,36 +105,36 @@ def norm_forward(x, scale, bias, eps, y, normal, deviation):
 
 @operation
 def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
+    """Write dx (N, H); add to dscale and dbias (H,)."""
     for n in range(dy.shape[0]):
         d, kept, out = dy[n], normal[n], dx[n]
         mean, slope = deviation[n] * 0, deviation[n] * 0
         for h in range(d.size):
             dn = d[h] * scale[h]
-            mean += dn
-            slope += dn * kept[h]
+            mean += dn  # mean(dn)
+            slope += dn * kept[h]  # mean(dn·normal)
             dscale[h] += d[h] * kept[h]
             dbias[h] += d[h]
         mean /= dy.dtype.type(d.size)
         slope /= dy.dtype.type(d.size)
-        for h in range(d.size):
+        for h in range(d.size):  # dx = (dn - mean(dn) - normal·mean(dn·normal))/deviation
             out[h] = (d[h] * scale[h] - mean - kept[h] * slope) / deviation[n]
 
 
 def layer_norm_forward(p, x, eps=1e-6):
-    """(x - mean)/√(var + eps)·scale + bias over the last axis.  1607.06450, eq. 4; eps as in flax."""
+    """Return (x - mean)/√(var + eps)·scale + bias over the last axis, and the cache.
+
+    Source: 1607.06450, eq. 4; eps as in flax.
+    """
     xp = array_module(x)
     flat = xp.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    y, normal, deviation = (
-        xp.empty_like(flat),
-        xp.empty_like(flat),
-        xp.empty(flat.shape[0], x.dtype),
-    )
+    y, normal, deviation = xp.empty_like(flat), xp.empty_like(flat), xp.empty(len(flat), x.dtype)
     norm_forward(flat, p["scale"], p["bias"], x.dtype.type(eps), y, normal, deviation)
     return y.reshape(x.shape), LayerNormCache(p["scale"], normal, deviation)
 
 
 def layer_norm_backward(dy, cache):
-    """With n = normal and dn = dy·scale: dx = (dn - mean(dn) - n·mean(dn·n))/deviation."""
+    """Return dx and the gradients of scale and bias."""
     scale, normal, deviation = cache
     xp = array_module(dy)
     dx, grads = xp.empty_like(normal), {"scale": xp.zeros_like(scale), "bias": xp.zeros_like(scale)}
@@ -148,26 +149,26 @@ def layer_norm_backward(dy, cache):
     return dx.reshape(dy.shape), grads
 
 
-# --- gates ----------------------------------------------------------------------------------------
-# -------------------------------
+# --- gates ---
 
 
 @operation
 def gelu_forward(s, h):
+    """Write h = gelu(s)."""
     for i in range(s.size):
         h[i] = gelu(s[i])
 
 
 @operation
 def gelu_backward(dh, s, ds):
-    """ds = dh·gelu'(s)."""
+    """Write ds = dh·gelu'(s)."""
     for i in range(s.size):
         ds[i] = dh[i] * dgelu(s[i])
 
 
 @operation
 def glu_forward(z, bias, y):
-    """z: (N, 2H), products before the bias, [value | gate]; z keeps the sums. y = value·sigmoid(gate)."""
+    """Write y = value·sigmoid(gate). z (N, 2H): [value | gate], on entry before the bias."""
     H = y.shape[1]
     for n in range(y.shape[0]):
         value, gate, out, b1, b2 = z[n, :H], z[n, H:], y[n], bias[:H], bias[H:]
@@ -179,15 +180,15 @@ def glu_forward(z, bias, y):
 
 @operation
 def glu_backward(dy, z, dz, dbias):
-    """With s = sigmoid(gate): dvalue = dy·s, dgate = dy·value·s·(1 - s)."""
+    """Write dz (N, 2H) = [dvalue | dgate]; add its sum over rows to dbias (2H,)."""
     H = dy.shape[1]
     for n in range(dy.shape[0]):
         value, gate, d, dvalue, dgate = z[n, :H], z[n, H:], dy[n], dz[n, :H], dz[n, H:]
         db1, db2 = dbias[:H], dbias[H:]
         for i in range(d.size):
             s = sigmoid(gate[i])
-            dv = d[i] * s
-            dg = dv * value[i]
+            dv = d[i] * s  # y = value·s, so dvalue = dy·s
+            dg = dv * value[i]  # and dgate = dy·value·s·(1 - s)
             dg -= dg * s
             dvalue[i] = dv
             dgate[i] = dg
@@ -197,7 +198,7 @@ def glu_backward(dy, z, dz, dbias):
 
 @operation
 def sigmoid_gate_forward(x, z, bias, y):
-    """z: (N, H), products before the bias; z keeps the sum. y = x·sigmoid(z)."""
+    """Write y = x·sigmoid(z). z (N, H): on entry before the bias."""
     for n in range(y.shape[0]):
         value, gate, out = x[n], z[n], y[n]
         for i in range(out.size):
@@ -207,12 +208,13 @@ def sigmoid_gate_forward(x, z, bias, y):
 
 @operation
 def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
+    """Write dx and dz (N, H); add the sum of dz over rows to dbias (H,)."""
     for n in range(dy.shape[0]):
         value, gate, d, dvalue, dgate = x[n], z[n], dy[n], dx[n], dz[n]
         for i in range(d.size):
             s = sigmoid(gate[i])
-            dv = d[i] * s
-            dg = dv * value[i]
+            dv = d[i] * s  # y = x·s, so dx = dy·s
+            dg = dv * value[i]  # and dz = dy·x·s·(1 - s)
             dg -= dg * s
             dvalue[i] = dv
             dgate[i] = dg
@@ -232,14 +234,14 @@ class GateCache(NamedTuple):
 
 
 def gate_init(rng, H, kind):
-    """Parameters of a gate: kernels lecun-normal, biases 0."""
+    """Return the parameters of a gate: kernels lecun-normal, biases 0."""
     return {
         name: {"kernel": lecun_normal(rng, (H, H), H), "bias": np.zeros(H)} for name in GATES[kind]
     }
 
 
 def gate_weights(p, kind):
-    """Kernel and bias of the gate's dense layers side by side: [W1 | W2], or the only one's; None where there is none."""
+    """Return kernel and bias of the gate's dense layers side by side, [W1 | W2]; None for none."""
     layers = [p[name] for name in GATES[kind]]
     if len(layers) < 2:
         return (layers[0]["kernel"], layers[0]["bias"]) if layers else None
@@ -247,10 +249,11 @@ def gate_weights(p, kind):
 
 
 def gate_forward(p, s, kind, weights=None):
-    """The nonlinearity after the SSM, with h = gelu(s).  2303.03982, appendix B, and the authors' code.
+    """Return the nonlinearity after the SSM, with h = gelu(s), and the cache.
 
-    full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2); half_glu2: s·sigmoid(W2 h + b2); gelu: h.
-    ``weights``: gate_weights(p, kind), where they are at hand.
+    full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2);
+    half_glu2: s·sigmoid(W2 h + b2); gelu: h.  2303.03982, appendix B, and the authors' code.
+    ``weights``: gate_weights(p, kind), if they are at hand.
     """
     xp, shape = array_module(s), s.shape
     s = xp.ascontiguousarray(s).reshape(-1, shape[-1])
@@ -268,7 +271,7 @@ def gate_forward(p, s, kind, weights=None):
 
 
 def gate_backward(dy, cache):
-    """ds and the gradients of out1, out2 (as the kind has them)."""
+    """Return ds and the gradients of out1 and out2, as the kind has them."""
     kind, kernel, s, h, z = cache
     xp, shape = array_module(s), dy.shape
     dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.empty_like(s)
@@ -287,8 +290,8 @@ def gate_backward(dy, cache):
     gelu_backward(dh.ravel(), s.ravel(), ds.ravel())
     if kind == "half_glu2":
         ds += dvalue
-    dkernel, H, names = matmul(h.T, dz), s.shape[1], GATES[kind]
-    columns = [slice(i * H, (i + 1) * H) for i in range(len(names))]
-    return ds.reshape(shape), {
-        n: {"kernel": dkernel[:, c], "bias": dbias[c]} for n, c in zip(names, columns, strict=True)
-    }
+    dkernel, H, grads = matmul(h.T, dz), s.shape[1], {}
+    for i, name in enumerate(GATES[kind]):
+        columns = slice(i * H, (i + 1) * H)
+        grads[name] = {"kernel": dkernel[:, columns], "bias": dbias[columns]}
+    return ds.reshape(shape), grads

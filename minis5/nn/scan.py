@@ -1,18 +1,21 @@
-"""The resettable linear recurrence and its adjoint: on the CPU here, on a GPU in cuda/minis5_cuda/nn/scan.py.
+"""The resettable linear recurrence and its adjoint.
 
     x[t] = a[t]·x[t-1] + b[t]        x[t] = b[t] where reset[t]        x[-1] = x0
 
-Sequential in t, which is O(T) work and optimal on a CPU; vectorised over the columns (b, p), which lie side by side in memory;
-spread over threads by columns. A reset selects, it never multiplies by zero: NaN or Inf before a reset stay there.
+On the CPU the loops are sequential in t, which is O(T) work and optimal there. They are vectorised
+over the columns (b, p), which are neighbours in memory, and threads share the columns. On a GPU the
+scan is chunked (cuda/minis5_cuda/nn/scan.py). A reset selects and never multiplies by zero: NaN or
+Inf before a reset cannot pass it.
 
-Complex numbers are planar inside: a real array (T, B, 2P) holds the P real parts, then the P imaginary parts. The gradient of a
-complex z is dz = ∂L/∂Re z + i ∂L/∂Im z, here and everywhere in minis5.
+Complex numbers are planar inside: a real array (T, B, 2P) holds the P real parts, then the P
+imaginary parts. The gradient of a complex z is dz = ∂L/∂Re z + i ∂L/∂Im z, here and everywhere.
 
 Adjoint, with k[t] = 0 where reset[t], else 1:
     g[t] = dx[t] + conj(k[t+1]·a[t+1])·g[t+1],   g[T] = 0
     da[t] = k[t]·g[t]·conj(x[t-1]),   db = g,   dx0 = conj(k[0]·a[0])·g[0]
 
-Source: 2303.03982, section 4.1 and appendix A. Specification: reference.scan, reference.scan_vjp. Tests: tests/nn/test_scan.py.
+Source: 2303.03982, section 4.1 and appendix A. Specification: reference.scan, reference.scan_vjp.
+GPU form: cuda/minis5_cuda/nn/scan.py. Tests: tests/nn/test_scan.py.
 """
 
 import os
@@ -21,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minis5.arrays import array_module, as_array
+from minis5.arrays import Array, array_module, as_array
 from minis5.checks import COMPLEXES, FLOATS, check_array
 from minis5.ops import array_operation, fast
 
@@ -30,14 +33,14 @@ _pool = None
 _SMALL = 1 << 18  # below so many numbers a second thread costs more than it saves
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Use ``n`` threads for each scan from now on (default: one for each core)."""
     global _threads, _pool
     _threads, _pool = n, None
 
 
 class Columns(NamedTuple):
-    """The part of the columns (b, p) that a call computes: b_lo <= b < b_hi, p_lo <= p < p_hi."""
+    """The columns (b, p) that a call computes: b_lo <= b < b_hi, p_lo <= p < p_hi."""
 
     b_lo: int
     b_hi: int
@@ -49,44 +52,47 @@ class Columns(NamedTuple):
 def _complex_forward(a, b, reset, x0, x, columns):
     """a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
 
-    p and P are unsigned in these loops: of an unsigned index Numba need not ask whether it counts from the end.
+    p and P are unsigned: Numba then need not ask whether an index counts from the end.
     """
     T, B, width = b.shape
     P, p_lo, p_hi = np.uint64(width // 2), np.uint64(columns.p_lo), np.uint64(columns.p_hi)
     for t in range(T):
         for i in range(columns.b_lo, columns.b_hi):
             bt, xt = b[t, i], x[t, i]
-            if reset[t, i]:
+            if reset[t, i]:  # x[t] = b[t]: x[t-1] is not read
                 for p in range(p_lo, p_hi):
                     xt[p] = bt[p]
                     xt[P + p] = bt[P + p]
-            else:
+            else:  # x[t] = a[t]·x[t-1] + b[t]
                 at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-                before = x[t - 1, i] if t > 0 else x0[i]
+                last = x[t - 1, i] if t > 0 else x0[i]
                 for p in range(p_lo, p_hi):
-                    re, im = before[p], before[P + p]
+                    re, im = last[p], last[P + p]
                     xt[p] = at[p] * re - at[P + p] * im + bt[p]
                     xt[P + p] = at[p] * im + at[P + p] * re + bt[P + p]
 
 
 @fast
 def _complex_backward(a, reset, x0, x, g, da, dx0, columns):
-    """g: dx on entry, db on return. da: zeros, (1, B, 2P) when a is constant (sum it over B) or (T, B, 2P). dx0: zeros, (B, 2P)."""
+    """g: dx on entry, db on return; dx0: zeros, (B, 2P).
+
+    da: zeros, (T, B, 2P), or (1, B, 2P) if a is constant (the caller sums it over B).
+    """
     T, B, width = x.shape
     P, p_lo, p_hi = np.uint64(width // 2), np.uint64(columns.p_lo), np.uint64(columns.p_hi)
     for t in range(T - 1, -1, -1):
         for i in range(columns.b_lo, columns.b_hi):
-            if reset[t, i]:
+            if reset[t, i]:  # x[t-1] was not read: nothing goes back to it, nor to a[t]
                 continue
             at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
             gt, dat = g[t, i], da[t if da.shape[0] > 1 else 0, i]
-            before = x[t - 1, i] if t > 0 else x0[i]
-            to = g[t - 1, i] if t > 0 else dx0[i]  # conj(k[t]·a[t])·g[t] goes one step back
+            last = x[t - 1, i] if t > 0 else x0[i]
+            to = g[t - 1, i] if t > 0 else dx0[i]
             for p in range(p_lo, p_hi):
                 re, im = gt[p], gt[P + p]
-                dat[p] += re * before[p] + im * before[P + p]
-                dat[P + p] += im * before[p] - re * before[P + p]
-                to[p] += at[p] * re + at[P + p] * im
+                dat[p] += re * last[p] + im * last[P + p]  # da[t] = g[t]·conj(x[t-1])
+                dat[P + p] += im * last[p] - re * last[P + p]
+                to[p] += at[p] * re + at[P + p] * im  # g[t-1] += conj(a[t])·g[t]
                 to[P + p] += at[p] * im - at[P + p] * re
 
 
@@ -102,9 +108,9 @@ def _real_forward(a, b, reset, x0, x, columns):
                     xt[p] = bt[p]
             else:
                 at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0, p_lo:p_hi]
-                before = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
+                last = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
                 for p in range(p_hi - p_lo):
-                    xt[p] = at[p] * before[p] + bt[p]
+                    xt[p] = at[p] * last[p] + bt[p]
 
 
 @fast
@@ -116,35 +122,31 @@ def _real_backward(a, reset, x0, x, g, da, dx0, columns):
             if reset[t, i]:
                 continue
             at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0, p_lo:p_hi]
-            gt = g[t, i, p_lo:p_hi]
+            gt, dat = g[t, i, p_lo:p_hi], da[t if da.shape[0] > 1 else 0, i, p_lo:p_hi]
+            last = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
             to = g[t - 1, i, p_lo:p_hi] if t > 0 else dx0[i, p_lo:p_hi]
-            before = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
-            dat = da[t if da.shape[0] > 1 else 0, i, p_lo:p_hi]
             for p in range(p_hi - p_lo):
-                dat[p] += gt[p] * before[p]
+                dat[p] += gt[p] * last[p]
                 to[p] += at[p] * gt[p]
 
 
 def _by_columns(loop, args, B, P):
-    """Run a loop over all columns, in one piece or split over the threads along the longer of B and P."""
+    """Run a loop over all columns; threads share large work along the longer of B and P."""
     global _pool
     n = min(_threads, max(B, P))
     if n <= 1 or max(a.size for a in args) < _SMALL:
         loop(*args, Columns(0, B, 0, P))
         return
     _pool = _pool or ThreadPoolExecutor(_threads)
-    if n <= B:
-        edges = np.linspace(0, B, n + 1).astype(int).tolist()
-        jobs = [Columns(lo, hi, 0, P) for lo, hi in zip(edges, edges[1:], strict=False)]
-    else:
-        edges = np.linspace(0, P, n + 1).astype(int).tolist()
-        jobs = [Columns(0, B, lo, hi) for lo, hi in zip(edges, edges[1:], strict=False)]
-    for job in [_pool.submit(loop, *args, columns) for columns in jobs]:
+    edges = np.linspace(0, B if n <= B else P, n + 1).astype(int).tolist()
+    pairs = zip(edges, edges[1:], strict=False)
+    parts = [Columns(lo, hi, 0, P) if n <= B else Columns(0, B, lo, hi) for lo, hi in pairs]
+    for job in [_pool.submit(loop, *args, columns) for columns in parts]:
         job.result()
 
 
 def planar(z):
-    """Complex (..., P) → real (..., 2P): real parts, then imaginary parts. Real arrays pass through."""
+    """Complex (..., P) → real (..., 2P): real parts, then imaginary parts. Real arrays pass."""
     return array_module(z).concatenate([z.real, z.imag], axis=-1) if z.dtype.kind == "c" else z
 
 
@@ -158,69 +160,58 @@ def from_planar(z):
 
 @array_operation
 def scan_forward(a, b, reset, x0, *, is_complex=True, out=None):
-    """The recurrence on planar arrays, unchecked: a (1, 1, W) or (T, B, W), b (T, B, W), reset (T, B), x0 (B, W) → x.
+    """Return x (T, B, W) of the recurrence on planar arrays, unchecked.
 
-    W is 2P (complex) or P (real). ``out`` may be ``b`` itself.
+    a: (1, 1, W) or (T, B, W); b: (T, B, W); reset: (T, B); x0: (B, W). W is 2P (complex) or P.
+    ``out`` may be ``b`` itself.
     """
     x = np.empty_like(b) if out is None else out
     columns = b.shape[2] // 2 if is_complex else b.shape[2]
-    _by_columns(
-        _complex_forward if is_complex else _real_forward, (a, b, reset, x0, x), b.shape[1], columns
-    )
+    loop = _complex_forward if is_complex else _real_forward
+    _by_columns(loop, (a, b, reset, x0, x), b.shape[1], columns)
     return x
 
 
 @array_operation
 def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None):
-    """Adjoint of :func:`scan_forward` → da (shaped like a), db, dx0. ``out`` may be ``dx`` itself; db is written there."""
+    """Return da (shaped like a), db, dx0 of :func:`scan_forward`.
+
+    db is written to ``out``, which may be ``dx`` itself.
+    """
     T, B, width = x.shape
     if out is not dx:
         out = dx.copy()
     varying = a.shape[:2] == (T, B)
-    da = np.zeros((T, B, width) if varying else (1, B, width), x.dtype)
-    dx0 = np.zeros_like(x0)
+    da, dx0 = np.zeros((T if varying else 1, B, width), x.dtype), np.zeros_like(x0)
     columns = width // 2 if is_complex else width
-    _by_columns(
-        _complex_backward if is_complex else _real_backward,
-        (a, reset, x0, x, out, da, dx0),
-        B,
-        columns,
-    )
+    loop = _complex_backward if is_complex else _real_backward
+    _by_columns(loop, (a, reset, x0, x, out, da, dx0), B, columns)
     return da if varying else da.sum(axis=1, keepdims=True), out, dx0
 
 
 def _checked(a, b, reset, x0):
-    """Validate the arguments of the public scan; fill in the defaults; planar forms. Arrays stay on their device."""
+    """Return the arguments of the public scan checked, completed and planar, on their device."""
     a, b, reset, x0 = (z if z is None else as_array(z) for z in (a, b, reset, x0))
     xp = array_module(b)
-    check_array(
-        "b", b, ("T", "B", "P"), FLOATS + COMPLEXES, "order the axes time, batch, state", xp
-    )
-    T, B, P = b.shape
+    remedy = "order the axes time, batch, state"
+    T, B, P = check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, remedy, xp).shape
     if 0 in b.shape:
-        raise ValueError(
-            f"b: expected at least one step, one sequence and one state, got {b.shape}; leave out empty batches"
-        )
-    shape = (P,) if np.ndim(a) == 1 else (T, B, P)
-    check_array(
-        "a", a, shape, (b.dtype.type,), "give a and b one dtype; a is (P,) or (T, B, P)", xp
-    )
-    reset = (
-        xp.zeros((T, B), bool)
-        if reset is None
-        else check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
-    )
-    x0 = (
-        xp.zeros((B, P), b.dtype)
-        if x0 is None
-        else check_array("x0", x0, (B, P), (b.dtype.type,), "give x0 the dtype of b", xp)
-    )
+        wanted = "at least one step, one sequence and one state"
+        raise ValueError(f"b: expected {wanted}, got {b.shape}; leave out empty batches")
+    shape, dtypes = (P,) if np.ndim(a) == 1 else (T, B, P), (b.dtype.type,)
+    check_array("a", a, shape, dtypes, "give a and b one dtype; a is (P,) or (T, B, P)", xp)
+    if reset is None:
+        reset = xp.zeros((T, B), bool)
+    check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
+    if x0 is None:
+        x0 = xp.zeros((B, P), b.dtype)
+    check_array("x0", x0, (B, P), dtypes, "give x0 the dtype of b", xp)
     a = a[None, None] if a.ndim == 1 else a
     return [xp.ascontiguousarray(z) for z in (planar(a), planar(b), reset, planar(x0))]
 
 
-def scan(a, b, reset=None, x0=None):
-    """x[t] = a[t]·x[t-1] + b[t], with x[t-1] forgotten where reset[t].  2303.03982, section 4.1.
+def scan(a: Array, b: Array, reset: Array | None = None, x0: Array | None = None) -> Array:
+    """Return x[t] = a[t]·x[t-1] + b[t], x[t-1] forgotten where reset[t].  2303.03982, section 4.1.
 
     Parameters
     ----------
@@ -240,13 +231,13 @@ def scan(a, b, reset=None, x0=None):
     Raises
     ------
     TypeError, ValueError
-        An argument is not an array, or has another shape or dtype than the above, or lives on another device than ``b``.
+        An argument is no array, has another shape or dtype, or is on another device than ``b``.
 
     Notes
     -----
-    NumPy arrays are computed with on the CPU. Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are
-    taken where they are, computed with there on CuPy's current stream, and the result is a CuPy array. (Complex arrays are split
-    into planes and joined again, on either device; `scan_forward` spares that.)
+    Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are not copied: the
+    GPU computes on CuPy's current stream, and the result is a CuPy array.
+    `scan_forward` takes planar arrays and spares splitting complex ones.
     """
     planes = _checked(a, b, reset, x0)
     is_complex = planes[1].shape[2] != b.shape[2]  # two planes
@@ -254,23 +245,25 @@ def scan(a, b, reset=None, x0=None):
     return from_planar(x) if is_complex else x
 
 
-def scan_vjp(a, b, reset, x0, x, dx):
-    """Gradients of :func:`scan` (the adjoint at the top of this file).
+def scan_vjp(
+    a: Array, b: Array, reset: Array | None, x0: Array | None, x: Array, dx: Array
+) -> tuple[Array, Array, Array]:
+    """Return the gradients of :func:`scan` (the adjoint at the top of this file).
 
     Parameters
     ----------
     a, b, reset, x0
         The arguments of :func:`scan`; ``reset`` and ``x0`` may be None.
     x : (T, B, P) array
-        What :func:`scan` returned.
+        The result of :func:`scan`.
     dx : (T, B, P) array
-        Gradient of x, ∂L/∂Re x + i ∂L/∂Im x when complex. Add the gradient of the last state to ``dx[-1]``.
+        Gradient of x, ∂L/∂Re x + i ∂L/∂Im x if complex. Add that of the last state to ``dx[-1]``.
 
     Returns
     -------
-    da : array shaped like ``a`` (summed over T and B when ``a`` is constant)
+    da : array shaped like ``a`` (summed over T and B if ``a`` is constant)
     db : (T, B, P) array
-    dx0 : (B, P) array, returned also when ``x0`` is None
+    dx0 : (B, P) array, returned also if ``x0`` is None
 
     Raises
     ------
