@@ -1,16 +1,19 @@
 """Matrix products on a GPU by cuBLAS, called through ctypes with a handle of our own.
 
-CuPy's own products would do, but CuPy refuses to call cuBLAS while a stream is being captured into a CUDA graph (graphs.py). Here
-the handle is made once, its workspace is ours, and a call only queues the product on CuPy's current stream. So a capture
-allocates nothing, if one product has been computed before it; and repeated runs give the same bits, which cuBLAS promises
-for one stream and one workspace.
+CuPy refuses to call cuBLAS while a stream is being captured into a CUDA graph (graphs.py);
+otherwise its own products would do. Here the handle is made once and has a workspace of ours, so
+that a call only queues the product on CuPy's current stream. A capture then allocates nothing, if
+one product has been computed before it. Repeated runs give the same bits, which cuBLAS promises for
+one stream and one workspace.
 
-float32 is multiplied as float32; TF32, with 10 bits of mantissa, only after `set_tf32(True)`. CUPY_TF32 means nothing here.
+float32 is multiplied as float32; as TF32, with 10 bits of mantissa, only after `set_tf32(True)`.
+CUPY_TF32 has no effect here.
 
-Leaves out: several GPUs, products on two streams or threads at once (they would share the workspace), batches, more than
-2**31 - 1 rows or columns.
-Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream, cublasSetWorkspace, cublas<t>gemm.
-Tested in tests/test_blas.py with a stand-in for the library, and on a GPU in tests/gpu.
+Leaves out: several GPUs; products on two streams or threads at once, which would share the
+workspace; batches; more than 2**31 - 1 rows or columns.
+Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream,
+cublasSetWorkspace, cublas<t>gemm. Specification and CPU form: matmul in minis5/ops.py.
+Tests: tests/test_blas.py with a stand-in for the library, tests/gpu/test_blas.py on a GPU.
 """
 
 import ctypes
@@ -23,18 +26,21 @@ from minis5.arrays import DeviceError
 from minis5.ops import form_of
 from minis5_cuda.launch import SIMULATED, stream
 
-WORKSPACE = 32 << 20  # bytes; what NVIDIA advises for Hopper and Blackwell, older ones need 4 MiB
+WORKSPACE = 32 << 20  # bytes; NVIDIA's advice for Hopper and Blackwell, older GPUs need 4 MiB
 DEFAULT_MATH, TF32_TENSOR_OP_MATH = 0, 3  # cublasMath_t
 OP_N, OP_T = 0, 1  # cublasOperation_t: the matrix as it is, transposed
 ALLOC_FAILED = 3
 STATUS = {  # cublasStatus_t in words, and what to do about it
     1: "NOT_INITIALIZED: cuBLAS or the driver could not be set up; does nvidia-smi work?",
-    ALLOC_FAILED: "ALLOC_FAILED: the GPU's memory is full; lower --num-envs or --unroll, or end what else runs there",
+    ALLOC_FAILED: "ALLOC_FAILED: the GPU's memory is full; "
+    "lower --num-envs or --unroll, or end what else runs there",
     7: "INVALID_VALUE: an argument is wrong",
     8: "ARCH_MISMATCH: this GPU is too old for this cuBLAS",
     11: "MAPPING_ERROR: the GPU's memory could not be reached",
-    13: "EXECUTION_FAILED: the GPU could not run it; an earlier kernel may have failed, see compute-sanitizer (tests/gpu/sanitize)",
-    14: "INTERNAL_ERROR: an operation inside cuBLAS failed; an earlier kernel may have, or the GPU's memory is full",
+    13: "EXECUTION_FAILED: the GPU could not run it; an earlier kernel may have failed, "
+    "see compute-sanitizer (tests/gpu/sanitize)",
+    14: "INTERNAL_ERROR: an operation inside cuBLAS failed; an earlier kernel may have, "
+    "or the GPU's memory is full",
     15: "NOT_SUPPORTED: this cuBLAS or this GPU cannot do it",
     16: "LICENSE_ERROR: no licence was found",
 }
@@ -44,7 +50,7 @@ _tf32 = False
 
 
 def set_tf32(on):
-    """Multiply float32 matrices in TF32 from now on (True), or in full float32 (False, as at the start)."""
+    """Multiply float32 matrices in TF32 from now on (True), or in float32 (False, the default)."""
     global _tf32
     _tf32 = bool(on)
     if _handle.cache_info().currsize:
@@ -53,14 +59,14 @@ def set_tf32(on):
 
 @form_of(cpu.matmul)
 def matmul(a, b, out=None):
-    """a @ b, queued on CuPy's current stream.
+    """Return a @ b, queued on CuPy's current stream.
 
     Parameters
     ----------
     a : (N, K) array, float32 or float64
     b : (K, M) array, dtype of ``a``
-        CuPy arrays whose rows or columns lie contiguous: C-contiguous, the transpose of such, or a slice of its rows or columns.
-        NumPy arrays, as in the simulator, are multiplied by NumPy.
+        CuPy arrays with contiguous rows or columns: C-contiguous, the transpose of such an array,
+        or a slice of its rows or columns. NumPy multiplies NumPy arrays, as in the simulator.
     out : (N, M) array, dtype of ``a``, C-contiguous, optional
         Where the result goes; it must not overlap ``a`` or ``b``.
 
@@ -85,7 +91,8 @@ def matmul(a, b, out=None):
     name, number = GEMM.get(a.dtype.char, (None, None))
     if name is None or b.dtype != a.dtype:
         raise TypeError(
-            f"matmul: expected two matrices of float32 or of float64, got {a.dtype} and {b.dtype}; cast one"
+            "matmul: expected two matrices of float32 or of float64, "
+            f"got {a.dtype} and {b.dtype}; cast one"
         )
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(
@@ -98,16 +105,16 @@ def matmul(a, b, out=None):
         out = cupy.empty((N, M), a.dtype)
     elif out.shape != (N, M) or out.dtype != a.dtype or not out.flags.c_contiguous:
         raise ValueError(
-            f"out: expected {a.dtype} {(N, M)}, C-contiguous, got {out.dtype} {out.shape}, strides {out.strides}"
+            f"out: expected {a.dtype} {(N, M)}, C-contiguous, "
+            f"got {out.dtype} {out.shape}, strides {out.strides}"
         )
     if 0 in (N, M):
         return out
     if K == 0:
         out.fill(0)
         return out
-    # What is (N, M) row by row is (M, N) column by column, cuBLAS's order. So cuBLAS computes outᵀ
-    # = bᵀ aᵀ, of what it sees as
-    # transposed already where it is C-contiguous.
+    # An array that is (N, M) row by row is (M, N) column by column, which is cuBLAS's order. So
+    # cuBLAS computes outᵀ = bᵀ aᵀ. C-contiguous arrays it sees as transposed already.
     (op_a, ld_a), (op_b, ld_b) = _layout("a", a), _layout("b", b)
     handle = _on_current_stream()
     alpha, beta = _one_and_zero(number)
@@ -117,7 +124,7 @@ def matmul(a, b, out=None):
 
 
 def _layout(name, x):
-    """(operation, leading dimension) that make cuBLAS read the transpose of ``x``."""
+    """Return (operation, leading dimension) that make cuBLAS read the transpose of ``x``."""
     rows, columns = x.shape
     # a stride along an axis of length 1 means nothing
     down, right = (stride // x.itemsize for stride in x.strides)
@@ -126,13 +133,14 @@ def _layout(name, x):
     if (down == 1 or rows == 1) and (columns == 1 or right >= rows):
         return OP_T, rows if columns == 1 else right
     raise ValueError(
-        f"{name}: expected contiguous rows or columns, got strides {x.strides} for {x.dtype} {x.shape}; copy it first"
+        f"{name}: expected contiguous rows or columns, "
+        f"got strides {x.strides} for {x.dtype} {x.shape}; copy it first"
     )
 
 
 @cache
 def _library():
-    """libcublas, with the arguments of the functions used here declared."""
+    """Return libcublas, with the arguments of the functions used here declared."""
     try:
         from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
     except ImportError as error:
@@ -151,19 +159,14 @@ def _library():
     library.cublasSetWorkspace_v2.argtypes = [pointer, pointer, ctypes.c_size_t]
     library.cublasSetMathMode.argtypes = [pointer, integer]
     for name, _ in GEMM.values():
-        a_matrix, numbers = [pointer, integer], [pointer, *[integer] * 5]
-        getattr(library, name).argtypes = [
-            *numbers,
-            pointer,
-            *a_matrix,
-            *a_matrix,
-            pointer,
-            *a_matrix,
-        ]
+        numbers, matrix = [pointer, *[integer] * 5], [pointer, integer]
+        types = [*numbers, pointer, *matrix, *matrix, pointer, *matrix]
+        getattr(library, name).argtypes = types
     return library
 
 
 def _call(name, *arguments):
+    """Call a function of cuBLAS; raise DeviceError or MemoryError with its status in words."""
     status = getattr(_library(), name)(*arguments)
     if status:
         words = STATUS.get(status, "which is not in its documentation")
@@ -173,7 +176,7 @@ def _call(name, *arguments):
 
 @cache
 def _handle():
-    """cuBLAS's handle on the current device, never destroyed, and the workspace (which has to stay)."""
+    """Return cuBLAS's handle on the current device, and its workspace. Both stay for ever."""
     import cupy
 
     workspace, handle = cupy.empty(WORKSPACE, np.uint8), ctypes.c_void_p()
@@ -187,7 +190,10 @@ def _set_math_mode(handle):
 
 
 def _on_current_stream():
-    """The handle, set to CuPy's current stream. That takes the workspace away, so it is given back each time."""
+    """Return the handle, set to CuPy's current stream.
+
+    cuBLAS drops the workspace when the stream is set, so the workspace is set again each time.
+    """
     handle, workspace = _handle()
     _call("cublasSetStream_v2", handle, stream())
     _call("cublasSetWorkspace_v2", handle, workspace.data.ptr, WORKSPACE)
@@ -196,5 +202,5 @@ def _on_current_stream():
 
 @cache
 def _one_and_zero(number):
-    """Pointers to alpha = 1 and beta = 0 on the host, where cuBLAS looks for them unless told otherwise."""
+    """Return pointers to alpha = 1 and beta = 0 on the host, where cuBLAS reads them by default."""
     return ctypes.pointer(number(1)), ctypes.pointer(number(0))

@@ -1,15 +1,17 @@
-"""CUDA graphs: work that is queued again and again is recorded once and then queued as a whole, by one call.
+"""CUDA graphs: work that is queued again and again is recorded once, and then queued by one call.
 
-Python takes 10 to 50 µs to queue a kernel, more than most of an agent's kernels take to run; for a recorded one it takes nothing.
-What is recorded are addresses, so a function that is to be recorded
-    reads and writes nothing but arrays that stay where they are (numbers that change are arrays too);
+Python takes 10 to 50 µs to queue a kernel, more than most of an agent's kernels take to run. For a
+recorded kernel it takes no time. A recording holds addresses. So a function that is to be recorded
+    reads and writes only arrays that stay where they are (numbers that change are arrays too);
     never waits for the GPU, and takes no decision on what the GPU has computed;
     does the same work each time.
-What it allocates comes from a memory pool of its own, which nobody else gets memory from: in a replay the same addresses are
-written again.
+The arrays that it allocates come from a memory pool of its own, which serves nobody else: a replay
+writes the same addresses again.
 
-Source: CUDA C++ Programming Guide, "CUDA Graphs". Tested in tests/gpu/test_training.py; in the simulator the function is just
-called.
+Leaves out: an update of a recorded graph; functions with arguments.
+Source: CUDA C++ Programming Guide, "CUDA Graphs". Specification: the function itself, called each
+time, as in the simulator. Tests: tests/gpu/test_training.py; the rules above:
+tests/rl/test_cuda_training.py.
 """
 
 from contextlib import suppress
@@ -23,10 +25,12 @@ class Graph:
     Parameters
     ----------
     function : callable
-        As above. The first call runs it (Numba compiles its kernels then), then records it, which runs nothing.
+        As above. The first call runs it, while Numba compiles its kernels. Then it records it,
+        which runs nothing.
     result : bool
-        Whether what the function returns is wanted: then the first call also replays the recording, because its arrays,
-        not those of the first run, are those which a replay writes. The function has to give the same when run twice.
+        Whether the result of the function is wanted. If so, the first call also replays the
+        recording, because a replay writes the arrays of the recording, not those of the first run.
+        The function must give the same result when run twice.
     """
 
     def __init__(self, function, result=False):
@@ -34,6 +38,13 @@ class Graph:
         self.graph = self.pool = self.result = None
 
     def __call__(self):
+        """Queue the work; return the function's result, whose arrays are always the same.
+
+        Raises
+        ------
+        RuntimeError
+            The current stream is the default stream, which cannot be recorded.
+        """
         if self.graph is not None:
             self.graph.launch()
             return self.result
@@ -42,7 +53,8 @@ class Graph:
         stream = cupy.cuda.get_current_stream()
         if stream.ptr in (0, 1, 2):  # the default streams cannot be recorded
             raise RuntimeError(
-                "stream: CUDA graphs need a stream of their own; work within `with cupy.cuda.Stream():`"
+                "stream: CUDA graphs need a stream of their own; "
+                "work within `with cupy.cuda.Stream():`"
             )
         if SIMULATED:
             return self.function()

@@ -1,9 +1,11 @@
 """Many small arrays into one: the gradients by name as one vector, without copies through the host.
 
-(cupy.concatenate of more than eight arrays sends their addresses from the host, which a recorded CUDA graph would read again, from
-memory that is long gone.)
+cupy.concatenate of more than eight arrays sends their addresses from the host. A recorded CUDA
+graph would read them again, from memory that has been freed long before.
 
-Tested in tests/rl/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Leaves out: arrays of several dtypes; axes.
+Source: minis5's own. Specification and CPU form: concatenate_vectors in minis5/ops.py.
+Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
 """
 
 import itertools
@@ -15,16 +17,16 @@ from minis5.arrays import array_module
 from minis5.ops import form_of
 from minis5_cuda.launch import blocks, kernel, launch
 
-BLOCK = 256
+BLOCK = 256  # threads
 MOST_BLOCKS = 64  # along an array
-# arrays a launch: each takes 8 words of the kernel's arguments, 2 KB together, of 4 KB that every
-# GPU allows
+# arrays of a launch: each takes 8 words of the kernel's arguments, together 2 KB of the 4 KB that
+# every GPU allows
 GROUP = 32
 
 
 @kernel
 def concatenate_vectors_kernel(parts, begins, out):
-    """blockIdx.y has an array, blockIdx.x a stripe of it."""
+    """Write part y to out[begins[y]:], with y = blockIdx.y; blockIdx.x has a stripe of it."""
     part, begin = parts[cuda.blockIdx.y], begins[cuda.blockIdx.y]
     for i in range(cuda.grid(1), part.size, cuda.gridsize(1)):
         out[begin + i] = part[i]
@@ -32,7 +34,7 @@ def concatenate_vectors_kernel(parts, begins, out):
 
 @form_of(cpu.concatenate_vectors)
 def concatenate_vectors(parts):
-    """Arrays of one dtype and any shapes, end to end."""
+    """Return the arrays ``parts`` (one dtype, any shapes) end to end in one vector."""
     parts = [part.ravel() for part in parts]
     ends = list(itertools.accumulate(part.size for part in parts))
     out = array_module(parts[0]).empty(ends[-1], parts[0].dtype)

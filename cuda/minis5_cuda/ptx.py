@@ -1,15 +1,17 @@
-"""Every kernel of this package as code for three generations of GPUs, without a GPU, and what ptxas says of it.
+"""Every kernel compiled for three generations of GPUs, without a GPU, and ptxas's report on it.
 
     python -m minis5_cuda.ptx                 all kernels, about a minute
     python -m minis5_cuda.ptx scan layers     those that these modules launch
 
-No signature is listed. The examples in ptx_examples.py call the launchers on small NumPy arrays in the place of device arrays; a
-recorder takes the place of the last step of launch.launch, so that kernels, types and blocks are those of the launchers.
-Each kernel is then compiled to PTX for each target and assembled by ptxas (wheel nvidia-cuda-nvcc), which tells how many registers
-and how much shared memory it takes. These decide how many blocks a multiprocessor can hold.
+No signature is listed. The examples in ptx_examples.py call the launchers on small NumPy arrays
+instead of device arrays. A recorder replaces launch.queue, so that kernels, types and blocks are
+those of the launchers. Each kernel is then compiled to PTX for each target. ptxas (wheel
+nvidia-cuda-nvcc) assembles the PTX and tells how many registers and how much shared memory the
+kernel takes. These decide how many blocks fit a multiprocessor.
 
-Leaves out: cuBLAS; the link-time code of a running program is made by nvJitLink, which has the same assembler inside.
-Tested in tests/test_ptx.py.
+Leaves out: cuBLAS. In a running program nvJitLink makes the code, with the same assembler inside.
+Source: NVIDIA's documentation of ptxas, option -v. Specification: none; it computes nothing.
+Tests: tests/test_ptx.py.
 """
 
 import argparse
@@ -64,7 +66,7 @@ class Code(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What ptxas says of a kernel, its device functions included."""
+    """What a kernel uses, according to ptxas, with its device functions."""
 
     registers: int  # of a thread
     shared: int  # bytes of a block
@@ -75,7 +77,7 @@ class Usage(NamedTuple):
 
 @contextmanager
 def recorder():
-    """Within, nothing is launched: yields a list that grows by a Code for each kernel that would have been."""
+    """Launch nothing within; yield a list, to which each launch adds a Code instead."""
     codes = []
 
     def add(kernel, block, arguments, exact):
@@ -88,7 +90,7 @@ def recorder():
         if kernel is not None:
             add(kernel, block, arguments, exact=False)
 
-    def compiled(kernel, configuration, *arguments):  # launched later, as None
+    def compiled(kernel, configuration, *arguments):  # returns None, and None is launched later
         add(kernel, configuration[1], arguments, exact=True)
 
     with (
@@ -100,7 +102,10 @@ def recorder():
 
 
 def record(modules=EXAMPLES):
-    """All that the launchers of these modules launch: a list of Code, the same kernel with the same types but once."""
+    """Return a list of Code of all that the launchers of these modules launch.
+
+    A kernel is in it once for the same types.
+    """
     found = {}
     for module in modules:
         for real in FLOATS:
@@ -113,7 +118,10 @@ def record(modules=EXAMPLES):
 
 
 def compile_ptx(code, targets=TARGETS):
-    """{compute capability: PTX} of a Code. What LLVM gets is the same for all of them, and is made once."""
+    """Return {compute capability: PTX} of a Code.
+
+    The input of LLVM is the same for all targets, and is made once.
+    """
     first, found, compile_ir = targets[0], {}, nvvm.compile_ir
 
     def compile_for_each(irs, **options):
@@ -139,7 +147,10 @@ def compile_ptx(code, targets=TARGETS):
 
 
 def find_ptxas():
-    """Path of the wheel's assembler; None without it. Another one may be too old for what Numba's compiler writes."""
+    """Return the path of the wheel's assembler; None without it.
+
+    Another ptxas may be too old for the PTX that Numba's compiler writes.
+    """
     try:
         import nvidia
     except ImportError:
@@ -149,12 +160,12 @@ def find_ptxas():
 
 
 def assemble(ptxas, ptx, target):
-    """Usage of a kernel's PTX.
+    """Return the Usage of a kernel's PTX.
 
     Raises
     ------
     RuntimeError
-        ptxas does not take it.
+        ptxas rejects it.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
@@ -173,12 +184,16 @@ def assemble(ptxas, ptx, target):
 
 
 def name(target):
+    """Return ptxas's name of a compute capability."""
     return "sm_{}{}".format(*target)
 
 
 def usages(codes, ptxas, targets=TARGETS):
-    """(code, {target: (PTX, Usage)}) for each code in turn; Usage is None without ptxas. Uses all CPUs."""
-    # kernels cannot be sent: forked processes have them
+    """Yield (code, {target: (PTX, Usage)}) for each code in turn; Usage is None without ptxas.
+
+    Uses all CPUs.
+    """
+    # kernels cannot be sent to a process: forked processes have them
     _jobs[:] = ((code, ptxas, targets) for code in codes)
     # neighbours call the same functions, which each process compiles anew
     size = max(1, len(codes) // 8)
@@ -202,7 +217,10 @@ COLUMNS = "registers", "shared", "stack", "spill stores", "spill loads"
 
 
 def table(rows, targets=TARGETS):
-    """Lines of Markdown, one for each of `rows` (as `usages` gives them); a number for each target where they differ."""
+    """Return lines of Markdown, one for each of `rows` (as `usages` yields them).
+
+    A cell has a number for each target where they differ.
+    """
     titles = "kernel", "case", "floats", "threads", *COLUMNS
     lines = [f"| {' | '.join(titles)} |", "|---" * 4 + "|---:" * len(COLUMNS) + "|"]
     for code, results in rows:
@@ -216,11 +234,13 @@ def table(rows, targets=TARGETS):
     return [
         *lines,
         "",
-        f"Numbers for {', '.join(map(name, targets))}, one where all are equal; bytes but for registers.",
+        f"Numbers for {', '.join(map(name, targets))}, one where all are equal; "
+        "bytes but for registers.",
     ]
 
 
 def main(argv=None):
+    """Print the table of the modules named in ``argv``; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m minis5_cuda.ptx", description=__doc__.splitlines()[0]
     )

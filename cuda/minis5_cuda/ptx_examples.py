@@ -1,8 +1,10 @@
 """A call of every launcher of this package on small NumPy arrays, for ptx.py to record.
 
-A row is a generator, named like the module, that takes a float type, calls the module's launchers with arrays of the types of the
-real calls, and yields what the calls since the last yield have in common, in words. A new kernel without a row fails
-tests/test_ptx.py.
+An example is a generator that is named like a module and takes a float type. It calls the module's
+launchers with arrays of the types of the real calls. It yields a few words that describe the calls
+since the last yield. A new kernel without an example fails tests/test_ptx.py.
+
+Leaves out: values, which nothing reads. Tests: tests/test_ptx.py.
 """
 
 from unittest import mock
@@ -20,11 +22,15 @@ from minis5_cuda.rl import adam, distributions, loss, rollout
 
 
 def zeros(*shape, dtype):
+    """Return zeros of a shape, which is not in parentheses."""
     return np.zeros(shape, dtype)
 
 
 def recurrences(real, *lengths):
-    """(case, is_complex, [(a, b, reset, x0) for each length]): complex and real, a constant and varying."""
+    """Yield (case, is_complex, [(a, b, reset, x0) for each length]).
+
+    Cases: complex and real, a constant and varying.
+    """
     for is_complex in (True, False):
         for varying in (False, True):
             W, problems = 6 if is_complex else 3, []
@@ -32,11 +38,9 @@ def recurrences(real, *lengths):
                 b = zeros(T, 2, W, dtype=real)
                 a = b if varying else zeros(1, 1, W, dtype=real)
                 problems.append((a, b, zeros(T, 2, dtype=bool), zeros(2, W, dtype=real)))
-            yield (
-                f"{'complex' if is_complex else 'real'}, a {'varies' if varying else 'is constant'}",
-                is_complex,
-                problems,
-            )
+            kind = "complex" if is_complex else "real"
+            case = f"{kind}, a {'varies' if varying else 'is constant'}"
+            yield case, is_complex, problems
 
 
 def scan_examples(real):
@@ -80,12 +84,8 @@ def s5_examples(real):
 
 
 def gru_examples(real):
-    wide, v, narrow, reset = (
-        zeros(2, 12, dtype=real),
-        zeros(4, dtype=real),
-        zeros(2, 4, dtype=real),
-        zeros(2, dtype=bool),
-    )
+    wide, narrow = zeros(2, 12, dtype=real), zeros(2, 4, dtype=real)
+    v, reset = zeros(4, dtype=real), zeros(2, dtype=bool)
     gru.gru_forward(wide, wide, wide[0], v, narrow, reset, narrow, narrow, narrow)
     gru.gru_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide, wide)
     yield ""
@@ -100,12 +100,8 @@ def lstm_examples(real):
 
 def discretize_examples(real):
     P, H, N = 3, 4, 6
-    lam, log_step, total, once = (
-        zeros(P, dtype=real),
-        zeros(P, 1, dtype=real),
-        np.zeros((3, P)),
-        np.zeros(1),
-    )
+    lam, log_step = zeros(P, dtype=real), zeros(P, 1, dtype=real)
+    total, once = np.zeros((3, P)), np.zeros(1)
     spectrum, settings = Spectrum(lam, lam, log_step), (1, -1e-4, 1, 1e-4, False)
     one, many = zeros(1, 2 * P, dtype=real), zeros(N, 2 * P, dtype=real)
     discretize.discretize_forward(spectrum, Step(once, *settings), one, one)
@@ -143,11 +139,8 @@ def loss_examples(real):
 
 
 def adam_examples(real):
-    rows, count, settings = (
-        zeros(6, dtype=real),
-        zeros(1, dtype=np.int64),
-        zeros(3, dtype=np.float64),
-    )
+    rows, count = zeros(6, dtype=real), zeros(1, dtype=np.int64)
+    settings = zeros(3, dtype=np.float64)
     adam.adam_step(rows, rows, Moments(rows, rows, count), settings, settings[:1])
     yield ""
 
@@ -180,10 +173,8 @@ def rollout_examples(real):
     for kind in (real, np.int64, np.float64):
         rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
     totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
-    outcome, kept = (
-        rollout.Outcome(returns, flags, flags),
-        rollout.Kept(ends, rows, ends, ends, totals, counts),
-    )
+    outcome = rollout.Outcome(returns, flags, flags)
+    kept = rollout.Kept(ends, rows, ends, ends, totals, counts)
     rollout.record(t, outcome, rollout.Running(flags, returns, lengths), kept)
     rollout.bootstrap(t, zeros(B, dtype=real), outcome, rows, ends)
     yield ""
@@ -196,17 +187,12 @@ def pack_examples(real):
 
 def envs_examples(real):
     meta = {"trials": 2, "project_observation": 8}
+    projected = {**meta, "project_action": 2}
+    mixed = {**projected, "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy"}
     compositions = {
         "meta, permuted": ("PositionOnlyCartPoleEasy", {**meta, "permute_actions": True}),
-        "meta, largest": ("AutoencodeEasy", {**meta, "project_action": 2}),
-        "meta, mixture": (
-            "Mixture",
-            {
-                **meta,
-                "project_action": 2,
-                "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy",
-            },
-        ),
+        "meta, largest": ("AutoencodeEasy", projected),
+        "meta, mixture": ("Mixture", mixed),
     }
     with mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array):
         for level, found in {**dict.fromkeys(REGISTRY), **compositions}.items():

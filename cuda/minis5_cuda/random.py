@@ -1,8 +1,11 @@
-"""Random numbers in whole arrays on a GPU: the kernels of minis5/random.py's loops, with its own scalar functions inside.
+"""Random numbers in whole arrays on a GPU: the kernels of the operations of minis5/random.py.
 
-A number depends only on the generator row and on its place in the array, so that threads need not know of each other, and the
-bits are the CPU's.
-Tested in tests/rl/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+They call that file's own scalar functions. A number depends only on the generator row and on its
+place in the array. So threads need not know of each other, and the bits are the CPU's.
+
+Leaves out: single numbers, which environments draw by themselves (envs.py).
+Source, specification and CPU form: minis5/random.py.
+Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
 """
 
 from numba import cuda
@@ -13,11 +16,12 @@ from minis5.random import normal_at, uniform_at
 from minis5_cuda.envs import exact_launch
 from minis5_cuda.launch import blocks, kernel
 
-BLOCK = 128
+BLOCK = 128  # threads
 
 
 @kernel
 def fill_uniform_kernel(row, out):
+    """Write out; a thread has one number."""
     i = cuda.grid(1)
     if i < out.size:
         out[i] = uniform_at(row, i)
@@ -25,6 +29,7 @@ def fill_uniform_kernel(row, out):
 
 @kernel
 def fill_normal_kernel(row, out):
+    """Write out; a thread has one number."""
     i = cuda.grid(1)
     if i < out.size:
         out[i] = normal_at(row, i)
@@ -32,11 +37,11 @@ def fill_normal_kernel(row, out):
 
 @form_of(cpu.fill_uniform)
 def fill_uniform(row, out):
-    """row: int64 (3,); out: float64 (n,)."""
+    """Fill out, float64 (n,), with uniform numbers of the generator row, int64 (3,)."""
     exact_launch(fill_uniform_kernel, blocks(out.size, BLOCK), BLOCK, row, out)
 
 
 @form_of(cpu.fill_normal)
 def fill_normal(row, out):
-    """row: int64 (3,); out: float64 (n,)."""
+    """Fill out, float64 (n,), with normal numbers of the generator row, int64 (3,)."""
     exact_launch(fill_normal_kernel, blocks(out.size, BLOCK), BLOCK, row, out)

@@ -1,6 +1,8 @@
-"""One-hot observations on a GPU: the kernel of minis5/spaces.py's loop.
+"""One-hot observations on a GPU: the kernel of the operation of minis5/spaces.py.
 
-Tested in tests/rl/test_cuda_training.py with the simulator and, where there is a GPU, in tests/gpu/test_training.py.
+Leaves out: a check of the values. An illegal value leaves zeros, where the CPU form reports it.
+Source, specification and CPU form: one_hot in minis5/spaces.py.
+Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
 """
 
 from numba import cuda
@@ -9,12 +11,12 @@ from minis5 import spaces as cpu
 from minis5.ops import form_of
 from minis5_cuda.launch import blocks, kernel, launch
 
-BLOCK = 128
+BLOCK = 128  # threads
 
 
 @kernel
 def one_hot_kernel(values, start, sizes, offsets, out):
-    """One thread a component: out[i, offset + value] = 1 if the value is legal."""
+    """Write out[i, offset + value] = 1 if the value is legal; a thread has one component."""
     k = cuda.grid(1)
     columns = values.shape[1]
     if k < values.shape[0] * columns:
@@ -26,6 +28,10 @@ def one_hot_kernel(values, start, sizes, offsets, out):
 
 @form_of(cpu.one_hot)
 def one_hot(values, start, sizes, offsets, out):
-    """values: int64 (n, k), any strides; start, sizes, offsets: int64 (k,); out: float32 (n, size), zeros on entry."""
+    """Write a 1 to out, float32 (n, size), zeros on entry, for each legal value.
+
+    values: int64 (n, k), any strides; start, sizes, offsets: int64 (k,). Returns (-1, -1): no value
+    is reported as illegal.
+    """
     launch(one_hot_kernel, blocks(values.size, BLOCK), BLOCK, values, start, sizes, offsets, out)
     return -1, -1

@@ -9,7 +9,7 @@ Leaves out: matrix products (blas.py); sums of gradients over time, which are ma
 CuPy's sums.
 Source: 1406.1078, section 2.3, in the form of minis5/nn/gru.py. Specification: gru in
 minis5/reference/cores.py. CPU form: minis5/nn/gru.py.
-Tests: tests/nn/test_gru.py, tests/rl/test_cuda_training.py, tests/gpu/test_kernels.py.
+Tests: tests/nn/test_gru.py, tests/rl/test_cuda_training.py, tests/gpu/test_training.py.
 """
 
 import math

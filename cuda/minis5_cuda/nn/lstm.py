@@ -9,7 +9,7 @@ Leaves out: matrix products (blas.py); sums of gradients over time, which are ma
 CuPy's sums.
 Source: 1402.1128, in the form of minis5/nn/lstm.py. Specification: lstm in
 minis5/reference/cores.py. CPU form: minis5/nn/lstm.py.
-Tests: tests/nn/test_lstm.py, tests/rl/test_cuda_training.py, tests/gpu/test_kernels.py.
+Tests: tests/nn/test_lstm.py, tests/rl/test_cuda_training.py, tests/gpu/test_training.py.
 """
 
 import math

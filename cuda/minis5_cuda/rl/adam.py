@@ -1,12 +1,17 @@
-"""Adam with clipping by the global norm as three kernels: sum of squares, scalars, update. Nothing goes through the host.
+"""Adam with clipping by the global norm, in three kernels: sum of squares, scalars, update.
 
     g ← g·min(1, bound/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
     θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
 
-The step count, the learning rate and the bound are read on the device, so that a captured graph can be replayed with others. The
-norm and the scalars are computed in float64, the update in the parameters' dtype, with the formulas of minis5/rl/adam.py.
+Nothing goes through the host. The kernels read the step count, the learning rate and the bound on
+the device, so that a recorded graph can be replayed with other values. The norm and the scalars are
+computed in float64, the update in the parameters' dtype, with the formulas of minis5/rl/adam.py.
 
-Source: 1412.6980, algorithm 1; the clipping 1211.5063. Tests: tests/rl/test_cuda_loss.py, tests/gpu/test_kernels.py.
+Leaves out: several processes, whose gradients would have to be summed first (rl/ppo.py refuses
+them).
+Source: 1412.6980, algorithm 1; clipping: 1211.5063. Specification: adam_step and
+clip_by_global_norm in minis5/reference/s5_ppo.py. CPU form: minis5/rl/adam.py.
+Tests: tests/rl/test_adam.py, tests/gpu/test_kernels.py.
 """
 
 import math
@@ -23,7 +28,7 @@ from minis5_cuda.reduce import flat, over_lanes, over_rows, walk
 
 @kernel
 def squares_kernel(grad, partial):
-    """partial[block] = this block's part of Σ grad², in float64: no element's square overflows."""
+    """Write this block's part of Σ grad² to partial, in float64: no element's square overflows."""
     total = np.float64(0)
     first, step = walk()
     for i in range(first, grad.size, step):
@@ -35,9 +40,11 @@ def squares_kernel(grad, partial):
 
 @kernel
 def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
-    """One block. scalars = factor of the gradient (NaN: change nothing), lr/(1 - β₁ᵗ), 1/√(1 - β₂ᵗ), ε; norm; count += 1.
+    """Write norm = √(Σ grad²) and the scalars of the update; count += 1. One block runs.
 
-    A sum of squares too large for the parameters' dtype counts as infinite, because v could not hold it.
+    scalars: the factor of the gradient (NaN: change nothing), lr/(1 - β₁ᵗ), 1/√(1 - β₂ᵗ), ε.
+    settings: lr, bound, ε. A sum of squares too large for the parameters' dtype counts as infinite,
+    because v could not hold it.
     """
     total = np.float64(0)
     first, step = walk()
@@ -51,7 +58,7 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
             norm[0] = size = math.sqrt(total)
             count[0] += 1
             t = np.float64(count[0])
-            scalars[0] = real(1.0 if size <= bound else bound / size)
+            scalars[0] = real(1.0 if size <= bound else bound / size)  # min(1, bound/|g|)
             scalars[1] = real(lr / (1.0 - math.pow(b1, t)))
             scalars[2] = real(1.0 / math.sqrt(1.0 - math.pow(b2, t)))
             scalars[3] = real(eps)
@@ -62,23 +69,25 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
 
 @kernel
 def update_kernel(theta, grad, m, v, rest1, rest2, scalars):
-    """The update of minis5/rl/adam.py; rest1, rest2 = 1 - β₁, 1 - β₂."""
+    """Update theta, m and v in place; rest1, rest2 = 1 - β₁, 1 - β₂."""
     factor, rate, root, eps = scalars[0], scalars[1], scalars[2], scalars[3]
     first, step = walk()
-    if factor == factor:
+    if factor == factor:  # not NaN
         for i in range(first, theta.size, step):
             g = factor * grad[i]
-            mean = m[i] + (g - m[i]) * rest1
-            square = v[i] + (g * g - v[i]) * rest2
+            mean = m[i] + (g - m[i]) * rest1  # m ← β₁m + (1 - β₁)g
+            square = v[i] + (g * g - v[i]) * rest2  # v ← β₂v + (1 - β₂)g²
             m[i], v[i] = mean, square
+            # rate = lr/(1 - β₁ᵗ), root = 1/√(1 - β₂ᵗ): θ ← θ - rate·m/(√v·root + ε)
             theta[i] -= rate * mean / (theta.dtype.type(math.sqrt(square)) * root + eps)
 
 
 @form_of(cpu.adam_step)
 def adam_step(theta, grad, moments, settings, norm):
-    """Take one step of Adam in place, or none if the gradient is not finite; nothing waits for the GPU.
+    """Take one step of Adam in place, or none if the gradient is not finite.
 
-    A sum of squares that overflows the dtype of theta counts as infinite.
+    Nothing waits for the GPU. A sum of squares that overflows the dtype of theta counts as
+    infinite.
     """
     grid, block = flat(theta.size, high=1)
     xp, real = array_module(theta), theta.dtype.type

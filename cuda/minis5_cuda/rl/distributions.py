@@ -1,11 +1,14 @@
-"""Kernels of the categorical distribution: log-probability, entropy, sample, and the gradient of the first two.
+"""Kernels of the categorical distribution: log-probability, entropy, their gradient, samples.
 
-The functions at the end take the arguments of the loops of the same names in minis5/rl/distributions.py: arrays on the GPU,
-C-contiguous; logits (N, n) of one float dtype with `out`, actions int64. A thread has a row of logits, because there are few
-actions; it is right for any number of them, but slow for many.
+The launchers at the end take the arguments of the operations of the same names in
+minis5/rl/distributions.py: arrays on the GPU, C-contiguous; logits (N, n) of one float dtype with
+`out`; actions int64. A thread has a row of logits, because there are few actions. This is right for
+any number of actions, but slow for many.
 
-Leaves out: Gaussians, which are a few whole-array operations. Legal actions are not checked.
-Tests: tests/rl/test_cuda_loss.py, tests/gpu/test_kernels.py.
+Leaves out: Gaussians, which are a few whole-array operations; a check that actions are legal.
+Source: the definitions, log p = logits - log Σ exp(logits), H = -Σ p·log p. Specification:
+categorical in minis5/reference/s5_ppo.py. CPU form: minis5/rl/distributions.py.
+Tests: tests/rl/test_distributions.py, tests/gpu/test_kernels.py.
 """
 
 import math
@@ -18,7 +21,7 @@ from minis5_cuda.reduce import flat, walk
 
 @device
 def log_normaliser(row):
-    """log Σ exp(row), without overflow."""
+    """Return log Σ exp(row), without overflow."""
     top, total = row[0], type(row[0])(0)
     for x in row:
         top = x if x > top else top
@@ -29,7 +32,7 @@ def log_normaliser(row):
 
 @device
 def row_entropy(row, log_z):
-    """-Σ p·log p with log p = row - log_z."""
+    """Return -Σ p·log p with log p = row - log_z."""
     total = type(log_z)(0)
     for x in row:
         total -= type(log_z)(math.exp(x - log_z)) * (x - log_z)
@@ -38,6 +41,7 @@ def row_entropy(row, log_z):
 
 @kernel
 def categorical_log_prob_kernel(logits, action, out):
+    """Write out = logits[action] - log Σ exp(logits)."""
     first, step = walk()
     for i in range(first, out.size, step):
         out[i] = logits[i, action[i]] - log_normaliser(logits[i])
@@ -45,6 +49,7 @@ def categorical_log_prob_kernel(logits, action, out):
 
 @kernel
 def categorical_entropy_kernel(logits, out):
+    """Write out = -Σ p·log p."""
     first, step = walk()
     for i in range(first, out.size, step):
         out[i] = row_entropy(logits[i], log_normaliser(logits[i]))
@@ -52,22 +57,24 @@ def categorical_entropy_kernel(logits, out):
 
 @kernel
 def categorical_backward_kernel(logits, action, dlog_prob, dentropy, out):
-    """With p = softmax: d logits = dlogp·(onehot - p) - dH·p·(log p + H)."""
+    """Write d logits = dlogp·(onehot - p) - dH·p·(log p + H), with p = softmax(logits)."""
     first, step = walk()
     for i in range(first, action.size, step):
         row, log_z = logits[i], log_normaliser(logits[i])
         entropy = row_entropy(row, log_z)
         for k in range(row.size):
+            # log p(a) = logits[a] - log Σ exp(logits): its gradient is onehot(a) - p. The entropy's
+            # is -p·(log p + H)
             log_p = row[k] - log_z
             out[i, k] = -type(log_z)(math.exp(log_p)) * (
                 dlog_prob[i] + dentropy[i] * (log_p + entropy)
             )
-        out[i, action[i]] += dlog_prob[i]
+        out[i, action[i]] += dlog_prob[i]  # onehot(a)
 
 
 @kernel
 def categorical_sample_kernel(logits, uniform, out):
-    """The first action whose cumulative probability exceeds the uniform number."""
+    """Write the first action whose cumulative probability exceeds the uniform number."""
     first, step = walk()
     for i in range(first, out.size, step):
         log_z, left, k = log_normaliser(logits[i]), uniform[i], 0
@@ -81,19 +88,19 @@ def categorical_sample_kernel(logits, uniform, out):
 
 @form_of(cpu.categorical_log_prob)
 def categorical_log_prob(logits, action, out):
-    """out (N,) = log-probability of action (N,) under logits (N, n)."""
+    """Write to out (N,) the log-probability of action (N,) under logits (N, n)."""
     launch(categorical_log_prob_kernel, *flat(out.size), logits, action, out)
 
 
 @form_of(cpu.categorical_entropy)
 def categorical_entropy(logits, out):
-    """out (N,) = entropy under logits (N, n)."""
+    """Write to out (N,) the entropy under logits (N, n)."""
     launch(categorical_entropy_kernel, *flat(out.size), logits, out)
 
 
 @form_of(cpu.categorical_backward)
 def categorical_backward(logits, action, dlog_prob, dentropy, out):
-    """out (N, n) = gradient of the logits, given those of log-probability and entropy (N,)."""
+    """Write to out (N, n) the logits' gradient, from those of log-probability and entropy (N,)."""
     launch(
         categorical_backward_kernel, *flat(action.size), logits, action, dlog_prob, dentropy, out
     )
@@ -101,5 +108,8 @@ def categorical_backward(logits, action, dlog_prob, dentropy, out):
 
 @form_of(cpu.categorical_sample)
 def categorical_sample(logits, uniform, out):
-    """out (N,) = actions drawn from logits (N, n) with uniform (N,) from [0, 1), of any float dtype."""
+    """Write to out (N,) actions drawn from logits (N, n).
+
+    uniform (N,): random numbers from [0, 1), of any float dtype.
+    """
     launch(categorical_sample_kernel, *flat(out.size), logits, uniform, out)

@@ -1,10 +1,12 @@
-"""The GPU form of PPO's passes over a rollout: each minibatch is one replay of a recorded CUDA graph.
+"""The GPU form of PPO's passes over a rollout: a minibatch is one replay of a recorded CUDA graph.
 
-The arithmetic is minis5/rl/ppo.py's; this file drives it without the host. Everything that differs from minibatch to minibatch
-lies on the device: its number, the environments of all minibatches, the learning rate. The host looks once an iteration, at the
-statistics (and once a pass if target_kl asks for it).
+The arithmetic is that of minis5/rl/ppo.py; this file drives it without the host. All that differs
+from minibatch to minibatch is on the device: its number, the environments of all minibatches, the
+learning rate. The host looks at the statistics once an iteration (once a pass with target_kl).
 
-Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
+Leaves out: several processes; steps that are not valid, which native environments do not have.
+Source: 1707.06347. Specification: ppo_loss in minis5/reference/s5_ppo.py. CPU form: class Passes in
+minis5/rl/ppo.py. Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
 """
 
 import numpy as np
@@ -19,10 +21,11 @@ from minis5_cuda.rl.rollout import store
 
 @form_of(cpu.Passes)
 class Passes:
-    """Runs all passes over one rollout for a trainer whose agent lives on the GPU.
+    """Run all passes over one rollout for a trainer whose agent is on the GPU.
 
-    ``stream`` is the stream to work on: CUDA graphs cannot be recorded on the default stream. This one and the default stream
-    wait for each other, so that copies which others make on the default stream keep their place.
+    ``stream`` is the stream to work on, because CUDA graphs cannot be recorded on the default
+    stream. This stream and the default stream wait for each other. Copies that others make on the
+    default stream therefore keep their place.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ class Passes:
     def __init__(self, ppo):
         if ppo.comm.size > 1:
             raise ValueError(
-                f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; use workers=1"
+                f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; "
+                "use workers=1"
             )
         xp, c = ppo.agent.xp, ppo.config
         self.ppo, self.minibatch, self.stream = ppo, Graph(self._minibatch), xp.cuda.Stream()
@@ -48,6 +52,13 @@ class Passes:
         self.data = None  # rollout, advantages, returns: arrays that stay
 
     def __call__(self, rollout, advantages, returns, lr, rng):
+        """Learn from a rollout; return the mean of each of loss.STATS and the mean gradient norm.
+
+        Raises
+        ------
+        FloatingPointError
+            A gradient was not finite.
+        """
         ppo, c, xp = self.ppo, self.ppo.config, self.ppo.agent.xp
         self._keep(rollout, advantages, returns)
         self.groups[:] = xp.asarray(np.concatenate([ppo.groups(rng) for _ in range(c.epochs)]))
@@ -58,16 +69,16 @@ class Passes:
             for _ in range(c.minibatches):
                 self.minibatch()
             done += c.minibatches
-            if c.target_kl is not None and ppo.enough(
-                to_host(self.stats)[done - c.minibatches : done, :-1]
-            ):
-                break
+            if c.target_kl is not None:  # to look at the statistics means to wait
+                last = to_host(self.stats)[done - c.minibatches : done, :-1]
+                if ppo.enough(last):
+                    break
         stats = to_host(self.stats)[:done].mean(axis=0)
         check_norm(stats[-1])
         return stats[:-1], float(stats[-1])
 
     def _keep(self, rollout, advantages, returns):
-        """Put what is learnt from where the recorded minibatch looks for it; most of it stands there already."""
+        """Copy a rollout to where the recorded minibatch reads it; most of it is there already."""
         if self.data is None:
             self.data = rollout, advantages, returns
         for mine, new in zip(
@@ -77,6 +88,7 @@ class Passes:
                 mine[:] = new
 
     def _minibatch(self):
+        """Learn from minibatch k: this is what the graph records."""
         ppo, (rollout, advantages, returns) = self.ppo, self.data
         group = self.groups.take(self.k, axis=0)[0]
         batch = ppo.batch(rollout, advantages, returns, group)
@@ -87,7 +99,10 @@ class Passes:
         self.k += 1
 
     def _normalised(self, advantages):
-        """To mean 0 and deviation 1, as PPO._advantage_scales does it; every step of native environments is valid."""
+        """Return advantages with mean 0 and deviation 1, as minis5/rl/ppo.py scales them.
+
+        Every step of native environments is valid.
+        """
         if not self.ppo.config.normalize_advantages:
             return advantages
         a = advantages.astype(np.float64)

@@ -1,15 +1,20 @@
 """The GPU form of the collector: nothing visits the host until the rollout is whole.
 
-It makes the same rollout as minis5/rl/rollout.py, for native environments (autoreset mode SAME_STEP). One step of all of them
-(network input, features, policy, sampled action, environments, record) reads and writes arrays that keep their addresses; the
-number of the step is one of them. The step is recorded once as a CUDA graph and then queued T times. Values and log-probabilities
-come at the end, all at once.
+It makes the same rollout as minis5/rl/rollout.py, for native environments (autoreset mode
+SAME_STEP). One step of all environments covers network input, features, policy, sampled action,
+environments and record. It reads and writes arrays that keep their addresses; the number of the
+step is one of them. The step is recorded once as a CUDA graph and then queued T times. Values and
+log-probabilities are computed at the end, all at once.
 
-Where an episode was truncated, the value of its last observation is needed while its memory is at hand. Levels that may be
-truncated (Task.truncates) therefore ask the GPU after each step whether one was, and wait for its answer.
+Where an episode was truncated, the value of its last observation is needed while its state is at
+hand. Levels that may be truncated (Task.truncates) therefore ask the GPU after each step whether
+one was, and wait for its answer.
 
 Leaves out: environments that are not minis5's own.
-Tests: tests/rl/test_cuda_training.py (simulator, against minis5/rl/rollout.py), tests/gpu/test_training.py.
+Source: 1707.06347, algorithm 1 (acting for T steps); truncation as in minis5/rl/rollout.py.
+Specification and CPU form: minis5/rl/rollout.py.
+Tests: tests/rl/test_cuda_training.py (simulator, against minis5/rl/rollout.py),
+tests/gpu/test_training.py.
 """
 
 from typing import NamedTuple
@@ -26,25 +31,24 @@ from minis5.spaces import leaves, rebuild
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, kernel, launch
 
-# these environments never only reset
-KEPT = {name: attribute for name, attribute in cpu.KEPT.items() if name != "resetting"}
-BLOCK = 128
+BLOCK = 128  # threads
 
 
 @kernel
 def store_kernel(t, row, rows):
+    """Write rows[t[0]] = row; a thread has one number."""
     i = cuda.grid(1)
     if i < row.size:
         rows[t[0], i] = row[i]
 
 
 def store(t, row, rows):
-    """Write rows[t[0]] = row.  t: int64 (1,); row: (n,); rows: (T, n)."""
+    """Write rows[t[0]] = row. t: int64 (1,); row: (n,); rows: (T, n)."""
     launch(store_kernel, blocks(row.size, BLOCK), BLOCK, t, row, rows)
 
 
 class Outcome(NamedTuple):
-    """What the environments' step returned, each (B,)."""
+    """The arrays that the environments' step returned, each (B,)."""
 
     reward: object
     terminated: object
@@ -52,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 class Running(NamedTuple):
-    """What goes on from step to step, each (B,)."""
+    """The arrays that go on from step to step, each (B,)."""
 
     reset: object  # bool: the coming observation begins an episode
     returns: object  # of the episode so far
@@ -60,7 +64,7 @@ class Running(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is kept of each step, each (T, B)."""
+    """The arrays that keep all steps, each (T, B)."""
 
     resets: object
     rewards: object
@@ -72,7 +76,7 @@ class Kept(NamedTuple):
 
 @kernel
 def record_kernel(t, outcome, running, kept):
-    """A thread has one environment."""
+    """Write row t[0] of ``kept`` and move ``running`` on; a thread has one environment."""
     i = cuda.grid(1)
     if i < outcome.reward.size:
         at = t[0]
@@ -87,13 +91,13 @@ def record_kernel(t, outcome, running, kept):
 
 
 def record(t, outcome, running, kept):
-    """Write what a step gave to row t[0] of ``kept``, and move ``running`` on to the next step."""
+    """Write the outcome of a step to row t[0] of ``kept``; move ``running`` on to the next step."""
     launch(record_kernel, blocks(outcome.reward.size, BLOCK), BLOCK, t, outcome, running, kept)
 
 
 @kernel
 def bootstrap_kernel(t, value, terminated, truncated, next_values, known):
-    """A thread has one environment."""
+    """Write row t[0] of next_values and known; a thread has one environment."""
     i = cuda.grid(1)
     if i < value.size:
         at = t[0]
@@ -103,38 +107,43 @@ def bootstrap_kernel(t, value, terminated, truncated, next_values, known):
 
 
 def bootstrap(t, value, outcome, next_values, known):
-    """Write the value (B,) of each truncated episode's last observation to row t[0] of next_values, and True to known (T, B)."""
+    """Keep the value (B,) of the last observation of each truncated episode.
+
+    It goes to row t[0] of next_values (T, B), and True to the same place of known (T, B).
+    """
     grid, ends = blocks(value.size, BLOCK), (outcome.terminated, outcome.truncated)
     launch(bootstrap_kernel, grid, BLOCK, t, value, *ends, next_values, known)
 
 
 @form_of(cpu.Collector)
 class Collector:
-    """Collects rollouts of an agent and native environments that live on the GPU.
+    """Collect rollouts of an agent in native environments, both on the GPU.
 
     Parameters
     ----------
     agent : ActorCritic
     envs : minis5_cuda.envs.CudaVectorEnv
     seed : int
-        Of the environments.
+        Seed of the environments.
     first_index : int
         Not used: the environments know their indices themselves.
 
     Raises
     ------
     ValueError
-        The environments do not live on the GPU.
+        The environments are not on the GPU.
     """
 
     def __init__(self, agent, envs, seed=0, first_index=0):
         del first_index
         if envs.device != "cuda":
-            message = "expected environments on the GPU for an agent there; make them with make_vec(..., device='cuda')"
-            raise ValueError(f"envs: {message}")
+            raise ValueError(
+                "envs: expected environments on the GPU for an agent there; "
+                "make them with make_vec(..., device='cuda')"
+            )
         xp, B = agent.xp, envs.num_envs
         self.agent, self.envs, self.T = agent, envs, None
-        envs.check_actions = False  # they are legal, and to look would mean to wait
+        envs.check_actions = False  # they are legal, and to check would mean to wait
         obs, _ = envs.reset(seed=seed)
         # views of arrays that every step overwrites
         self.obs = rebuild(obs, map(as_array, leaves(obs)))
@@ -142,13 +151,13 @@ class Collector:
         self.state = agent.initial_state(B)
         self.previous_action = xp.zeros((B, agent.distribution.encoded_size), agent.dtype)
         self.returns, self.lengths = xp.zeros(B), xp.zeros(B, np.int64)
-        self.given = self.final_obs = None  # what the environments' step returns
+        self.given = self.final_obs = None  # Outcome and last observations of the current step
         self.t, self.rng = xp.zeros(1, np.int64), Generator(0, xp)
         self._prepare = Graph(agent.stepper, result=True)
         self._step, self._last_values = Graph(self._one_step), Graph(self._value_all)
 
     def _allocate(self, T):
-        """Arrays for T steps, which stay where they are from now on."""
+        """Make the arrays for T steps, which stay where they are from now on."""
         if T == self.T:
             return
         if self.T is not None:
@@ -170,7 +179,7 @@ class Collector:
         self.initial_state = self.state.copy()
 
     def _one_step(self):
-        """One step of all environments."""
+        """Take one step of all environments; this is what the graph records."""
         agent, step, dist = self.agent, self.stepper, self.agent.distribution
         x = agent.encode(self.obs, self.previous_action, self.reset)
         features, state = step.features(x, self.reset, self.state)
@@ -196,24 +205,28 @@ class Collector:
         self.t += 1
 
     def _value_all(self):
-        """The value of all last observations, seen with the memory of their episodes; kept where one was truncated."""
+        """Compute the value of all last observations, each from the state of its episode.
+
+        It is kept where an episode was truncated.
+        """
         value = self.stepper.value(self._look(self.final_obs, self.agent.xp.zeros_like(self.reset)))
         bootstrap(self.t - 1, value, self.given, self.final_values, self.known)
 
     def _was_truncated(self):
-        """Whether the last step truncated an episode; waits for the GPU."""
+        """Return whether the last step truncated an episode; waits for the GPU."""
         return bool((self.given.truncated & ~self.given.terminated).any())
 
     def _look(self, obs, reset):
-        """Features of an observation, without moving on."""
+        """Return the features of an observation, without moving on."""
         return self.stepper.features(
             self.agent.encode(obs, self.previous_action, reset), reset, self.state
         )[0]
 
     def collect(self, T, rng):
-        """Act for T steps. Returns the rollout and the (return, length) of each episode that ended.
+        """Act for T steps; return the rollout and the (return, length) of each episode that ended.
 
-        ``rng`` (numpy.random.Generator) seeds the generator of the actions. The rollout's arrays are overwritten by the next.
+        ``rng`` (numpy.random.Generator) seeds the generator of the actions. The next rollout
+        overwrites the arrays of this one.
         """
         self._allocate(T)
         agent, xp = self.agent, self.agent.xp
@@ -236,17 +249,30 @@ class Collector:
             *acted, self.rewards, self.terminated, self.done, valid, self.initial_state
         ), ended
 
+    def _lasting(self):
+        """Return the arrays between two rollouts by the names of the CPU form's state_dict."""
+        return {
+            "memory": self.state,
+            "reset": self.reset,
+            "previous_action": self.previous_action,
+            "returns": self.returns,
+            "lengths": self.lengths,
+        }
+
     def state_dict(self):
-        """As Collector.state_dict: on the host, so that a run may go on elsewhere."""
-        state = {name: to_host(getattr(self, attribute)).copy() for name, attribute in KEPT.items()}
+        """Return the arrays of the CPU form's state_dict, on the host: a run may go on elsewhere.
+
+        Its flags "resetting" are False, because these environments never take a step only to reset.
+        """
+        state = {name: to_host(array).copy() for name, array in self._lasting().items()}
         state["resetting"] = np.zeros(self.envs.num_envs, bool)
         state |= {f"obs/{i}": to_host(leaf).copy() for i, leaf in enumerate(leaves(self.obs))}
         return state | {f"envs/{name}": value for name, value in self.envs.get_state().items()}
 
     def load_state_dict(self, state):
-        """Take up what :meth:`state_dict` gave."""
-        for name, attribute in KEPT.items():
-            getattr(self, attribute)[:] = move(state[name], self.agent.device)
+        """Take up what :meth:`state_dict` returned."""
+        for name, array in self._lasting().items():
+            array[:] = move(state[name], self.agent.device)
         for i, leaf in enumerate(leaves(self.obs)):
             leaf[...] = move(state[f"obs/{i}"], self.agent.device)
         self.envs.set_state(
