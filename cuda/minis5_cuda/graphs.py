@@ -38,7 +38,7 @@ class Graph:
         self.graph = self.pool = self.result = None
 
     def __call__(self):
-        """Queue the work; return the function's result, whose arrays are always the same.
+        """Queue the work; return what the function returned when it was recorded.
 
         Raises
         ------

@@ -6,9 +6,9 @@ in steps of the grid's height (`tiles`). Over a flat array, it walks in steps of
 and `walk`).
 
 A sum has two stages and no atomics. Its order, and so its last bit, is the same in every run.
-First, threads add up the numbers that they pass in registers. The block adds its threads' totals in
-shared memory (`over_rows`, `over_lanes`) and writes them to its row of a scratch array. Then
-`add_stripes` adds up these rows.
+First, each thread adds up its numbers in registers. The block adds its threads' totals in shared
+memory (`over_rows`, `over_lanes`) and writes them to its row of a scratch array. Then `add_stripes`
+adds up these rows.
 
 Leaves out: warp shuffles, which Numba's simulator lacks. Sums over 32 values in shared memory cost
 little beside the reads of the values.
