@@ -1,14 +1,16 @@
-"""How far back can an agent remember? MemoryChain from 4 to 2048 steps with S5, LSTM, GRU and self-attention.
+"""How far back can an agent remember? MemoryChain-4 to -2048 with S5, LSTM, GRU, self-attention.
 
-    python experiments/memory_length.py               all runs, then the report; stop it and start it as you like
+    python experiments/memory_length.py               all runs, then the report
     python experiments/memory_length.py --report      the report alone
-    python experiments/memory_length.py --variants s5-a2c lstm-a2c --tasks MemoryChain-16        in the paper's own setting
-    python experiments/memory_length.py --variants s5-epsilon s5-horizon                         what made the difference
+    python experiments/memory_length.py --variants s5-a2c lstm-a2c      the paper's own setting
+    python experiments/memory_length.py --variants s5-epsilon s5-horizon      what matters
 
-Each run is `minis5 train MemoryChain-N --core CORE` on one CPU core: 10,000 episodes as in the paper, or 500,000 steps where those
-are more, or until the return of a rollout is 0.99. What differs between the agents is the core alone; all have about the same
-number of parameters. Source: 2303.03982, section 5, "Memory length". How it runs and reports: experiments/sweep.py.
-Tests: tests/test_experiments.py.
+Each run is `minis5 train MemoryChain-N --core CORE` on one CPU core. It lasts 10,000 episodes as in
+the paper, or 500,000 steps if those are more, and ends early once a rollout's return is 0.99. The
+agents differ in their core alone, and all have about the same number of parameters.
+
+How it runs and reports: experiments/sweep.py. Leaves out: tuning for each length.
+Source: 2303.03982, section 5, "Memory length". Tests: tests/test_experiments.py.
 """
 
 import numpy as np
@@ -42,7 +44,10 @@ COLOURS = {label: colour for _, label, colour in VARIANTS.values()}
 
 
 def collect(groups):
-    """Rows of results.csv → {variant: {length: {figure's name: array over seeds}}}, in the order of VARIANTS and LENGTHS."""
+    """Return {variant: {length: {figure's name: array over seeds}}} from rows of results.csv.
+
+    The order is that of VARIANTS and LENGTHS.
+    """
     found = {}
     for variant in VARIANTS:
         for length, task in zip(LENGTHS, TASKS, strict=True):
@@ -57,12 +62,12 @@ def collect(groups):
 
 
 def thousand(cell, length):
-    """CPU seconds for a thousand episodes of this length, by the runs of one cell."""
+    """Return the CPU seconds for a thousand episodes of this length, from the runs of a cell."""
     return 1000 * np.nanmean(cell["cpu_seconds"] / cell["steps"]) * length
 
 
 def table(groups):
-    """Two Markdown tables: return; then steps, time and memory."""
+    """Return Markdown tables: return, episodes, time and memory against the length."""
     found = collect(groups)
     rule = "|---" * (len(LENGTHS) + 1) + "|"
 
@@ -76,30 +81,27 @@ def table(groups):
         return [f"| {title} | {' | '.join(map(str, LENGTHS))} |", rule, *body, ""]
 
     def score(cell, _):
-        mean, worst = cell["mean_return"].mean(), cell["mean_return"].min()
-        return (
-            f"{mean:.2f}"
-            + (f" ({worst:.2f})" if f"{worst:.2f}" != f"{mean:.2f}" else "")
-            + f" ×{len(cell['mean_return'])}"
-        )
+        mean, worst = f"{cell['mean_return'].mean():.2f}", f"{cell['mean_return'].min():.2f}"
+        seeds = len(cell["mean_return"])
+        return f"{mean} ×{seeds}" if mean == worst else f"{mean} ({worst}) ×{seeds}"
+
+    def episodes(cell, length):
+        return f"{cell['steps'].mean() / length:,.0f}"
 
     result = lines("mean return (worst) × seeds", score, PAPER.items())
-    result += lines(
-        "episodes until solved, or all", lambda cell, n: f"{cell['steps'].mean() / n:,.0f}"
-    )
+    result += lines("episodes until solved, or all", episodes)
     result += lines("CPU seconds for 1,000 episodes", lambda cell, n: f"{thousand(cell, n):.3g}")
     result += lines("peak memory, MiB", lambda cell, n: f"{cell['peak_mib'].mean():.0f}")
     row = next(iter(groups.values()))[0]
-    note = f"Mean return: over {row['episodes']} fresh episodes, deterministic policy, at the end, and over the seeds. "
-    note += "CPU seconds: user and system time of the whole command on one core, start and compilation included. "
-    return [
-        *result,
-        note + "; ".join(sorted({group[0]["machine"] for group in groups.values()})) + ".",
-    ]
+    note = f"Mean return: over {row['episodes']} fresh episodes, deterministic policy, at the end, "
+    note += "and over the seeds. CPU seconds: user and system time of the whole command on one "
+    note += "core, start and compilation included. "
+    machines = sorted({group[0]["machine"] for group in groups.values()})
+    return [*result, f"{note}{'; '.join(machines)}."]
 
 
 def figure(path, groups):
-    """Three panels against the memory length, as in the paper: return, time, memory."""
+    """Draw return, time and memory against the memory length, as in the paper."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,32 +110,17 @@ def figure(path, groups):
     score, seconds, memory = drawing.subplots(1, 3)
     for variant, cells in found.items():
         _, label, colour = VARIANTS[variant]
-        look = {
-            "color": colour,
-            "label": label,
-            "marker": "s" if variant.endswith("a2c") else "o",
-            "markersize": 4,
-        }
+        marker = "s" if variant.endswith("a2c") else "o"
+        look = {"color": colour, "label": label, "marker": marker, "markersize": 4}
         returns = [cells[n]["mean_return"] for n in cells]
+        low, high = [x.min() for x in returns], [x.max() for x in returns]
         score.plot(list(cells), [x.mean() for x in returns], **look)
-        score.fill_between(
-            list(cells),
-            [x.min() for x in returns],
-            [x.max() for x in returns],
-            color=colour,
-            alpha=0.15,
-        )
+        score.fill_between(list(cells), low, high, color=colour, alpha=0.15)
         seconds.plot(list(cells), [thousand(cells[n], n) for n in cells], **look)
         memory.plot(list(cells), [cells[n]["peak_mib"].mean() for n in cells], **look)
     for label, numbers in PAPER.items():
-        score.plot(
-            LENGTHS,
-            numbers,
-            color=COLOURS[label],
-            linestyle=":",
-            linewidth=1,
-            label=f"{label}, paper (5 seeds)",
-        )
+        look = {"color": COLOURS[label], "linestyle": ":", "linewidth": 1}
+        score.plot(LENGTHS, numbers, label=f"{label}, paper (5 seeds)", **look)
     score.set(ylabel="mean return (band: worst to best seed)", ylim=(-0.6, 1.05))
     seconds.set(ylabel="CPU seconds for 1,000 episodes", yscale="log")
     memory.set(ylabel="peak memory of the process, MiB")

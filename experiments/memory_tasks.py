@@ -1,9 +1,11 @@
-"""Memory tasks: S5 with resets, S5 without them, and no memory at all, by the plain command `minis5 train TASK --seed S`.
+"""Memory tasks: S5 with resets, S5 without them, and no memory at all.
 
-    python experiments/memory_tasks.py               all runs, then the report; stop it and start it as you like
+    python experiments/memory_tasks.py               all runs, then the report
     python experiments/memory_tasks.py --report      the report alone
 
-Source: tasks of 2303.03982, section 5. How it runs and reports: experiments/sweep.py. Tests: tests/test_experiments.py.
+Each run is `minis5 train TASK --seed S`. How it runs and reports: experiments/sweep.py.
+Leaves out: other cores (memory_length.py). Source: 2303.03982, section 5.
+Tests: tests/test_experiments.py.
 """
 
 import numpy as np
@@ -15,7 +17,7 @@ VARIANTS = {  # name: options, label, colour
     "s5-noreset": (("--resets", "false"), "S5, resets off", "#d55e00"),
     "none": (("--core", "none"), "no memory", "#777777"),
 }
-PAPER = {  # mean return there: POPGym's table, and for the memory length a figure
+PAPER = {  # its mean return: from its table for POPGym, from a figure for MemoryChain
     ("RepeatPreviousHard", "s5"): ".91 ± .01",
     ("RepeatPreviousHard", "s5-noreset"): ".76 ± .02",
     ("RepeatPreviousHard", "none"): "−.48 (MLP)",
@@ -30,22 +32,11 @@ LINES = {
 
 
 def table(groups):
-    """The results as a Markdown table, one line for each task and variant."""
-    names = (
-        "task",
-        "agent",
-        "seeds",
-        "mean return (worst seed)",
-        "in training",
-        "in the paper",
-        "steps",
-        "time",
-        "steps/s",
-    )
-    lines, rows = (
-        [f"| {' | '.join(names)} |", "|---" * len(names) + "|"],
-        [group[0] for group in groups.values()],
-    )
+    """Return the results as a Markdown table, one line for each task and variant."""
+    names = ("task", "agent", "seeds", "mean return (worst seed)", "in training", "in the paper")
+    names += ("steps", "time", "steps/s")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    rows = [group[0] for group in groups.values()]
     for task in TASKS:
         for variant, (_, label, _) in VARIANTS.items():
             some = [row for row in rows if (row["task"], row["variant"]) == (task, variant)]
@@ -55,28 +46,17 @@ def table(groups):
                     [[row[name] or "nan" for name in wanted] for row in some], float
                 ).T
                 walls = [float(row["wall_seconds"]) for row in some if row["wall_seconds"]]
-                wall = (
-                    "–".join(dict.fromkeys(f"{w:.0f}" for w in (min(walls), max(walls)))) + " s"
-                    if walls
-                    else "not known"
-                )
-                score = (
-                    f"{returns.mean():.3f} ({returns.min():.3f}) | {training.mean():.3f}".replace(
-                        "-", "−"
-                    )
-                )
-                cells = (
-                    task,
-                    label,
-                    len(some),
-                    score,
-                    PAPER.get((task, variant), "–"),
-                    f"{steps.mean():,.0f}",
-                    wall,
-                )
-                lines.append("| " + " | ".join(map(str, (*cells, f"{speeds.mean():,.0f}"))) + " |")
-    note = f"Means over seeds. Mean return: over {rows[0]['episodes']} fresh episodes, deterministic policy, at the end; in "
-    note += "training: over the last rollout's episodes, sampled actions. Time: of the whole command, fastest to slowest. "
+                wall = "not known"
+                if walls:
+                    ends = dict.fromkeys(f"{w:.0f}" for w in (min(walls), max(walls)))
+                    wall = "–".join(ends) + " s"
+                score = f"{returns.mean():.3f} ({returns.min():.3f}) | {training.mean():.3f}"
+                cells = [task, label, str(len(some)), score.replace("-", "−")]
+                cells += [PAPER.get((task, variant), "–"), f"{steps.mean():,.0f}", wall]
+                lines.append(f"| {' | '.join([*cells, f'{speeds.mean():,.0f}'])} |")
+    note = f"Means over seeds. Mean return: over {rows[0]['episodes']} fresh episodes, "
+    note += "deterministic policy, at the end; in training: over the last rollout's episodes, "
+    note += "sampled actions. Time: of the whole command, fastest to slowest. "
     return [*lines, "", note + "; ".join(sorted({row["machine"] for row in rows})) + "."]
 
 

@@ -1,10 +1,10 @@
-"""Return of the uniform random policy on every native level: 40,000 episodes each, about ten minutes in all on one core, most
-of it for the levels after the DeepMind Control Suite.
+"""Measure the uniform random policy's return on every native level, over 40,000 episodes each.
 
     python experiments/popgym_random.py                          every level
     python experiments/popgym_random.py ReacherEasy ReacherHard  these
 
-Prints the rows of RANDOM_RETURNS in minis5/envs/random_returns.py, which are what `minis5 envs` shows.
+Prints the rows of RANDOM_RETURNS in minis5/envs/random_returns.py, which `minis5 envs` shows. Takes
+about ten minutes on one core, most of it for the tasks of the DeepMind Control Suite.
 Tests: tests/envs/test_env_properties.py measures again, with fewer episodes.
 """
 

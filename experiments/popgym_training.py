@@ -1,10 +1,12 @@
-"""POPGym: an agent with and without memory on an environment of every family, beside the random policy.
+"""POPGym: an agent with and without memory on every family, beside the random policy.
 
-    python experiments/popgym_training.py               all runs, then the report; stop it and start it as you like
+    python experiments/popgym_training.py               all runs, then the report
     python experiments/popgym_training.py --report      the report alone
 
-Each family's Easy level, and the Hard levels that the paper trains on (RepeatPreviousHard is in experiments/memory_tasks).
-Source: 2303.03982, section 5, and POPGym's paper. How it runs and reports: experiments/sweep.py. Tests: tests/test_experiments.py.
+Trains on each family's Easy level and on the Hard levels of the paper. How it runs and reports:
+experiments/sweep.py. Leaves out: RepeatPreviousHard, which is in memory_tasks.py.
+Source: 2303.03982, section 5; POPGym's paper (Morad et al., ICLR 2023).
+Tests: tests/test_experiments.py.
 """
 
 import numpy as np
@@ -13,19 +15,20 @@ from sweep import Sweep, main
 from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.registry import find
 
-EASY = "RepeatFirst RepeatPrevious Autoencode CountRecall HigherLower Concentration MultiarmedBandit Battleship MineSweeper"
-EASY += " PositionOnlyCartPole VelocityOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"
-EASY += " LabyrinthEscape LabyrinthExplore"
-HARD = (
-    "PositionOnlyCartPole NoisyPositionOnlyCartPole PositionOnlyPendulum NoisyPositionOnlyPendulum"
-)
-TASKS = (*(name + "Easy" for name in EASY.split()), *(name + "Hard" for name in HARD.split()))
+CARTPOLE = "PositionOnlyCartPole NoisyPositionOnlyCartPole".split()
+PENDULUM = "PositionOnlyPendulum NoisyPositionOnlyPendulum".split()
+EASY = "RepeatFirst RepeatPrevious Autoencode CountRecall HigherLower Concentration".split()
+EASY += "MultiarmedBandit Battleship MineSweeper".split()
+EASY += [CARTPOLE[0], "VelocityOnlyCartPole", CARTPOLE[1], *PENDULUM]
+EASY += ["LabyrinthEscape", "LabyrinthExplore"]
+HARD = [*CARTPOLE, *PENDULUM]
+TASKS = (*(name + "Easy" for name in EASY), *(name + "Hard" for name in HARD))
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
     "none": (("--core", "none"), "no memory", "#777777"),
 }
-# best mean return in training: 2303.03982 for the Hard levels (S5, 15M steps), else POPGym's paper
-# (GRU, 15M steps)
+# Best mean return in training: of 2303.03982 on Hard levels (S5, 15M steps), else of POPGym's paper
+# (GRU, 15M steps).
 PUBLISHED = {
     "RepeatFirstEasy": "1 (GRU)",
     "RepeatPreviousEasy": "1 (GRU)",
@@ -42,54 +45,41 @@ LINES = {task: ((RANDOM_RETURNS[task][0], "random policy", ":"),) for task in TA
 
 
 def table(groups):
-    """The results as a Markdown table, one line for each level."""
-    names = (
-        "level",
-        "random",
-        "no memory",
-        "S5: mean (worst seed)",
-        "no memory in training",
-        "S5 in training",
-        "bounds",
-    )
-    names += ("published", "steps", "time")
-    lines, rows = (
-        [f"| {' | '.join(names)} |", "|---" * len(names) + "|"],
-        [group[0] for group in groups.values()],
-    )
+    """Return the results as a Markdown table, one line for each level."""
+    names = ("level", "random", "no memory", "S5: mean (worst seed)", "no memory in training")
+    names += ("S5 in training", "bounds", "published", "steps", "time")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    rows = [group[0] for group in groups.values()]
+
+    def values(some, name):
+        return [float(row[name] or "nan") for row in some]
+
     for task in TASKS:
         scores = {
             v: [row for row in rows if (row["task"], row["variant"]) == (task, v)] for v in VARIANTS
         }
         if scores["s5"]:
-            mean, worst, training, seconds = ([float(row[n] or "nan") for row in scores["s5"]] for n in (
-                "mean_return", "mean_return", "training_return_last", "wall_seconds"))  # fmt: skip
-            none, sampled = (
-                f"{np.mean([float(row[n] or 'nan') for row in scores['none']]):.3f}"
-                if scores["none"]
-                else "–"
-                for n in ("mean_return", "training_return_last")
-            )
+            returns = values(scores["s5"], "mean_return")
+            training = values(scores["s5"], "training_return_last")
+            none = sampled = "–"
+            if scores["none"]:
+                none = f"{np.mean(values(scores['none'], 'mean_return')):.3f}"
+                sampled = f"{np.mean(values(scores['none'], 'training_return_last')):.3f}"
             level = find(task)[1]
-            cells = (
-                task,
-                f"{RANDOM_RETURNS[task][0]:.3f}",
-                none,
-                f"{np.mean(mean):.3f} ({min(worst):.3f})",
-                sampled,
-                f"{np.mean(training):.3f}",
-                f"{level.worst_return:.3g} … {level.best_return:.3g}",
-                PUBLISHED.get(task, "–"),
-                f"{int(scores['s5'][0]['steps']):,}",
-                f"{np.nanmean(seconds):.0f} s",
-            )
+            cells = [task, f"{RANDOM_RETURNS[task][0]:.3f}", none]
+            cells += [f"{np.mean(returns):.3f} ({min(returns):.3f})", sampled]
+            cells += [f"{np.mean(training):.3f}"]
+            cells += [f"{level.worst_return:.3g} … {level.best_return:.3g}"]
+            cells += [PUBLISHED.get(task, "–"), f"{int(scores['s5'][0]['steps']):,}"]
+            cells += [f"{np.nanmean(values(scores['s5'], 'wall_seconds')):.0f} s"]
             lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
     count = sorted(
         {sum(row["task"] == task and row["variant"] == "s5" for row in rows) for task in TASKS}
         - {0}
     )
-    note = f"Seeds with S5: {'–'.join(map(str, count))}. Returns: of {rows[0]['episodes']} fresh episodes, deterministic policy, "
-    note += "at the end; in training: of the last rollout's episodes, sampled actions. Time: of the whole command. "
+    note = f"Seeds with S5: {'–'.join(map(str, count))}. Returns: of {rows[0]['episodes']} fresh "
+    note += "episodes, deterministic policy, at the end; in training: of the last rollout's "
+    note += "episodes, sampled actions. Time: of the whole command. "
     return [*lines, "", note + "; ".join(sorted({row["machine"] for row in rows})) + "."]
 
 

@@ -1,12 +1,18 @@
-"""Many training runs, one after another, and the report on them: what the experiment scripts share.
+"""Make many training runs, one after another, and report on them: what the experiments share.
 
-A script names its tasks, its variants and its table, and calls `main`. Each run is the plain command `minis5 train TASK --seed S`
-with the variant's options, in a process of its own; its wall time includes imports and compilation. Stop it and start it as you
-like: finished runs are skipped, an unfinished one goes on. The report writes results.csv and curves.csv, details.csv where the
-experiment looks closer at its agents (rows of runs that are no longer in runs/ stay), curves.png, a figure of its own where there
-is one, and the table in the READMEs, between <!-- NAME:begin --> and <!-- NAME:end -->.
+A script names its tasks, its variants and its table, and calls `main`. Each run is the command
+`minis5 train TASK --seed S` with the variant's options, in a process of its own. Its wall time
+includes imports and compilation. Stop and start a script at will: it skips finished runs and
+continues an unfinished one.
 
-Tests: tests/test_experiments.py.
+The report writes these files. Rows of runs that are no longer in runs/ stay in the csv files.
+    results.csv, curves.csv, curves.png    every experiment
+    details.csv                            an experiment that looks closer at its agents
+    NAME.png                               an experiment that draws a figure of its own
+    README.md                              the table, between <!-- NAME:begin --> and
+                                           <!-- NAME:end -->, in each README that has these
+
+Leaves out: several runs at once. Tests: tests/test_experiments.py.
 """
 
 import argparse
@@ -26,28 +32,14 @@ from minis5 import files
 from minis5.run import progress
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16 --eval-episodes 4 --workers 1".split()
+READMES = ROOT / "experiments" / "README.md", ROOT / "README.md"
+QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16".split()
+QUICK += ["--eval-episodes", "4", "--workers", "1"]
 KEY = ("task", "variant", "seed")
-COLUMNS = (
-    *KEY,
-    "steps",
-    "train_seconds",
-    "wall_seconds",
-    "cpu_seconds",
-    "peak_mib",
-    "steps_per_second",
-)
-COLUMNS += ("mean_return", "std_return", "min_return")
-COLUMNS += (
-    "max_return",
-    "episodes",
-    "training_return_last",
-    "parameters",
-    "workers",
-    "machine",
-    "versions",
-    "command",
-)
+COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib")
+COLUMNS += ("steps_per_second", "mean_return", "std_return", "min_return", "max_return")
+COLUMNS += ("episodes", "training_return_last", "parameters")
+COLUMNS += ("workers", "machine", "versions", "command")
 QUICK_STAGES = (512, 1024)
 POINTS = 60  # of a curve in curves.csv
 
@@ -58,56 +50,43 @@ class Sweep(NamedTuple):
     name: str  # of its folder and of its block in the READMEs
     title: str
     tasks: tuple
-    # name: (options of the command, label, colour); in an option {runs} is the folder of runs,
-    # {seed} the seed
+    # name: (options of the command, label, colour). In an option, {runs} is the folder of runs and
+    # {seed} the seed.
     variants: dict
-    # function: rows of results.csv (and of details.csv) by (task, variant, seed) -> lines of
-    # Markdown
+    # A function: rows of results.csv (and of details.csv) by (task, variant, seed) → Markdown.
     table: object
     lines: dict  # task: ((height, label, line style), ...), drawn into its panel
     columns: int = 2  # panels side by side
     options: dict = {}  # task: options of the command, for every variant
-    # each run on one CPU core, so that its CPU time and memory can be compared
-    one_core: bool = False
-    # variant or task: totals of steps at which a run pauses for `details`; none: one go, the
-    # preset's number
+    one_core: bool = False  # each run on one CPU core, to compare CPU time and memory
+    # Variant or task: totals of steps after which a run pauses for `details`. Without an entry the
+    # run makes the preset's number of steps in one go.
     stages: dict = {}
-    # columns of details.csv; function: a run's folder, at a stage's end -> their values, a dict for
-    # each row
+    # Columns of details.csv, and a function: a run's folder after a stage → a dict for each row.
     details: tuple = ()
-    default: tuple = ()  # variants that run where none is named; () for all
-    figure: object = None  # function: path, then as for table; draws a picture of its own
+    default: tuple = ()  # variants that run if none is named; () for all
+    figure: object = None  # a function: path, then as for table; draws a picture of its own
 
 
 def run(sweep, runs, task, variant, seed, quick):
-    """Train, or go on where it was stopped; nothing where it is done. RUN.json beside the run keeps what the report needs."""
+    """Train, continue an interrupted run, or skip a finished one.
+
+    RUN.json beside the run keeps what the report needs.
+    """
     name = f"{task.replace('/', '_')}-{variant}-seed{seed}"
     folder, log = runs / name, runs / f"{name}.json"
-    arguments = [
-        "train",
-        task,
-        "--seed",
-        str(seed),
-        *sweep.options.get(task, ()),
-        *sweep.variants[variant][0],
-    ]
+    arguments = ["train", task, "--seed", str(seed)]
+    arguments += [*sweep.options.get(task, ()), *sweep.variants[variant][0]]
     arguments += ["--workers", "1"] if sweep.one_core else []
     arguments += QUICK if quick else []
     stages = sweep.stages.get(variant, sweep.stages.get(task, (None,)))
     stages = QUICK_STAGES if quick and stages[-1] else stages
-    command = " ".join(
-        ["minis5", *arguments, *(["--steps", str(stages[-1])] if stages[-1] else [])]
-    )
+    all_steps = ["--steps", str(stages[-1])] if stages[-1] else []
+    command = " ".join(["minis5", *arguments, *all_steps])
     command = command.format(runs=f"experiments/{sweep.name}/runs", seed=seed)
     arguments = [argument.format(runs=runs, seed=seed) for argument in arguments]
-    facts = {
-        "task": task,
-        "variant": variant,
-        "seed": seed,
-        "command": command,
-        "spent": [],
-        "details": {},
-    }
+    facts = {"task": task, "variant": variant, "seed": seed, "command": command}
+    facts |= {"spent": [], "details": {}}
     if log.exists():
         facts |= json.loads(log.read_text(encoding="utf-8"))
     elif (folder / "config.json").exists():
@@ -122,7 +101,7 @@ def run(sweep, runs, task, variant, seed, quick):
 
 
 def finished(folder, steps):
-    """Whether the run in this folder has come to its end, and so far if a number of steps is given."""
+    """Return whether the run in this folder has finished, after at least ``steps`` if given."""
     summary = folder / "summary.json"
     return summary.exists() and (
         steps is None or json.loads(summary.read_text(encoding="utf-8"))["steps"] >= steps
@@ -130,14 +109,17 @@ def finished(folder, steps):
 
 
 def train(sweep, folder, log, facts, arguments, steps):
-    """`minis5 train` in a process of its own, anew or resumed; what it took goes to ``facts`` and into ``log``."""
+    """Run `minis5 train` in a process of its own, from the start or resumed.
+
+    Add the time and memory that it took to ``facts``, and write them to ``log``.
+    """
     resumed = (folder / "config.json").exists()
     arguments = (
         ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
     )
     arguments += ["--steps", str(steps)] if steps else []
     print(f"== {folder.name}", flush=True)
-    # None stays after a kill: not known
+    # If the script is killed, None stays: the time is not known.
     files.write_json(log, {**facts, "spent": [*facts["spent"], None]})
     environment = {
         **os.environ,
@@ -145,7 +127,7 @@ def train(sweep, folder, log, facts, arguments, steps):
     }
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    # Ctrl-C reaches the run, which saves itself
+    # Ctrl-C reaches the run, which saves its state.
     handler = signal.signal(signal.SIGINT, lambda *_: None)
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "minis5", *arguments], env=environment)
@@ -164,7 +146,7 @@ def train(sweep, folder, log, facts, arguments, steps):
 
 
 def result(folder, facts):
-    """A row of results.csv from a finished run."""
+    """Return a row of results.csv from a finished run."""
     summary, config = (
         json.loads((folder / name).read_text()) for name in ("summary.json", "config.json")
     )
@@ -182,7 +164,7 @@ def result(folder, facts):
 
 
 def curve(folder, facts):
-    """Rows of curves.csv: the training return, averaged over stretches of the run so that at most POINTS are left."""
+    """Return rows of curves.csv: the training return, averaged over at most POINTS stretches."""
     rows = [(row["step"], row["return"]) for row in progress.read_progress(folder / "progress.csv")]
     rows = np.array([row for row in rows if not np.isnan(row[1])]).reshape(-1, 2)
     parts = [part for part in np.array_split(rows, POINTS) if len(part)]
@@ -193,7 +175,7 @@ def curve(folder, facts):
 
 
 def read(path):
-    """The rows of a csv file, grouped by (task, variant, seed)."""
+    """Return the rows of a csv file, grouped by (task, variant, seed)."""
     groups, text = {}, path.read_text(encoding="utf-8") if path.exists() else ""
     for row in csv.DictReader(text.splitlines()):
         groups.setdefault(tuple(row[name] for name in KEY), []).append(row)
@@ -218,8 +200,8 @@ def write(sweep, path, columns, groups):
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
-def report(sweep, out, readmes):
-    """Bring the csv files up to date with runs/; then the picture and the tables, from the csv files."""
+def report(sweep, out, pages):
+    """Bring the csv files up to date with runs/. From them, make the pictures and the tables."""
     groups = {name: read(out / name) for name in ("results.csv", "curves.csv", "details.csv")}
     for log in sorted((out / "runs").glob("*.json")):
         folder, facts = log.with_suffix(""), json.loads(log.read_text(encoding="utf-8"))
@@ -241,22 +223,35 @@ def report(sweep, out, readmes):
     if sweep.figure:
         sweep.figure(out / f"{sweep.name}.png", *found)
     lines = sweep.table(*found)
-    for readme in readmes:
-        replace_block(readme, sweep.name, lines)
     print(*lines, sep="\n")
+    replace_block(pages, sweep.name, lines)
 
 
-def replace_block(readme, name, lines):
-    """Put lines between a README's <!-- name:begin --> and <!-- name:end -->, if it has them."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    if begin in text and end in text:
-        before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-        files.write_text(readme, "\n".join([before, *lines, after]))
+def readmes(out):
+    """Return the pages that show a table: the repository's, or with --out that folder's README."""
+    if out is None:
+        return READMES
+    return tuple(page for page in [out / "README.md"] if page.exists())
+
+
+def replace_block(pages, name, lines):
+    """Write lines between <!-- name:begin --> and <!-- name:end --> of each page that has both.
+
+    Exit if there are pages and none has them: the table would be lost.
+    """
+    begin, end, found = f"<!-- {name}:begin -->", f"<!-- {name}:end -->", not pages
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if begin in text and end in text:
+            before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+            files.write_text(page, "\n".join([before, *lines, after]))
+            found = True
+    if not found:
+        sys.exit(f"{name}: expected {begin} and {end} in {' or '.join(map(str, pages))}")
 
 
 def draw(sweep, path, groups):
-    """A panel for each task: every seed a thin line, their mean a thick one."""
+    """Draw a panel for each task: a thin line for each seed, a thick one for their mean."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -303,7 +298,7 @@ def draw(sweep, path, groups):
 
 
 def main(sweep, argv=None):
-    """The command line of an experiment script."""
+    """Run the command line of an experiment script."""
     parser = argparse.ArgumentParser(description=sweep.title)
     tasks, variants, out = sweep.tasks, tuple(sweep.variants), ROOT / "experiments" / sweep.name
     default, names = sweep.default or variants, ", ".join(variants)
@@ -318,25 +313,20 @@ def main(sweep, argv=None):
         "--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny runs, to see that it works; needs --out"
+        "--quick", action="store_true", help="tiny runs, to see that all works; needs --out"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help=f"default experiments/{sweep.name}; READMEs change only there",
+        help=f"default experiments/{sweep.name}; with it, the repository's READMEs stay",
     )
     parser.add_argument("--report", action="store_true", help="no runs")
     if (options := parser.parse_args(argv)).quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
-    readmes = (
-        (options.out / "README.md",)
-        if options.out
-        else (out.with_name("README.md"), ROOT / "README.md")
-    )
     out = options.out or out
     jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds]
-    # every task once, soon
+    # Seed by seed, so that every task has a first result soon.
     for task, variant, seed in [] if options.report else sorted(jobs, key=lambda job: job[2]):
         run(sweep, out / "runs", task, variant, seed, options.quick)
-    report(sweep, out, readmes)
+    report(sweep, out, readmes(options.out))
