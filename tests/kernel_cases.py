@@ -51,7 +51,7 @@ def bias_act_backward(rng, dtype, N, H, slope):
 
 
 def norm_forward(rng, dtype, N, H):
-    """Rows around 1, whose deviation is not small: little would be left of the numbers' precision."""
+    """Rows around 1 with a deviation that is not small, which would cost precision."""
     spread = rng.permuted(np.tile(np.linspace(-1, 1, H), (N, 1)), axis=1)
     x = 1 + spread + 0.1 * rng.standard_normal((N, H))
     scale, bias = normal(rng, dtype, H, H)
@@ -192,7 +192,7 @@ def categorical_sample(rng, dtype, N, n, uniform):
 
 
 def ppo_loss_terms(rng, dtype, N, _, reach):
-    """Ratios and values inside and outside their bounds, some ties, NaN in all that is not valid."""
+    """Ratios and values inside and outside their bounds, ties, NaN in steps that are not valid."""
     old_log_prob, advantage, value, change, error, entropy = rng.standard_normal((6, N))
     log_ratio = 0.3 * rng.standard_normal(N)
     # no ratio so close to a bound that rounding decides

@@ -1,8 +1,8 @@
 """Whether a kernel computes what the CPU form of the same operation computes.
 
-A case (kernel_cases.py) names the operation and makes its arguments. Outputs among them are full of
-NaN. All arguments are compared after the call. An argument that the CPU form leaves alone must be the
-same to the last bit. An argument may be a NamedTuple of arrays and scalars.
+A case (kernel_cases.py) names the operation and makes its arguments. Outputs among them are full
+of NaN. All arguments are compared after the call. An argument that the CPU form leaves alone must
+be the same to the last bit. An argument may be a NamedTuple of arrays and scalars.
 
 On a machine without a GPU the kernels run in Numba's simulator. It needs a process of its own
 (simulator.py): arguments go there and back in files. Blocks are so small there that the shapes of a
@@ -96,8 +96,8 @@ def on_device(case, arguments):
 def assert_agrees(key, before, expected, got, c=16):
     """Assert that every argument agrees to within c·eps·√N·max|expected|.
 
-    Sums over N rows are in another order on a GPU. Integers, and arrays that were not written, must be
-    equal.
+    Sums over N rows are in another order on a GPU. Integers, and arrays that were not written, must
+    be equal.
     """
     eps = np.finfo(key.dtype).eps
     triples = zip(*map(leaves, (before, expected, got)), strict=True)
@@ -139,7 +139,7 @@ def in_simulator(file, made, folder, *checks):
 
 
 def check_in_simulator(file, folder, *checks):
-    """Assert that the kernels of ``file`` are its CPU forms; run further checks of kernel_cases too.
+    """Assert that the kernels of ``file`` are its CPU forms; run further checks of kernel_cases.
 
     All of it takes one process, because each costs seconds.
     """

@@ -1,4 +1,7 @@
-"""tests/gpu/sanitize with a stand-in for compute-sanitizer: what it is called with, and what becomes of its answers."""
+"""tests/gpu/sanitize with a stand-in for compute-sanitizer.
+
+How the script calls it, and what the script makes of its answers.
+"""
 
 import os
 import subprocess
@@ -15,11 +18,14 @@ CLEAN = {
 
 
 def run(folder, *arguments, tool="", missing="", **variables):
-    """Run the script with a compute-sanitizer whose body is `tool`, and with a Python that misses what `missing` says."""
+    """Run the script with a compute-sanitizer whose body is `tool`.
+
+    Its Python lacks what `missing` says.
+    """
     python = folder / "python"
-    python.write_text(
-        f'#!/bin/sh\ncase "$2" in *missing_for_cuda*) echo "{missing}"; test -z "{missing}";; *) exit 1;; esac\n'
-    )
+    question = "*minis5.device*missing_for_cuda*"
+    answer = f'echo "{missing}"; test -z "{missing}"'
+    python.write_text(f'#!/bin/sh\ncase "$2" in {question}) {answer};; *) exit 1;; esac\n')
     fake = folder / "compute-sanitizer"
     fake.write_text(f'#!/bin/sh\necho "$MINIS5_SANITIZE $@" >>{folder}/calls\n{tool}\n')
     for file in (python, fake):
@@ -94,7 +100,7 @@ def test_what_is_missing_is_named(tmp_path):
 
 
 def test_the_wheel_is_found():
-    """Where it is installed; without a GPU the script then stops at that."""
+    """If it is installed; without a GPU the script then stops at that."""
     nvidia = pytest.importorskip("nvidia")
     if not any(list(Path(root).glob("*/bin/compute-sanitizer")) for root in nvidia.__path__):
         pytest.skip("needs compute-sanitizer: pip install nvidia-cuda-sanitizer-api")

@@ -1,1 +1,1 @@
-"""Tests that need a GPU; a package, so that its modules may be called like those of the folder above."""
+"""Tests that need a GPU. A package, so that its modules may have names of other folders' modules."""

@@ -1,4 +1,7 @@
-"""Skips this folder where there is no GPU. Under compute-sanitizer (the script beside this file), no memory pool."""
+"""Skip this folder's tests if there is no GPU.
+
+Under compute-sanitizer (the script beside this file) there is no memory pool.
+"""
 
 import os
 
@@ -6,7 +9,7 @@ import pytest
 
 
 def missing():
-    """What the tests need and do not find."""
+    """Return what the tests need and do not find; None if they find all."""
     try:
         import numba_cuda  # noqa: F401  without it, numba.cuda is another one
         from numba import config, cuda

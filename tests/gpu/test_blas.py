@@ -1,4 +1,7 @@
-"""Matrix products on a GPU against NumPy in float64: every layout, recorded in a graph too, the same bits a second time; TF32."""
+"""Matrix products on a GPU against NumPy in float64.
+
+Every layout, recorded in a graph too, with the same bits a second time; TF32.
+"""
 
 import numpy as np
 import pytest
@@ -37,7 +40,7 @@ def problem(N, K, M, dtype):
 
 
 def error(c, a, b):
-    """Largest error of c = a @ b, over the largest that each element could have if no rounding cancelled."""
+    """Return the largest error of c = a @ b, relative to a sum in which no rounding cancels."""
     a, b = a.get().astype(np.float64), b.get().astype(np.float64)
     return (np.abs(c.get() - a @ b) / (np.abs(a) @ np.abs(b))).max()
 

@@ -1,37 +1,37 @@
-"""The kernels of layers.py, s5.py, discretize.py, distributions.py, ppo.py and adam.py on a GPU against the loops of the CPU:
-fuzzed shapes, on both sides of every limit of the blocks; and a second time, with the same bits."""
+"""The kernels on a GPU against the CPU forms of the same operations (kernel_cases.py).
 
+Shapes are fuzzed and lie on both sides of every limit of the blocks. A second call must give the
+same bits.
+"""
+
+import kernel_cases
 import numpy as np
 import pytest
-import test_cuda_layers
-import test_cuda_loss
-from test_cuda_layers import DTYPES, arguments, assert_agrees, on_device
+from kernel_checks import DTYPES, arguments, assert_agrees, expected, leaves, on_device
 
 pytest.importorskip("cupy")
 FIXED = [(1, 1), (8, 32), (9, 33), (2049, 31), (5000, 65), (70001, 3)]
 FUZZED = [(int(n), int(h)) for n, h in np.exp(np.random.default_rng(0).uniform(0, (8, 6), (12, 2)))]
-CASES = [(test_cuda_layers, name) for name in test_cuda_layers.CASES] + [
-    (test_cuda_loss, name) for name in test_cuda_loss.CASES
-]
+CASES = {name: case for cases in kernel_cases.CASES.values() for name, case in cases.items()}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("tests, name", CASES, ids=[name for _, name in CASES])
-def test_kernels_are_the_loops_and_a_second_time(tests, name, dtype):
-    cases = {name: tests.CASES[name]}
-    for key, args in arguments(cases, [dtype], FIXED + FUZZED, seed=1).items():
-        got, again = on_device(cases, key, args), on_device(cases, key, args)
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_are_the_loops_and_a_second_time(name, dtype):
+    case = CASES[name]
+    for key, args in arguments({name: case}, [dtype], FIXED + FUZZED, seed=1).items():
+        got, again = on_device(case, args), on_device(case, args)
         assert all(
             np.asarray(a).tobytes() == np.asarray(b).tobytes()
-            for a, b in zip(got, again, strict=True)
+            for a, b in zip(leaves(got), leaves(again), strict=True)
         ), key
-        assert_agrees(key, args, tests.expected(cases, key, args), got, c=64)
+        assert_agrees(key, args, expected(case, args), got, c=64)
 
 
 def test_the_ends_of_the_numbers():
-    test_cuda_layers.extremes()
-    test_cuda_loss.extremes()
+    kernel_cases.extreme_gates()
+    kernel_cases.extreme_logits()
 
 
 def test_steps_of_adam_one_after_the_other():
-    test_cuda_loss.several_steps()
+    kernel_cases.several_steps()

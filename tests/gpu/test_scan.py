@@ -1,15 +1,17 @@
-"""The scan on a GPU against the loops of the CPU in float64: fuzzed shapes and resets, memory full of NaN, the same bits a second
-time. How much may differ grows with the square root of the length, as rounding errors do that add up by chance."""
+"""The scan on a GPU against the loops of the CPU in float64.
 
-import sys
+Shapes and resets are fuzzed, memory is full of NaN, and a second call must give the same bits. The
+tolerance grows with the square root of the length, as rounding errors do that add up by chance.
+"""
 
-import minis5.scan  # noqa: F401  the module, hidden in the package by the function
 import numpy as np
 import pytest
-from test_cuda_scan import KINDS, RESETS, check, numbers, problem
+from scan_checks import KINDS, RESETS, check, numbers, problem
+
+from minis5.nn.scan import scan_backward as cpu_backward
+from minis5.nn.scan import scan_forward as cpu_forward
 
 pytest.importorskip("cupy")
-cpu = sys.modules["minis5.scan"]
 EDGES = [(T, 3, 11) for T in (1, 8, 9, 63, 64, 65, 127, 128, 129, 513)] + [
     (2, 1, 1),
     (700, 1, 1),
@@ -19,19 +21,19 @@ EDGES = [(T, 3, 11) for T in (1, 8, 9, 63, 64, 65, 127, 128, 129, 513)] + [
 
 
 def fuzzed(rng):
-    """T up to 5000, of at most 2 million numbers."""
+    """Return T, B, P with T up to 5000 and at most 2 million numbers."""
     T = int(np.exp(rng.uniform(0, np.log(5000))))
     B = int(np.exp(rng.uniform(0, np.log(100))))
     return T, B, int(np.exp(rng.uniform(0, np.log(min(300, 1 + 2_000_000 // (T * B))))))
 
 
 def expected(arrays, is_complex):
-    """x, da, db, dx0 of the CPU in float64."""
+    """Return x, da, db, dx0 of the CPU in float64."""
     a, b, reset, x0, dx = (z.astype(np.float64) if z.dtype != bool else z for z in arrays)
-    x = cpu.scan_forward(a, b, reset, x0, is_complex=is_complex)
+    x = cpu_forward(a, b, reset, x0, is_complex=is_complex)
     return [
         numbers(z, is_complex)
-        for z in (x, *cpu.scan_backward(a, reset, x0, x, dx, is_complex=is_complex))
+        for z in (x, *cpu_backward(a, reset, x0, x, dx, is_complex=is_complex))
     ]
 
 
@@ -100,7 +102,10 @@ def test_textbook(kind):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nothing_comes_past_a_reset(bad):
-    """Poison in one stretch between two resets, longer than a segment, stays in it, to the last bit elsewhere."""
+    """Poison between two resets stays there; elsewhere every bit is the same.
+
+    The stretch between the resets is longer than a segment.
+    """
     import cupy
     from minis5_cuda.nn.scan import scan_backward, scan_forward
 

@@ -1,11 +1,14 @@
-"""Model, collector, trainer and whole runs on a GPU: what tests/rl/test_cuda_training.py checks, with CuPy, real kernels and recorded
-graphs; and what only a GPU can show."""
+"""Model, collector, trainer and whole runs on a GPU.
+
+The checks of device_checks.py with CuPy, real kernels and recorded graphs; and checks that only a
+GPU allows.
+"""
 
 import dataclasses
 
+import device_checks as checks
 import numpy as np
 import pytest
-import test_cuda_training as checks
 
 from minis5 import PPO, ActorCritic, AgentConfig, PPOConfig, S5Config, make_vec
 from minis5.arrays import to_host
@@ -29,9 +32,9 @@ def test_public_scan():
     checks.public_scan()
 
 
-@pytest.mark.parametrize("call", checks.ITERATIONS)
-def test_iterations_equal_those_of_the_cpu(call):
-    eval(f"checks.{call}")
+@pytest.mark.parametrize("arguments", checks.ITERATIONS, ids=checks.name_of)
+def test_iterations_equal_those_of_the_cpu(arguments):
+    checks.iterations(*arguments)
 
 
 def test_a_whole_run_moves_between_devices(tmp_path):
@@ -121,7 +124,10 @@ def test_it_learns(tmp_path):
 
 
 def test_memory_of_other_streams_is_left_alone():
-    """What a graph allocated is its own: rubbish written to freshly taken memory between iterations changes nothing."""
+    """Rubbish written to freshly taken memory between iterations changes nothing.
+
+    So what a graph has allocated is its own.
+    """
     weights = []
     for spoil in (False, True):
         ppo = trainer()
@@ -135,7 +141,7 @@ def test_memory_of_other_streams_is_left_alone():
 
 
 def test_small_network():
-    """Widths that are no multiples of a warp, one environment in a minibatch, sequences of one step."""
+    """Widths no multiples of a warp, one environment in a minibatch, sequences of one step."""
     config = AgentConfig(encoder=(7,), heads=(), core_config=S5Config(n_layers=1, ssm_size=2))
     for changes in ({"unroll": 1}, {"unroll": 37, "minibatches": 8}):
         envs = make_vec("PositionOnlyPendulumEasy", 8, device="cuda")

@@ -1,374 +1,49 @@
-"""The model, the collector and the trainer on (simulated) CuPy arrays and simulated kernels against the same on NumPy arrays.
+"""The model, the collector and the trainer on simulated kernels and simulated CuPy arrays.
 
-Sizes are tiny, for every simulated thread is a thread of Python. What is compared is float64 but for one case, so that a difference
-is an error and no rounding.
+They are compared with the same on NumPy arrays (device_checks.py). On a GPU:
+tests/gpu/test_training.py.
 """
 
-import dataclasses
-
-import numpy as np
+import device_checks
 import pytest
+from device_checks import CORES, ENVS, ITERATIONS, name_of
 from simulator import simulated
 
-from minis5 import (
-    PPO,
-    ActorCritic,
-    AgentConfig,
-    GRUConfig,
-    LSTMConfig,
-    MLPConfig,
-    PPOConfig,
-    S5Config,
-    make_vec,
-)
-from minis5.arrays import to_host
-from minis5.nn.cores import NoConfig
-from minis5.random import Generator
-from minis5.rl.loss import Batch, ppo_loss
 
-TINY = {"encoder": (5,), "heads": (4,), "dtype": "float64"}
-CORES = {
-    "plain": S5Config(n_layers=2, ssm_size=6),
-    "bare": S5Config(
-        n_layers=1, ssm_size=4, gate="gelu", conj_sym=False, clip_eigs=True, resets=False
-    ),
-    "norms": S5Config(
-        1,
-        4,
-        gate="half_glu1",
-        prenorm=True,
-        postnorm=True,
-        gtrxl_norm=True,
-        discretization="bilinear",
-    ),
-    "gate": S5Config(n_layers=1, ssm_size=4, gate="half_glu2", step_rescale=1.7),
-    "gru": GRUConfig(),
-    "lstm": LSTMConfig(hidden=3),
-    "mlp": MLPConfig((4,)),
-    "none": NoConfig(),
-}
-ENVS = ["RepeatPreviousEasy", "BattleshipEasy", "PositionOnlyPendulumEasy", "ConcentrationEasy"]
-CONFIG = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, entropy_coef=0.01)
-
-
-def agent_config(name="plain", **changes):
-    core = name if name in ("gru", "lstm", "mlp", "none") else "s5"
-    return AgentConfig(**{**TINY, "core": core, "core_config": CORES[name], **changes})
-
-
-def assert_close(got, expected, tolerance=1e-9, what=""):
-    got, expected = to_host(got), to_host(expected)
-    assert got.shape == expected.shape and got.dtype == expected.dtype, (
-        what,
-        got.dtype,
-        expected.dtype,
-    )
-    atol = tolerance * max(1, np.abs(expected).max(initial=0))
-    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=atol, err_msg=what)
-
-
-def pair(env_id, config, num_envs=4, **options):
-    """The same agent on the CPU and on the device, with environments beside each."""
-    both = []
-    for device in ("cpu", "cuda"):
-        envs = make_vec(env_id, num_envs, seed=3, device=device, **options)
-        agent = ActorCritic(
-            envs.single_observation_space, envs.single_action_space, config, seed=1, device=device
-        )
-        agent.parameter_vector *= 1.3  # the policy's last layer is almost zero at first
-        both.append((agent, envs))
-    return both
-
-
-def gradients(name, env_id):
-    """Forward pass, PPO's loss and all gradients, on both."""
-    import cupy
-
-    rng = np.random.default_rng(0)
-    (cpu, _), (gpu, _) = pair(env_id, agent_config(name))
-    T, B, n = 7, 3, cpu.distribution.num_params
-    x = rng.standard_normal((T, B, cpu.input_size))
-    reset = rng.random((T, B)) < 0.3
-    memory = rng.standard_normal(cpu.initial_state(B).shape)
-    actions = cpu.distribution.sample(rng.standard_normal((T, B, n)), rng)
-    past = (*rng.standard_normal((4, T, B)) * 0.3, rng.random((T, B)) < 0.8)
-    batch = Batch(actions, past[0] - cpu.distribution.entropy(np.zeros((T, B, n))), *past[1:])
-    results = []
-    for agent, move in ((cpu, np.asarray), (gpu, cupy.asarray)):
-        params, value, last, cache = agent.forward(move(x), move(reset), move(memory))
-        loss, stats, d_params, d_value = ppo_loss(
-            agent.distribution, params, value, Batch(*map(move, batch)), CONFIG
-        )
-        grads, dmemory = agent.backward(d_params, d_value, cache)
-        results.append(
-            {
-                "params": params,
-                "value": value,
-                "last": last,
-                "loss": loss,
-                "stats": stats,
-                "dmemory": dmemory,
-                **grads,
-            }
-        )
-        results[-1]["flat"] = agent.gradient_vector(grads)
-    for what, expected in results[0].items():
-        assert_close(results[1][what], np.asarray(expected), what=what)
-    assert all(np.abs(to_host(g)).max() > 0 for g in results[1].values() if g.size)
+def in_simulator(call):
+    simulated(device_checks.__file__, call)
 
 
 @pytest.mark.parametrize(
     ("name", "env_id"), [(name, ENVS[i % len(ENVS)]) for i, name in enumerate(CORES)]
 )
 def test_gradients(name, env_id):
-    simulated(__file__, f"gradients({name!r}, {env_id!r})")
-
-
-def irregular_steps():
-    """A layer with a step that differs from input to input."""
-    import cupy
-
-    from minis5.nn.s5 import init_ssm, ssm_backward, ssm_forward
-
-    rng = np.random.default_rng(1)
-    layer = init_ssm(rng, 3, 4, dtype=np.float64)
-    u, dy, dt = (
-        rng.standard_normal((5, 2, 3)),
-        rng.standard_normal((5, 2, 3)),
-        rng.uniform(0.5, 2, (5, 2)),
-    )
-    x0, reset = rng.standard_normal((2, 2)) + 1j, rng.random((5, 2)) < 0.3
-    for form in ("zoh", "bilinear"):
-        results = []
-        for move in (np.asarray, cupy.asarray):
-            moved = {k: move(v) for k, v in layer.items()}
-            y, last, cache = ssm_forward(
-                moved, move(u), move(reset), move(x0), dt=move(dt), discretization=form
-            )
-            du, dx0, grads = ssm_backward(move(dy), last, cache)
-            results.append({"y": y, "last": last, "du": du, "dx0": dx0, **grads})
-        for what, expected in results[0].items():
-            assert_close(results[1][what], expected, what=what)
+    in_simulator(f"gradients({name!r}, {env_id!r})")
 
 
 def test_irregular_steps():
-    simulated(__file__, "irregular_steps()")
+    in_simulator("irregular_steps()")
 
 
-def same_uniforms(ppo):
-    """Let a CPU trainer's actions come from the generator that a GPU's take theirs from."""
-    collect = ppo.collector.collect
-    ppo.collector.collect = lambda T, rng: collect(T, Generator(int(rng.integers(2**32))))
-
-
-def strict_graphs():
-    """In the simulator: in the second call of anything that is recorded, let waiting and copies from the host be errors."""
-    import minis5_cuda.graphs
-    import simulated_cupy
-
-    if not minis5_cuda.graphs.SIMULATED:
-        return
-
-    class Graph(minis5_cuda.graphs.Graph):
-        warm = False
-
-        def __call__(self):
-            if not self.warm:
-                self.warm = True
-                return super().__call__()
-            with simulated_cupy.recorded():
-                return super().__call__()
-
-    minis5_cuda.graphs.Graph = Graph
-
-
-def iterations(env_id, core, dtype, changes, count=2, options=None):
-    """Whole iterations: rollout, advantages, all passes."""
-    strict_graphs()
-    config, tolerance = dataclasses.replace(CONFIG, **changes), 1e-8 if dtype == "float64" else 3e-3
-    trainers = []
-    for agent, envs in pair(env_id, agent_config(core, dtype=dtype), **(options or {})):
-        trainers.append(PPO(agent, envs, config, seed=5))
-    cpu, gpu = trainers
-    same_uniforms(cpu)
-    rows = [[ppo.iteration() for _ in range(count)] for ppo in trainers]
-    for expected, got in zip(*rows, strict=True):
-        for what in set(expected) - {"seconds", "steps_per_second"}:
-            np.testing.assert_allclose(
-                got[what], expected[what], rtol=tolerance, atol=tolerance, err_msg=what
-            )
-    assert_close(gpu.agent.parameter_vector, cpu.agent.parameter_vector, tolerance)
-    cpu_state, gpu_state = cpu.state_dict(), gpu.state_dict()
-    assert set(cpu_state) == set(gpu_state)
-    for what in set(cpu_state) - {"seconds"}:
-        assert_close(gpu_state[what], np.asarray(cpu_state[what]), tolerance, what)
-    assert rows[0][-1]["episodes"] > 0 or env_id != "PositionOnlyCartPoleEasy"
-    return cpu, gpu
-
-
-ITERATIONS = [
-    "iterations('RepeatPreviousEasy', 'plain', 'float64', {'target_kl': 1e-9})",
-    "iterations('RepeatPreviousEasy', 'none', 'float32', {'normalize_advantages': False, 'unroll': 4})",
-    "iterations('BattleshipEasy', 'none', 'float64', {'truncation_is_termination': True, 'unroll': 3})",
-    "iterations('PositionOnlyPendulumEasy', 'gate', 'float64', {'unroll': 4})",
-    "iterations('RepeatPreviousEasy', 'gru', 'float64', {'unroll': 4})",
-    "iterations('RepeatPreviousEasy', 'lstm', 'float32', {'unroll': 4, 'epochs': 1})",
-    "iterations('RepeatPreviousEasy', 'none', 'float64', {'reward_scale': 3.0, 'trial_horizon': True}, 2, {'trials': 2})",
-    "iterations('ConcentrationEasy', 'none', 'float64', {'unroll': 3})",
-    "iterations('PositionOnlyCartPoleEasy', 'bare', 'float64', {'unroll': 8}, 3, {'max_steps': 6})",
-]
-
-
-@pytest.mark.parametrize("call", ITERATIONS)
-def test_iterations_equal_those_of_the_cpu(call):
-    simulated(__file__, call)
-
-
-def whole_run(folder):
-    """minis5 train on the device, resumed there and on the CPU; its agent acts alike on both."""
-    from minis5 import load
-    from minis5.run.train import resume, train
-
-    tiny = {
-        "encoder": (4,),
-        "heads": (3,),
-        "n_layers": 1,
-        "ssm_size": 4,
-        "num_envs": 4,
-        "unroll": 3,
-        "epochs": 1,
-        "minibatches": 2,
-    }
-    options = {
-        "overrides": tiny,
-        "steps": 12,
-        "eval_episodes": 2,
-        "quiet": True,
-        "out": folder,
-        "device": "cuda",
-        "seed": 2,
-    }
-    summary = train("RepeatPreviousEasy", **options)
-    assert (
-        summary["device"] == "cuda"
-        and summary["workers"] == 1
-        and summary["steps"] == 12
-        and summary["tf32"] is False
-    )
-    assert resume(folder, steps=24, quiet=True)["steps"] == 24
-    there = resume(folder, steps=36, device="cpu", quiet=True)
-    assert there["device"] == "cpu" and there["steps"] == 36
-    assert resume(folder, steps=48, device="cuda", quiet=True)["device"] == "cuda"
-
-    agents = [load(f"{folder}/agent.npz", device=device) for device in ("cpu", "cuda")]
-    for agent in (agents[1], agents[1].to("cpu"), agents[0].to("cuda")):
-        assert np.array_equal(to_host(agent.parameter_vector), agents[0].flat)
-    agents[1].save(f"{folder}/again.npz")
-    assert np.array_equal(load(f"{folder}/again.npz").flat, agents[0].flat)
-    memories, reset = [None, None], np.ones(3, bool)
-    for obs in np.array([[0, 1, 2], [3, 3, 1], [2, 0, 0]]):
-        acted = [
-            agent.act(obs, memory, reset) for agent, memory in zip(agents, memories, strict=True)
-        ]
-        assert isinstance(acted[1][0], np.ndarray) and np.array_equal(acted[0][0], acted[1][0])
-        memories, reset = [memory for _, memory in acted], np.array([False, True, False])
-    assert_close(memories[1].core, memories[0].core, 1e-5)
+@pytest.mark.parametrize("arguments", ITERATIONS, ids=name_of)
+def test_iterations_equal_those_of_the_cpu(arguments):
+    in_simulator(f"iterations{arguments!r}")
 
 
 def test_a_whole_run_moves_between_devices(tmp_path):
-    simulated(__file__, f"whole_run({str(tmp_path / 'run')!r})")
-
-
-def mistakes(folder):
-    """What is said where a run on the device cannot be."""
-    import minis5.ppo
-
-    from minis5.arrays import DeviceError
-    from minis5.run.train import resume, train
-
-    for match, settings in (
-        ("workers: on a GPU there is one process, got 2", {"workers": 2}),
-        ("device: 'CartPole-v1' is not native", {"env_id": "CartPole-v1"}),
-    ):
-        with pytest.raises(ValueError, match=match):
-            train(**{"env_id": "RepeatPreviousEasy", "device": "cuda", "out": folder, **settings})
-    envs = make_vec("RepeatPreviousEasy", 8)
-    agent = ActorCritic(
-        envs.single_observation_space, envs.single_action_space, agent_config("none"), device="cuda"
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)",
-    ):
-        PPO(agent, envs, PPOConfig(num_envs=8))
-    with pytest.raises(ValueError, match=r"rng: expected a minis5.random.Generator"):
-        agent.act(envs.reset()[0], None, np.ones(8, bool), deterministic=False)
-
-    def full(self, *args):
-        raise MemoryError("Out of memory allocating 1,024 bytes")
-
-    minis5.rl.ppo.PPO._iteration = full
-    with pytest.raises(
-        DeviceError,
-        match="device: the GPU's memory is full .*1,024 bytes.*num_envs, .*unroll .*minibatches",
-    ):
-        train("RepeatPreviousEasy", device="cuda", out=folder, core="none", quiet=True)
-    with pytest.raises(ValueError, match="steps: the run was asked for"):
-        resume(folder, steps=1)
+    in_simulator(f"whole_run({str(tmp_path / 'run')!r})")
 
 
 def test_mistakes(tmp_path):
-    simulated(__file__, f"mistakes({str(tmp_path / 'run')!r})")
-
-
-def random_numbers():
-    """Bit for bit the CPU's, from call to call and after a new beginning."""
-    import cupy
-
-    for draw in ("random", "standard_normal"):
-        cpu, gpu = Generator(7), Generator(7, cupy)
-        for shape in ((3,), (4, 5), (1,)):
-            assert np.array_equal(getattr(cpu, draw)(shape), to_host(getattr(gpu, draw)(shape)))
-        for generator in (cpu, gpu):
-            generator.restart(8, stream=2)
-        assert np.array_equal(getattr(cpu, draw)(9), to_host(getattr(gpu, draw)(9)))
+    in_simulator(f"mistakes({str(tmp_path / 'run')!r})")
 
 
 def test_random_numbers():
-    simulated(__file__, "random_numbers()")
-
-
-def public_scan():
-    """minis5.scan and scan_vjp on arrays that live elsewhere: results there, and errors that name what is where."""
-    import cupy
-    from numba import cuda
-
-    import minis5
-
-    rng = np.random.default_rng(4)
-    for varying in (False, True):
-        b, dx = rng.standard_normal((2, 5, 2, 3)) + 1j * rng.standard_normal((2, 5, 2, 3))
-        a = np.exp(1j * rng.standard_normal((5, 2, 3) if varying else 3) - 0.2)
-        reset, x0 = rng.random((5, 2)) < 0.3, rng.standard_normal((2, 3)) + 0j
-        x = minis5.scan(a, b, reset, x0)
-        moved = [cupy.asarray(z) for z in (a, b, reset, x0)]
-        got = minis5.scan(*moved)
-        assert isinstance(got, cupy.ndarray)
-        assert_close(got, x)
-        assert_close(minis5.scan(*moved[:2]), minis5.scan(a, b))
-        real = a.real.copy(), b.real.copy()
-        assert_close(minis5.scan(*map(cuda.to_device, real)), minis5.scan(*real))
-        grads = minis5.scan_vjp(*moved, got, cupy.asarray(dx))
-        for mine, theirs in zip(grads, minis5.scan_vjp(a, b, reset, x0, x, dx), strict=True):
-            assert_close(mine, theirs)
-        with pytest.raises(TypeError, match="x0: expected a CuPy array complex128 .*got ndarray"):
-            minis5.scan(*moved[:3], x0)
-        with pytest.raises(TypeError, match="b: expected a NumPy array|a: expected a NumPy array"):
-            minis5.scan(moved[0], b)
+    in_simulator("random_numbers()")
 
 
 def test_public_scan():
-    simulated(__file__, "public_scan()")
+    in_simulator("public_scan()")
 
 
 def test_the_simulated_cupy_has_nothing_that_cupy_lacks():
