@@ -1,13 +1,21 @@
-"""Native environments in lockstep with POPGym's: equal spaces, then equal observations, rewards and flags at every step.
+"""Native environments in lockstep with POPGym's: equal spaces, then equal observations, rewards and
+flags at every step.
 
-`start(peer, env)` brings both to the same first state and returns the peer's first observation: env has been reset, and the
-peer has been reset with NumPy's generator; either one's state may be written into the other's, or the peer may be reset again
-with a `Replay` of our own random numbers.
+`start(peer, env)` brings both to the same first state and returns the peer's first observation. When
+it is called, env has been reset, and so has the peer, with NumPy's generator. It may write either
+one's state into the other, or reset the peer again with a `Replay` of our own random numbers.
+
+POPGym's cart-poles and pendulums draw starts and noise from a `Replay`. Their sin and cos are
+NumPy's, whose last bit may differ from ours, and a balanced pole is unstable: in 600 steps one bit
+grows into a metre. So the tests compare them in two ways. As they are, to 1e-6, where nothing has
+time to grow: random actions, or policies with the peer set to our state before every step
+(`together`). And bit by bit over whole episodes, with our sin and cos lent to the peer (`OurNumPy`).
 """
 
 import numpy as np
 import pytest
 
+from minis5 import elementary
 from minis5.envs.registry import make_single
 from minis5.random import next_bits, next_integer, next_normal, next_uniform
 
@@ -15,7 +23,10 @@ EPISODES = 200
 
 
 class Replay:
-    """Stands in for a NumPy generator, or the module random, inside a peer: the draws that our environment makes from its row."""
+    """A stand-in for a NumPy generator, or the module random, inside a peer.
+
+    It makes the draws that our environment makes from its row.
+    """
 
     def __init__(self, row):
         self.row = np.array(row, np.int64)
@@ -38,12 +49,12 @@ class Replay:
 
 
 def _pairs(a, b, size):
-    """The two parameters of each number of an array of `size`, or, without one, of the parameters' own shape."""
+    """Return both parameters for each number of an array of `size`, or of their own shape."""
     return np.broadcast(a, b) if size is None else np.broadcast(np.broadcast_to(a, size), b)
 
 
 def peer_class(name):
-    """POPGym's class of that name; skips the test where popgym is not installed."""
+    """Return POPGym's class of that name; skip the test if popgym is not installed."""
     module = pytest.importorskip("popgym.envs")
     return next(cls for cls in module.ALL if cls.__name__ == name)
 
@@ -51,8 +62,8 @@ def peer_class(name):
 def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
     """Play `episodes` of both side by side, with random actions or with `policy(env, rng)`.
 
-    Discrete observations and flags must be equal, Box observations to `atol`, rewards to 1e-12 or `atol` if that is larger.
-    Returns how the episodes ended, a list of (terminated, truncated), for further assertions.
+    Discrete observations and flags must be equal, Box observations to `atol`, rewards to `atol` or
+    1e-12, whichever is larger. Return how the episodes ended, a list of (terminated, truncated).
     """
     peer, env = peer_class(name)(), make_single(name)
     assert (
@@ -85,7 +96,7 @@ def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
 
 
 def observation_of(env):
-    """What the environment shows now."""
+    """Return what the environment shows now."""
     env._observe(env.task.params, env._ints[0], env._floats[0], env._rows[0])
     return env._observation(env._rows.copy())
 
@@ -95,3 +106,37 @@ def _same_observation(ours, theirs, atol, where):
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape, where
     assert (abs(ours - theirs) <= atol).all(), (where, ours, theirs)
+
+
+def start_from_our_numbers(peer, env):
+    """Reset a cart-pole or pendulum of POPGym with the numbers that ours draws: a `start`."""
+    peer.np_random = Replay([env._ints[0, 0], 0, 0])
+    return peer.reset()[0]
+
+
+class OurNumPy:
+    """NumPy with our sine and cosine."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def sin(self, x):
+        return np.float64(elementary.sin(x))
+
+    def cos(self, x):
+        return np.float64(elementary.cos(x))
+
+
+def together(policy, size):
+    """Return `start` and `policy` that set the peer to our state, `size` numbers, at every step."""
+    peers = []
+
+    def start_and_keep(peer, env):
+        peers.append(peer)
+        return start_from_our_numbers(peer, env)
+
+    def set_and_act(env, rng):
+        peers[-1].state = env._floats[0, :size].copy()
+        return policy(env, rng)
+
+    return start_and_keep, set_and_act
