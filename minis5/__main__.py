@@ -1,4 +1,4 @@
-"""`python -m minis5`: the command line, as the command `minis5` has it."""
+"""`python -m minis5` runs the command line, as the command `minis5` does."""
 
 import sys
 

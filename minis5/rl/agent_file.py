@@ -1,22 +1,23 @@
-"""Files that are whole or absent, and the file of an agent, a plain .npz.
-
-Every write goes to a temporary file in the same folder, is flushed to the disk and then renamed over the old one: a
-kill at any moment leaves the previous file or the next, never a mix. An agent file is read with ``allow_pickle=False``
-and holds:
+"""The file of an agent, a plain .npz, read without pickle and written whole or not at all.
 
     format, version                          "minis5-agent", 1
     config, observation_space, action_space  JSON
     encoder/0/kernel, …                      one array for each parameter, under its public name
 
-A setting that the configuration in a file lacks, because it was added later, takes its default.
+A setting that a file lacks, because it was added later, takes its default.
 
-Left out: the state of a training run (runstate.py), other formats, and migration between versions (there is one
-version). Tested in tests/rl/test_agent_file.py.
+Leaves out: the state of a training run (minis5/run/state_file.py), other formats, and migration
+between versions (there is one version). Tests: tests/rl/test_agent_file.py.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from minis5.arrays import move, to_host
 from minis5.files import VERSION, CheckpointError, read_npz, write_npz
@@ -28,42 +29,51 @@ from minis5.rl.spaces_json import space_from_json, space_to_json
 AGENT_FORMAT = "minis5-agent"
 
 
-def agent_config_from_json(value):
-    """The AgentConfig that `dataclasses.asdict` turned into JSON values.
+def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
+    """Build the AgentConfig that `dataclasses.asdict` turned into JSON values.
 
     Raises
     ------
     ValueError
-        A field or a core that this minis5 does not have, or a wrong value.
+        This minis5 does not have a field or the core, or a value is wrong.
     """
     value = dict(value)
     if value.get("core") not in CORES:
-        raise ValueError(f"core: expected one of {', '.join(CORES)}, got {value.get('core')!r}")
+        known = ", ".join(CORES)
+        raise ValueError(f"core: expected one of {known}, got {value.get('core')!r}")
     core_config, _ = CORES[value["core"]]
     value["core_config"] = from_fields(core_config, value["core_config"])
     return from_fields(AgentConfig, value)
 
 
-def from_fields(kind, values):
-    """The dataclass `kind` with `values` read from JSON, whose lists become tuples.
+def from_fields(kind: type, values: Mapping[str, Any]) -> Any:
+    """Build the dataclass `kind` from JSON values, whose lists become tuples.
 
-    A field that a later minis5 has added takes its default, with which an agent is what it was before.
+    A field that was added later takes its default, which leaves an agent as it was before.
+
+    Raises
+    ------
+    ValueError
+        This minis5 does not have a field, or a value is wrong.
     """
     names = {field.name for field in dataclasses.fields(kind)}
     if odd := sorted(set(values) - names):
         raise ValueError(
             f"{kind.__name__}: unknown fields {', '.join(odd)}; written by a newer minis5?"
         )
-    return kind(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-    )
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
-def save_agent(agent, path):
-    """Write an agent (minis5.ActorCritic) to the file `path`, whole or not at all."""
+def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
+    """Write an agent to the file `path`, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    ValueError
+        The agent's spaces have no form in JSON.
+    """
     header = {
         "format": AGENT_FORMAT,
         "version": VERSION,
@@ -71,13 +81,18 @@ def save_agent(agent, path):
         "observation_space": json.dumps(space_to_json(agent.observation_space)),
         "action_space": json.dumps(space_to_json(agent.action_space)),
     }
-    write_npz(
-        path, {**header, **{name: to_host(value) for name, value in agent.parameters().items()}}
-    )
+    parameters = {name: to_host(value) for name, value in agent.parameters().items()}
+    write_npz(path, {**header, **parameters})
 
 
-def load_agent(path, device="cpu"):
-    """Read an agent that `save_agent` wrote, from whichever device, to "cpu" or "cuda".
+def load_agent(path: str | PathLike, device: str = "cpu") -> ActorCritic:
+    """Read an agent that `save_agent` wrote.
+
+    Parameters
+    ----------
+    path : path
+    device : {"cpu", "cuda"}
+        Where the agent will be; it does not matter where it was.
 
     Returns
     -------
@@ -86,9 +101,11 @@ def load_agent(path, device="cpu"):
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     CheckpointError
-        A damaged, foreign or newer file, or parameters that do not fit the configuration in it.
+        The file is damaged, foreign or newer, or its parameters do not fit its configuration.
+    DeviceError
+        Something that the GPU needs is missing.
     """
     arrays = read_npz(path, AGENT_FORMAT)
     try:
@@ -96,8 +113,13 @@ def load_agent(path, device="cpu"):
             json.loads(str(arrays.pop(name)))
             for name in ("config", "observation_space", "action_space")
         ]
-        config, *pair = agent_config_from_json(header[0]), *map(space_from_json, header[1:])
-        agent = ActorCritic(*pair, config, device=device)
+        config, observations, actions = header
+        agent = ActorCritic(
+            space_from_json(observations),
+            space_from_json(actions),
+            agent_config_from_json(config),
+            device=device,
+        )
         set_parameters(agent, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -106,8 +128,14 @@ def load_agent(path, device="cpu"):
     return agent
 
 
-def set_parameters(agent, arrays):
-    """Copy `arrays` into the agent's parameters; ValueError unless names, shapes and dtypes are the same."""
+def set_parameters(agent: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy `arrays` into the agent's parameters.
+
+    Raises
+    ------
+    ValueError
+        Names, shapes or dtypes differ.
+    """
     parameters = agent.parameters()
     missing, extra = sorted(set(parameters) - set(arrays)), sorted(set(arrays) - set(parameters))
     if missing or extra:
@@ -119,8 +147,8 @@ def set_parameters(agent, arrays):
         parameter[...] = move(arrays[name], agent.device)
 
 
-def start_from(agent, path):
-    """Give a new agent the parameters of the one in the file `path`, or in the run's folder `path`.
+def start_from(agent: ActorCritic, path: str | PathLike) -> None:
+    """Give a new agent the parameters of another, which is in the file or the run's folder `path`.
 
     Raises
     ------
@@ -137,13 +165,14 @@ def start_from(agent, path):
     differing = [f"{name} {theirs[name]} there, {ours[name]} here" for name in names]
     if differing:
         raise ValueError(
-            f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; give both the same settings"
+            f"init_from: the agent in {path} is made otherwise: {'; '.join(differing)}; "
+            "give both the same settings"
         )
     set_parameters(agent, other.parameters())
 
 
 def _makings(agent):
-    """What an agent is made from, in one dict: its spaces and every field of its configurations."""
+    """Return an agent's spaces and every field of its configurations in one dict."""
     fields = dataclasses.asdict(agent.config)
     fields |= fields.pop("core_config")
     return {

@@ -1,13 +1,14 @@
-"""Several processes train one agent: each rank runs the same program on its share of the environments, and gradients are summed.
+"""Several processes train one agent, each on its share of the environments; gradients are summed.
 
-Every rank starts from the same weights and applies the same update to the same sum, so that all stay equal bit for bit; sums are
-taken in the order of the ranks. One process is the special case of size 1. On a CPU this beats threads: rollout, Python and small
-matrix products all run on every core.
+Every rank runs the same program, starts from the same weights and applies the same update to the
+same sum. All ranks therefore stay equal bit for bit. Sums are taken in the order of the ranks. One
+process is the special case of size 1. On a CPU, processes are faster than threads: rollouts, Python
+and small matrix products run on every core.
 
-``allreduce`` puts each rank's vector into shared memory, waits for all, adds. Two buffers take turns, so that one wait is enough:
-nobody can be two calls ahead of anybody.
+``allreduce`` copies each rank's vector into shared memory, waits for all ranks, and adds. Two
+buffers take turns, so that one wait is enough: no rank can be two calls ahead of another.
 
-Left out: more than one machine. Tests: tests/rl/test_comm.py.
+Leaves out: more than one machine. Tests: tests/rl/test_comm.py.
 """
 
 import multiprocessing
@@ -16,14 +17,16 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.sharedctypes import RawArray
+from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from minis5.nn.scan import set_num_threads
 
-BYTES = 1 << 22  # of a rank in shared memory; longer vectors go in pieces
+BYTES = 1 << 22  # of a rank in shared memory; longer vectors are summed in pieces
 
 
 class RankError(RuntimeError):
@@ -36,15 +39,15 @@ class Comm:
     rank, size = 0, 1
 
     def allreduce(self, vector):
-        """Sum of a 1-D ``vector`` over the ranks; the same bits on each."""
+        """Return the sum of a 1-D ``vector`` over the ranks, the same bits on each."""
         return vector
 
     def gather(self, obj):
-        """List of every rank's (picklable) ``obj`` on rank 0; None elsewhere."""
+        """Return the list of every rank's (picklable) ``obj`` on rank 0, None on the others."""
         return [obj]
 
     def broadcast(self, obj):
-        """Rank 0's ``obj`` on every rank."""
+        """Return rank 0's ``obj`` on every rank."""
         return obj
 
 
@@ -57,7 +60,10 @@ class SharedComm(Comm):
         self._slots = np.frombuffer(shared["memory"], np.uint8).reshape(2, self.size, BYTES)
 
     def _wait(self):
-        """Until every rank is here. Tries briefly without sleeping, because the others are usually a few µs away."""
+        """Wait until every rank is here.
+
+        The first tries do not sleep, because the other ranks are usually a few µs away.
+        """
         arrived = self._shared["arrived"]
         for other in range(self.size):
             if other != self.rank:
@@ -74,14 +80,14 @@ class SharedComm(Comm):
                     break
 
     def _check(self):
-        """Raise if there is nobody left to wait for."""
+        """Raise RankError if a rank will not come: it failed or died."""
         if self._shared["failed"].value:
             raise RankError("another rank failed")
         for process in self._shared["processes"]:
             if process.exitcode:
                 raise RankError(f"{process.name} died with exit code {process.exitcode}")
         if self.rank and os.getppid() != self._shared["parent"]:
-            os._exit(1)  # rank 0 was killed: nobody is left to answer to
+            os._exit(1)  # rank 0 was killed: no process is left to answer to
 
     def allreduce(self, vector):
         piece = BYTES // vector.itemsize
@@ -137,21 +143,21 @@ def _start(rank, shared):
     return SharedComm(rank, shared)
 
 
-def run(fn, size, args=()):
-    """Run ``fn(comm, *args)`` in ``size`` processes, this one being rank 0; returns rank 0's result.
+def run(fn: Callable[..., Any], size: int, args: tuple = ()) -> Any:
+    """Run ``fn(comm, *args)`` in ``size`` processes and return rank 0's result.
 
     Parameters
     ----------
     fn : callable
-        A module-level function (it travels to the other processes by name where they are not forked).
+        A module-level function: processes that are not forked get it by name.
     size : int
-        Number of processes; 1 runs ``fn`` here with the trivial :class:`Comm`.
+        Number of processes. This one is rank 0; if it is the only one, `comm` is a :class:`Comm`.
     args : tuple
 
     Raises
     ------
     RankError
-        Another rank failed; the message has its traceback. An error of rank 0 is raised as it is.
+        Another rank failed; the message has its traceback. An error of rank 0 is raised unchanged.
     """
     if size == 1:
         return fn(Comm(), *args)
@@ -191,7 +197,7 @@ def run(fn, size, args=()):
 
 
 def _stop(processes):
-    """Give the other ranks time to end by themselves."""
+    """Wait for the other ranks to end by themselves, and kill those that do not."""
     for process in processes:
         process.join(timeout=10)
         if process.is_alive():
@@ -200,7 +206,7 @@ def _stop(processes):
 
 
 def _raise_from_rank(shared, error):
-    """Raise with the traceback that a failed rank left, if it could leave one."""
+    """Raise with a failed rank's traceback, or raise ``error`` if the rank left none."""
     try:
         rank, text = shared["errors"].get(timeout=1)
     except multiprocessing.queues.Empty:

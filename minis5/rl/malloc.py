@@ -1,10 +1,11 @@
-"""Ask the C library to keep freed memory instead of handing it back to the system.
+"""Ask the C library to keep freed memory instead of returning it to the system.
 
-Every update allocates the same large arrays again. glibc maps each of them anew and returns it to the system when it is freed, and
-the system must then clear it: measured once, a sixth of a minibatch's time with the paper's network, and a quarter where arrays
-are above 32 MiB. glibc's threshold for mapping cannot be raised beyond that, so mapping is switched off. Elsewhere nothing is done.
+Every update allocates the same large arrays again. glibc maps each array anew and returns it to the
+system when it is freed; the system then clears it. Measured once, this took a sixth of a
+minibatch's time with the paper's network, and a quarter with arrays above 32 MiB. glibc's threshold
+for mapping cannot be raised beyond that, so mapping is switched off.
 
-Source: mallopt(3). Tests: tests/rl/test_ppo.py.
+Leaves out: other C libraries. Source: mallopt(3). Tests: tests/rl/test_ppo.py.
 """
 
 import ctypes
@@ -13,8 +14,8 @@ import sys
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def keep_freed_memory():
-    """Raise glibc's thresholds for this process. Returns whether it took them."""
+def keep_freed_memory() -> bool:
+    """Raise glibc's thresholds in this process; return whether glibc accepted them."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -1,1 +1,15 @@
-"""From a name to a folder of results: the command line and what it runs."""
+"""From a name to a folder of results: the command line and the code that it runs.
+
+In the order in which to read them:
+
+    presets      hyper-parameters by name; options given as text become configurations
+    config       RunConfig: everything that a run was asked for, resolved once (config.json)
+    train        train and resume a run; the content of its folder
+    progress     progress.csv, the progress line, the signals that ask for a stop
+    state_file   state.npz: the state of a run, from which it is resumed bit for bit
+    evaluate     returns of fresh episodes, without bias
+    plot         learning curves
+    machine      versions of the libraries, the processor, the CPUs, the GPU
+    cli, parser  the command line and its one-line errors
+    bench        the library's speed on this machine
+"""

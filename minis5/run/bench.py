@@ -1,13 +1,14 @@
 """`minis5 bench`: what the library costs on this machine.
 
     scan      the scan, forward and backward, against a copy of the same bytes
-    update    one PPO update with the paper's network, against its matrix products alone, one thread each
+    update    a PPO update with the paper's network, against its matrix products; one thread each
     train     environment steps a second with learning, paper's and small network, on all CPUs
-    start     from the command `minis5 train` to the first update, without and with Numba's cache on disk
+    start     from the command `minis5 train` to the first update, without and with Numba's cache
 
-Each part first checks that its result is right, then warms up, then takes the median and the spread of repeated runs;
-ratios are taken round by round, so that a busy neighbour slows both sides. Leaves out: other people's libraries.
-Tests: tests/run/test_bench.py.
+Each part first checks that its result is right, then warms up, then takes the median and the spread
+of repeated runs. Ratios are taken round by round, so that other programs slow both sides.
+
+Leaves out: other people's libraries. Tests: tests/run/test_bench.py.
 """
 
 import os
@@ -29,10 +30,10 @@ from minis5.rl.agent import ActorCritic
 from minis5.rl.loss import Batch, ppo_loss
 from minis5.rl.ppo import PPO
 from minis5.run import presets
-from minis5.run import progress as runlog
+from minis5.run.config import choose_workers
 from minis5.run.machine import machine, versions
 from minis5.run.parser import Parser
-from minis5.run.train import _choose_workers
+from minis5.run.progress import read_progress
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = "RepeatPreviousEasy"
@@ -57,18 +58,22 @@ TINY = {
 
 
 def trainer(changes, ranks=None):
-    """PPO with the paper's settings but for ``changes``, on this process's share of the environments; and its size."""
+    """Make a PPO on this process's share of the environments.
+
+    Its settings are the paper's but for ``changes``. Returns it and a text about its size.
+    """
     shape, config, _ = presets.resolve(ENV, "paper", "s5", changes)
     ranks = ranks or comm.Comm()
     share = config.num_envs // ranks.size
     envs = make_vec(ENV, share, first_index=ranks.rank * share)
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape)
-    size = f"{shape.core_config.n_layers} x {shape.encoder[-1]}, {config.num_envs} x {config.unroll} steps"
-    return PPO(agent, envs, config, comm=ranks), f"{size}, epochs {config.epochs}"
+    network = f"{shape.core_config.n_layers} x {shape.encoder[-1]}"
+    batch = f"{config.num_envs} x {config.unroll} steps, epochs {config.epochs}"
+    return PPO(agent, envs, config, comm=ranks), f"{network}, {batch}"
 
 
 def timed(functions, repeats):
-    """Run each function in turn, ``repeats`` times round; name → milliseconds of each run."""
+    """Run all functions in turn, ``repeats`` times; return name → milliseconds of each run."""
     times = {name: [] for name in functions}
     for function in functions.values():
         function()
@@ -81,10 +86,11 @@ def timed(functions, repeats):
 
 
 def row(what, values, unit, aim, against=None, baseline=None):
-    """One line of the table: median and spread (10th to 90th percentile) of ``values``.
+    """Return a line of the table: median and spread (10th to 90th percentile) of ``values``.
 
-    With a ``baseline`` (values of the work named ``against``) the aim bounds the median of the ratios from above;
-    otherwise it bounds the value, for steps/s from below. None: there is no aim.
+    With a ``baseline`` (values of the work named ``against``) the aim bounds the median of the
+    ratios from above. Otherwise it bounds the value, from below if the unit is steps/s. None: there
+    is no aim.
     """
     low, middle, high = (float(f"{value:.4g}") for value in np.percentile(values, [10, 50, 90]))
     line = {"what": what, "value": middle, "unit": unit, "spread": [low, high]}
@@ -101,7 +107,7 @@ def row(what, values, unit, aim, against=None, baseline=None):
 
 
 def bench_scan(repeats, quick):
-    """Complex numbers in float32, 2% resets; the copy moves the bytes of the states once."""
+    """Time the scan of complex64 with 2% resets; the copy moves the bytes of the states once."""
     T, B, P = (64, 8, 16) if quick else (1024, 64, 128)
     rng = np.random.default_rng(0)
     b, dx = rng.standard_normal((2, T, B, 2 * P), np.float32)
@@ -126,15 +132,18 @@ def bench_scan(repeats, quick):
         "copy": lambda: np.copyto(copy, b),
     }
     ms = timed(work, repeats)
-    what, aim = f"scan {{}}, T={T} B={B} P={P} complex64", None if quick else 2.0
+    size, aim = f"T={T} B={B} P={P} complex64", None if quick else 2.0
     return [
-        row(what.format(w), ms[w], "ms", aim, "copy of the bytes", ms["copy"])
-        for w in ("forward", "backward")
+        row(f"scan {way}, {size}", ms[way], "ms", aim, "copy of the bytes", ms["copy"])
+        for way in ("forward", "backward")
     ]
 
 
 def products(agent, rows, times):
-    """A function that does the matrix products of ``times`` forward and backward passes over ``rows`` inputs."""
+    """Return a function that does the matrix products of an agent's learning, and nothing else.
+
+    They are those of ``times`` forward and backward passes over ``rows`` inputs.
+    """
     config, core = agent.config, agent.config.core_config
     H, P2 = config.encoder[-1], core.ssm_size * (1 if core.conj_sym else 2)
     heads = [(H, *config.heads, n) for n in (agent.distribution.encoded_size, 1)]
@@ -156,7 +165,7 @@ def products(agent, rows, times):
 
 
 def check_gradient(agent, rollout, config):
-    """The gradient of the PPO loss over a few steps against the slope of reference.py's loss along it."""
+    """Assert that the PPO loss's gradient agrees with the reference loss's slope along it."""
     x, reset, initial_state = (
         rollout.x[:6, :2],
         rollout.reset[:6, :2],
@@ -189,7 +198,10 @@ def check_gradient(agent, rollout, config):
 
 
 def bench_update(repeats, quick):
-    """One pass over the paper's environments, unroll 128; one BLAS thread, as each of several processes has."""
+    """Time one pass over the paper's environments, unroll 128.
+
+    BLAS has one thread, as in each of several processes.
+    """
     ppo, size = trainer({**(TINY if quick else PAPER), "epochs": 1})
     config, agent = ppo.config, ppo.agent
     rollout, _ = ppo.collector.collect(config.unroll, np.random.default_rng(0))
@@ -209,7 +221,7 @@ def bench_update(repeats, quick):
 
 
 def train_rank(ranks, changes, iterations):
-    """One process's part of a training; returns each iteration's steps/s, and the size."""
+    """Do one process's part of a training; return each iteration's steps/s, and the size."""
     ppo, size = trainer(changes, ranks)
     rows = [ppo.iteration() for _ in range(iterations)]
     assert np.isfinite([r["loss"] for r in rows]).all(), "train: the loss is not finite"
@@ -221,17 +233,24 @@ def train_rank(ranks, changes, iterations):
 
 
 def bench_train(repeats, quick):
-    """All of an iteration, in as many processes as `minis5 train` takes; the first two iterations are the warm-up."""
+    """Time whole iterations, in as many processes as `minis5 train` takes.
+
+    The first two iterations are the warm-up.
+    """
     rows = []
     for changes, aim in ((TINY, None),) if quick else ((PAPER, 5000), (SMALL, 40000)):
-        workers = _choose_workers(None, presets.resolve(ENV, "paper", "s5", changes)[1], ENV, {})
+        _, config, _ = presets.resolve(ENV, "paper", "s5", changes)
+        workers = choose_workers(None, config, ENV, native=True)
         speeds, size = comm.run(train_rank, workers, (changes, 2 + repeats))
         rows.append(row(f"train, {size}", speeds[2:], "steps/s", aim))
     return rows
 
 
 def first_row(cache):
-    """Seconds from the command to the first row of progress.csv; ``cache``: Numba's folder, None for the usual."""
+    """Return the seconds from the command `minis5 train` to the first row of progress.csv.
+
+    ``cache`` is the folder of Numba's cache; None takes the usual one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)} | (
             {"NUMBA_CACHE_DIR": cache} if cache else {}
@@ -245,7 +264,7 @@ def first_row(cache):
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        rows = runlog.read_progress(progress := Path(folder, "run", "progress.csv"))
+        rows = read_progress(progress := Path(folder, "run", "progress.csv"))
         assert len(rows) == 1 and np.isfinite(rows[0]["loss"]), (
             f"start: expected one finite row, got {rows}"
         )
@@ -253,7 +272,7 @@ def first_row(cache):
 
 
 def bench_start(repeats, quick):
-    """The defaults of `minis5 train`: once with an empty cache, then with what that run left in it."""
+    """Time the start of `minis5 train`: once with an empty cache, then with the filled one."""
     if quick:
         return [row("first update, Numba's cache as it is", [first_row(None)], "s", None)]
     with tempfile.TemporaryDirectory() as cache:
@@ -270,7 +289,7 @@ TABLE = "{:<54}{:>15}{:>20}{:>30}{:>16}"
 
 
 def show(line):
-    """A row as a line of the table."""
+    """Return a row as a line of the table."""
     sign = ">=" if line["unit"] == "steps/s" else "<="
     against = f"{line['ratio']:.2f} x {line['against']}" if "ratio" in line else ""
     aim = "" if line["aim"] is None else f"{sign} {line['aim']:,}{'' if line['met'] else ' missed'}"
@@ -281,7 +300,7 @@ def show(line):
 
 
 def main(argv=None):
-    """Run `minis5 bench` with the arguments ``argv``; returns the exit code, 0 also where an aim is missed."""
+    """Run `minis5 bench` with the arguments ``argv``; return 0, even if an aim is missed."""
     parser = Parser(
         prog="minis5 bench", description="Measure the speed on this machine.", allow_abbrev=False
     )
@@ -323,7 +342,7 @@ def main(argv=None):
 
 
 def commit():
-    """The source tree's commit, with "-dirty" where it was changed; None where there is none."""
+    """Return the source tree's commit, with "-dirty" if files differ from it; None without git."""
     try:
         command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

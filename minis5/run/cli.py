@@ -1,9 +1,10 @@
 """The command line: minis5 train | eval | plot | envs | bench.
 
-A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. Hyper-parameters are options by
-the names of their fields, taken from the configuration dataclasses (minis5/run/presets.py), so that none is written twice
-here. MINIS5_TRACEBACK=1 shows where an error came from. Libraries are imported by the command that needs them, so that
-help is quick. Tested in tests/run/test_cli.py.
+A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130.
+MINIS5_TRACEBACK=1 shows where an error came from. Hyper-parameters are options named after the
+fields of the configuration dataclasses (minis5/run/presets.py), so that none is written twice.
+
+Leaves out: the work itself, done by the other files of this folder. Tests: tests/run/test_cli.py.
 """
 
 import argparse
@@ -11,16 +12,36 @@ import json
 import os
 import sys
 
-from minis5 import __version__
-from minis5.run.parser import Parser, count, integer, real
+import gymnasium
 
-COMMANDS = {}
+from minis5 import __version__
+from minis5.arrays import DeviceError
+from minis5.envs.registry import table
+from minis5.rl.agent_file import load_agent
+from minis5.rl.comm import RankError
+from minis5.run import bench, presets
+from minis5.run.config import read_config
+from minis5.run.evaluate import evaluate
+from minis5.run.parser import Parser, count, integer, real
+from minis5.run.plot import plot
+from minis5.run.train import resume, train
+
 METAVARS = {int: "N", int | None: "N", float: "X", str: "NAME", bool: "BOOL"}
-USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
+# errors that tell of a mistake that the user can mend, or of something missing
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    ModuleNotFoundError,
+    FloatingPointError,
+    DeviceError,
+    RankError,
+    gymnasium.error.Error,
+    gymnasium.error.CustomSpaceError,
+)
 
 
 def main(argv=None):
-    """Run the command line `argv` (default: the process's); returns the exit code."""
+    """Run the command line `argv` (default: the process's) and return the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _main(argv) or 0
@@ -30,29 +51,14 @@ def main(argv=None):
     except BrokenPipeError:  # the reader of a pipe left; nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
-        if os.environ.get("MINIS5_TRACEBACK") or not _is_users(error):
+    except USER_ERRORS as error:
+        if os.environ.get("MINIS5_TRACEBACK"):
             raise
         lines = str(error).strip().splitlines() or [repr(error)]
-        text = lines[-1] if _is_of_rank(error) else " ".join(lines)
+        # a RankError's message is a traceback, whose last line is the error
+        text = lines[-1] if isinstance(error, RankError) else " ".join(lines)
         print(f"minis5: error: {text}", file=sys.stderr)
         return 2
-
-
-def _is_users(error):
-    """Whether `error` tells of a mistake that the user can mend: ours at the public boundary, or Gymnasium's own."""
-    ours = isinstance(error, USER_ERRORS) or _is_of_device(error) or _is_of_rank(error)
-    return ours or type(error).__module__ == "gymnasium.error"
-
-
-def _is_of_device(error):
-    """Whether the GPU, or something that it needs, is missing."""
-    return type(error).__name__ == "DeviceError"
-
-
-def _is_of_rank(error):
-    """Whether another process of the run failed: its traceback is the message, its error the last line."""
-    return type(error).__name__ == "RankError"
 
 
 def _main(argv):
@@ -100,13 +106,10 @@ def _add_env_option(parser):
 
 
 def _train_arguments(parser, argv):
-    from minis5.run import presets
-
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--core", default="s5")
-    core = early.parse_known_args([token for token in argv[1:] if token not in ("-h", "--help")])[
-        0
-    ].core
+    rest = [token for token in argv[1:] if token not in ("-h", "--help")]
+    core = early.parse_known_args(rest)[0].core  # it decides which hyper-parameters there are
 
     add = parser.add_argument
     add(
@@ -162,18 +165,13 @@ def _train_arguments(parser, argv):
     group = parser.add_argument_group("hyper-parameters", about)
     for name, (kind, default, text) in presets.fields(core).items():
         option = "--" + name.replace("_", "-")
-        metavar = METAVARS.get(kind, "N,N" if isinstance(default, tuple) else "X")
-        value = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
-        shown = f"{text} [{value}]".replace("%", "%%")
-        more = {"nargs": "?", "const": "true"} if kind is bool else {}
-        group.add_argument(
-            option,
-            dest=f"hyper {name}",
-            metavar=metavar,
-            help=shown,
-            default=argparse.SUPPRESS,
-            **more,
-        )
+        several = isinstance(default, tuple)
+        value = ",".join(map(str, default)) if several else str(default).lower()
+        settings = {"nargs": "?", "const": "true"} if kind is bool else {}
+        settings["dest"], settings["default"] = f"hyper {name}", argparse.SUPPRESS
+        settings["metavar"] = METAVARS.get(kind, "N,N" if several else "X")
+        settings["help"] = f"{text} [{value}]".replace("%", "%%")
+        group.add_argument(option, **settings)
 
 
 def _train(options):
@@ -184,27 +182,24 @@ def _train(options):
     }
     settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
     overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
-    resume, quiet = settings.pop("resume", None), settings.pop("quiet", False)
-    from minis5.run.train import resume as resume_run
-    from minis5.run.train import train
-
-    if resume is not None:
+    folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)
+    if folder is not None:
         steps, device = settings.pop("steps", None), settings.pop("device", None)
         extra = [*settings, *overrides]
         if extra:
             raise ValueError(
                 f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
             )
-        summary = resume_run(resume, steps=steps, device=device, quiet=quiet)
+        summary = resume(folder, steps=steps, device=device, quiet=quiet)
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")
         settings["env_options"] = dict(settings.pop("env_option", ()))
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
     print(
-        f"{summary['env']}: mean return {summary['mean_return']:.3f} ± {summary['std_return']:.3f} over "
-        f"{summary['episodes']} fresh episodes, after {summary['steps']:,} steps in {summary['seconds']:.1f} s "
-        f"({summary['steps_per_second']:,.0f} steps/s)\n{summary['folder']}"
+        "{env}: mean return {mean_return:.3f} ± {std_return:.3f} over {episodes} fresh episodes, "
+        "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
+        "{folder}".format(**summary)
     )
 
 
@@ -223,18 +218,14 @@ def _eval_arguments(parser, argv):
 
 
 def _eval(options):
-    from minis5.rl.agent_file import load_agent
-    from minis5.run.evaluate import evaluate
-    from minis5.run.train import read_config
-
     config = read_config(options.run)
     result = evaluate(
         load_agent(os.path.join(options.run, "agent.npz")),
-        config["env"],
+        config.env,
         options.episodes,
-        config["seed"] if options.seed is None else options.seed,
+        config.seed if options.seed is None else options.seed,
         not options.stochastic,
-        **{**config["env_options"], **dict(options.env_option or ())},
+        **{**config.env_options, **dict(options.env_option or ())},
     )
     if options.json:
         print(json.dumps(result))
@@ -254,8 +245,6 @@ def _plot_arguments(parser, argv):
 
 
 def _plot(options):
-    from minis5.run.plot import plot
-
     plot(options.runs, options.out)
     print(options.out)
 
@@ -266,8 +255,6 @@ def _envs_arguments(parser, argv):
 
 def _envs(options):
     del options
-    from minis5.envs.registry import table
-
     columns = ("id", "observation_space", "action_space", "episode_length")
     columns += ("worst_return", "random_return", "best_return", "options")
     rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
@@ -278,7 +265,8 @@ def _envs(options):
         )
     print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
     print(
-        "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': dmc/cartpole-swingup, dmc/DOMAIN-TASK."
+        "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': "
+        "dmc/cartpole-swingup, dmc/DOMAIN-TASK."
     )
 
 
@@ -289,16 +277,12 @@ def _cell(value):
     return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def _bench(argv):
-    from minis5.run.bench import main as bench_main
-
-    return bench_main(argv)
-
-
-COMMANDS.update(
-    train=("train an agent on an environment", _train_arguments, _train),
-    eval=("play fresh episodes with a trained agent", _eval_arguments, _eval),
-    plot=("draw learning curves of one or more runs", _plot_arguments, _plot),
-    envs=("list minis5's own environments", _envs_arguments, _envs),
-    bench=("measure the speed on this machine", None, _bench),
-)
+# name: (summary, a function that adds arguments to a Parser, a function of the parsed options);
+# without the second, the third takes the arguments as they are
+COMMANDS = {
+    "train": ("train an agent on an environment", _train_arguments, _train),
+    "eval": ("play fresh episodes with a trained agent", _eval_arguments, _eval),
+    "plot": ("draw learning curves of one or more runs", _plot_arguments, _plot),
+    "envs": ("list minis5's own environments", _envs_arguments, _envs),
+    "bench": ("measure the speed on this machine", None, bench.main),
+}

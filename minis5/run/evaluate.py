@@ -1,30 +1,43 @@
 """Evaluation of a trained agent: returns of fresh episodes, without bias.
 
-Each row of a vector environment gives one episode, its first, and is ignored afterwards. (Taking the first N episodes
-to *end* would favour the short ones.) The environments' seeds differ from those of training: see FIRST_SEED.
-Left out: recording. Tested in tests/run/test_train.py.
+Each row of a vector environment gives one episode, its first, and is ignored afterwards. (The first
+N episodes to *end* would be biased towards short ones.) The environments' seeds differ from those
+of training: see FIRST_SEED.
+
+Leaves out: recording. Tests: tests/run/test_evaluate.py, tests/envs/test_meta.py.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-# evaluation with seed s takes the environments' seed FIRST_SEED + s, training takes s itself
+from minis5.envs.registry import make_vec
+from minis5.rl.agent import ActorCritic
+
+# With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
 FIRST_SEED = 2**30
 MAX_ROWS = 256
 MAX_STEPS = 1_000_000
 
 
-def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_options):
+def evaluate(
+    agent: ActorCritic,
+    env_id: str,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    **env_options: Any,
+) -> dict[str, float]:
     """Play `episodes` whole episodes and summarise their returns.
 
     Parameters
     ----------
     agent : minis5.ActorCritic
-        One on a GPU is evaluated by a copy on the CPU.
+        An agent on a GPU is evaluated by a copy on the CPU.
     env_id : str
-        As for `minis5.make_vec`; `env_options` go to it as well.
+        As for `minis5.make_vec`, which also takes `env_options`.
     episodes : int
         At least 1.
     seed : int
@@ -60,19 +73,21 @@ def evaluate(agent, env_id, episodes=100, seed=0, deterministic=True, **env_opti
     }
 
 
-def check_seed(seed):
-    """Raise ValueError unless `seed` is one that training and evaluation take, in [0, 2**30)."""
-    if not 0 <= seed < FIRST_SEED:
-        raise ValueError(f"seed: expected an integer in [0, {FIRST_SEED}), got {seed}")
-
-
-def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **env_options):
-    """Play whole episodes of an environment with trials (minis5/envs/meta.py): the return of every trial.
+def trial_returns(
+    agent: ActorCritic,
+    env_id: str,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = False,
+    **env_options: Any,
+) -> np.ndarray:
+    """Play whole episodes of an environment with trials; return the return of every trial.
 
     Parameters
     ----------
     agent, env_id, episodes, seed, deterministic, **env_options
-        As for `evaluate`; ``env_options`` have ``trials``. An episode may have other trials than the agent was trained with.
+        As for `evaluate`; ``env_options`` include ``trials`` (minis5/envs/meta.py). An episode may
+        have another number of trials than in training.
 
     Returns
     -------
@@ -84,9 +99,7 @@ def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **en
         As `evaluate`, or an environment without trials.
     """
     if "trials" not in env_options:
-        raise ValueError(
-            "trials: expected how many an episode has, got none; pass for example trials=16"
-        )
+        raise ValueError("trials: expected the number in an episode, got none; pass trials=16")
     parts = []
     for envs, rng in _batches(env_id, episodes, seed, env_options):
         table, trial = np.zeros((envs.num_envs, env_options["trials"])), envs.view("trial")
@@ -97,22 +110,26 @@ def trial_returns(agent, env_id, episodes=100, seed=0, deterministic=False, **en
     return np.concatenate(parts)
 
 
-def _batches(env_id, episodes, seed, env_options):
-    """Environments for `episodes` episodes, some at a time, one row each; and the generator that samples all their actions."""
-    from minis5.envs.registry import make_vec
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless training and evaluation take `seed`: an integer in [0, 2**30)."""
+    if not 0 <= seed < FIRST_SEED:
+        raise ValueError(
+            f"seed: expected an integer in [0, {FIRST_SEED}), got {seed}; pass for example 0"
+        )
 
+
+def _batches(env_id, episodes, seed, env_options):
+    """Yield environments, one row for each episode, at most MAX_ROWS at a time, and one generator.
+
+    The generator samples the actions of all batches.
+    """
     if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+        raise ValueError(f"episodes: expected at least 1, got {episodes}; pass for example 100")
     check_seed(seed)
     rng = np.random.default_rng([FIRST_SEED, seed])
     for first in range(0, episodes, MAX_ROWS):
-        envs = make_vec(
-            env_id,
-            min(episodes - first, MAX_ROWS),
-            FIRST_SEED + seed,
-            first_index=first,
-            **env_options,
-        )
+        rows = min(episodes - first, MAX_ROWS)
+        envs = make_vec(env_id, rows, FIRST_SEED + seed, first_index=first, **env_options)
         try:
             yield envs, rng
         finally:
@@ -120,12 +137,21 @@ def _batches(env_id, episodes, seed, env_options):
 
 
 def _steps(agent, envs, deterministic, rng):
-    """Play the first episode of each row: after every step, its rewards, and the rows whose first episode it belonged to."""
+    """Play the first episode of each row.
+
+    Yields
+    ------
+    reward : (B,)
+        Of this step.
+    playing : bool (B,)
+        The row's first episode had not ended before this step.
+    """
     for name in ("observation_space", "action_space"):
         has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
         if has != wants:
             raise ValueError(
-                f"environment: its {name} is {has}, the agent was trained with {wants}"
+                f"environment: its {name} is {has}, the agent was trained with {wants}; "
+                "take the environment and the options of the training"
             )
     reset_by_hand = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
     choose = (

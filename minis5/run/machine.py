@@ -1,6 +1,6 @@
-"""What results and times depend on: versions of the libraries, the processor, the CPUs that may be used, the GPU.
+"""The facts that results and times depend on: library versions, processor, CPUs, GPU.
 
-Tests: tests/run/test_train.py.
+Leaves out: the load of other processes. Tests: tests/run/test_machine.py.
 """
 
 import os
@@ -10,8 +10,8 @@ from importlib import metadata
 from minis5 import __version__
 
 
-def versions(device="cpu"):
-    """The versions that results depend on: Python's, minis5's and its dependencies'."""
+def versions(device: str = "cpu") -> dict[str, str]:
+    """Return the versions that results depend on: of Python, minis5 and its dependencies."""
     libraries = {name: metadata.version(name) for name in ("numpy", "numba", "scipy", "gymnasium")}
     if device == "cuda":
         import cupy
@@ -20,8 +20,12 @@ def versions(device="cpu"):
     return {"python": platform.python_version(), "minis5": __version__, **libraries}
 
 
-def machine(device="cpu"):
-    """The machine that times depend on: system, processor, the CPUs that this process may use, and the GPU if one is used."""
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """Return the facts that times depend on.
+
+    They are the system, the processor, the number of CPUs that this process may use and, for
+    device "cuda", the GPU.
+    """
     facts = {"system": platform.platform(), "processor": _processor(), "cpus": available_cpus()}
     return facts | (_gpu() if device == "cuda" else {})
 
@@ -48,8 +52,11 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
-def available_cpus():
-    """CPUs that this process may use: its affinity, and a container's quota (Linux cgroup v2) where there is one."""
+def available_cpus() -> int:
+    """Count the CPUs that this process may use: its affinity, or a container's quota if less.
+
+    The quota is that of Linux cgroup v2.
+    """
     count = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

@@ -1,6 +1,6 @@
 """Parsing of command lines, with one-line errors that name the closest option or command.
 
-Tests: tests/run/test_cli.py.
+Leaves out: the commands themselves (minis5/run/cli.py). Tests: tests/run/test_cli.py.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import difflib
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser with one-line errors that name the closest option or command."""
+    """argparse's parser, whose errors are ValueErrors of one line with the closest known name."""
 
     def error(self, message):
         raise ValueError(message)
@@ -17,36 +17,35 @@ class Parser(argparse.ArgumentParser):
         options, rest = self.parse_known_args(argv)
         for token in rest:
             name = token.split("=")[0]
-            known = [
-                option[2:]
-                for action in self._actions
-                for option in action.option_strings
-                if option[1] == "-"
-            ]
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            known = [flag.removeprefix("--") for flag in flags if flag.startswith("--")]
             close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
-            hint = (
-                f"did you mean --{close[0]}?"
-                if close
-                else f"{self.prog} --help lists what there is"
-            )
-            raise ValueError(f"unknown argument {name}; {hint}")
+            if close:
+                raise ValueError(f"unknown argument {name}; did you mean --{close[0]}?")
+            raise ValueError(f"unknown argument {name}; {self.prog} --help lists what there is")
         return options
 
     def _check_value(self, action, value):
-        if action.choices is not None and value not in action.choices:
-            close = difflib.get_close_matches(
-                str(value), [str(choice) for choice in action.choices], n=1
-            )
-            hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else f"expected one of {', '.join(map(str, action.choices))}"
-            )
-            raise ValueError(f"unknown {action.metavar or action.dest} {value!r}; {hint}")
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        close = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        raise ValueError(f"unknown {action.metavar or action.dest} {value!r}; {hint}")
 
 
 def number(convert, kind, least=None):
-    """An argparse type with an error that says what was expected."""
+    """Return an argparse type, whose error says what was expected.
+
+    Parameters
+    ----------
+    convert : callable
+        Text → number; raises ValueError for other text.
+    kind : str
+        The number's kind, for the message: "an integer".
+    least : number, optional
+        The smallest number that is accepted.
+    """
 
     def parse(text):
         try:

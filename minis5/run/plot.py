@@ -1,38 +1,42 @@
-"""Learning curves as a picture: mean return of the episodes that ended against environment steps, a line for each run.
+"""Learning curves as a picture: mean return of an episode against environment steps.
 
-Runs that differ in their seed alone make one line, their mean, in a band from the worst to the best. Needs matplotlib.
-Left out: interactive plots. Tested in tests/run/test_cli.py.
+Each run is a line. Runs that differ in the seed alone share one line, their mean, in a band from
+the worst to the best. Needs matplotlib.
+
+Leaves out: interactive plots. Tests: tests/run/test_plot.py.
 """
 
-import json
 import textwrap
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
+from minis5.run.config import read_config
 from minis5.run.progress import read_progress
 
-POINTS = 300  # of a line that stands for several runs
+POINTS = 300  # of the line of several runs
 
 
-def plot(runs, out):
-    """Draw the learning curves of `runs` (folders of `minis5 train`) into the picture `out` (.png, .svg or .pdf).
+def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
+    """Draw the learning curves of runs into a picture.
 
     Parameters
     ----------
     runs : sequence of path
-        Run folders, each with config.json and progress.csv.
+        Folders of `minis5 train`, each with config.json and progress.csv.
     out : path
-        The picture to write; its ending says the kind.
+        The picture to write: .png, .svg or .pdf.
 
     Raises
     ------
     ModuleNotFoundError
         matplotlib is missing.
     FileNotFoundError
-        A folder that is no run.
+        A folder is no run.
     ValueError
-        No episode has ended in any of the runs, or a kind of picture that matplotlib cannot write.
+        No episode has ended in any of the runs, or matplotlib cannot write this kind of picture.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -47,7 +51,8 @@ def plot(runs, out):
         if len(curve):
             groups.setdefault(label, []).append(curve)
     if not groups:
-        raise ValueError("plot: no episode has ended yet in " + ", ".join(map(str, runs)))
+        folders = ", ".join(map(str, runs))
+        raise ValueError(f"plot: no episode has ended yet in {folders}; let them train longer")
 
     figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,9 +65,8 @@ def plot(runs, out):
         (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
         if len(curves) > 1:
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    band = (
-        "; band: worst to best seed" if any(len(curves) > 1 for curves in groups.values()) else ""
-    )
+    several = any(len(curves) > 1 for curves in groups.values())
+    band = "; band: worst to best seed" if several else ""
     axes.set(
         xlabel="environment steps",
         ylabel="mean return of an episode in training",
@@ -75,28 +79,33 @@ def plot(runs, out):
 
 
 def _read(run):
-    """A run's label, equal for runs that differ in the seed alone, and its curve: rows of (step, return, seconds)."""
+    """Return a run's label and its curve.
+
+    Returns
+    -------
+    label : str
+        Equal for runs that differ in the seed alone.
+    curve : float (rows, 3)
+        step, return, seconds.
+    """
     if not (run / "config.json").is_file() or not (run / "progress.csv").is_file():
         raise FileNotFoundError(
-            f"plot: {run} is no run of minis5 train (no config.json and progress.csv in it)"
+            f"plot: {run} is no run of minis5 train (no config.json and progress.csv in it); "
+            "give folders of runs"
         )
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    settings = {**config["env_options"], **config["overrides"]}
-    parts = [
-        config["env"],
-        config["agent"]["core"],
-        config["preset"],
-        *(f"{k}={v}" for k, v in settings.items()),
-    ]
+    config = read_config(run)
+    settings = {**config.env_options, **config.overrides}
+    changes = [f"{name}={value}" for name, value in settings.items()]
+    label = " · ".join([config.env, config.agent.core, config.preset, *changes])
     rows = [
         [row["step"], row["return"], row["seconds"]] for row in read_progress(run / "progress.csv")
     ]
     curve = np.array(rows, float).reshape(-1, 3)
-    return " · ".join(parts), curve[~np.isnan(curve[:, 1])]
+    return label, curve[~np.isnan(curve[:, 1])]
 
 
 def _merge(curves):
-    """Steps, and the mean, minimum and maximum over curves, on the steps that all of them cover."""
+    """Return steps that all curves cover, and the curves' mean, minimum and maximum there."""
     if len(curves) == 1:
         steps, returns = curves[0][:, 0], curves[0][:, 1]
         return steps, returns, returns, returns
@@ -107,7 +116,7 @@ def _merge(curves):
 
 
 def _short(value, position):
-    """200k, 1.5M."""
+    """Write a number of steps in short: 200k, 1.5M."""
     del position
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:

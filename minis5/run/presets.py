@@ -1,16 +1,19 @@
-"""Hyper-parameters by name: the presets, what is known of single environments, and how options given as text become configurations.
+"""Hyper-parameters by name: presets, changes for single environments, configurations from text.
 
-``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores; ``paper`` has the numbers of
-2303.03982 exactly (its table for POPGym); ``a2c`` is the actor-critic of its memory-length experiment, the same trainer with
-one pass, one minibatch and no bounds. A row of TASKS changes the laptop preset for one environment or for all levels of one;
-what the user gives overrides all.
+``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores.
+``paper`` has the numbers of 2303.03982 exactly (its table for POPGym). ``a2c`` is the actor-critic
+of its memory-length experiment: the same trainer with one pass, one minibatch and no bounds. A row
+of TASKS changes the laptop preset for one environment, or for all levels of one. The user's
+settings override all.
 
-Another core whose size is not given has as many parameters as the S5 core would have, as near as whole units come: what is
-compared is then the kind of memory, not the size. The paper's GRU and LSTM have 256 units in its two presets.
+If the size of another core is not given, it has as many parameters as the S5 core, to the nearest
+unit. A comparison is then one of the kinds of memory, not of sizes. In the paper's two presets, GRU
+and LSTM have the paper's 256 units.
 
-Tests: tests/run/test_presets.py.
+Leaves out: a search for better settings. Tests: tests/run/test_presets.py.
 """
 
+import ast
 import dataclasses
 import difflib
 import inspect
@@ -18,6 +21,8 @@ import math
 import re
 import types
 import typing
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +32,8 @@ from minis5.nn.parameters import flatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
 from minis5.rl.config import AgentConfig, PPOConfig
 
-# preset: (changes to AgentConfig, PPOConfig and the core's configuration), default number of
-# environment steps
+# preset: (changes to the defaults of AgentConfig, PPOConfig and the core's configuration,
+#          default number of environment steps)
 PRESETS = {
     "laptop": ({"anneal_lr": True}, 500_000),
     "paper": (
@@ -52,8 +57,8 @@ PRESETS = {
         },
         15_000_000,
     ),
-    # What the paper leaves open for this experiment is set to the plainest: heads of one layer, no
-    # normalised advantages.
+    # The paper leaves some settings of this experiment open. They are the plainest: heads of one
+    # layer, advantages that are not normalised.
     "a2c": (
         {
             "encoder": (256, 256),
@@ -86,29 +91,31 @@ SIZES = {
     "attention": ("mlp_width", int),
     "mlp": ("widths", lambda n: (n, n)),
 }
-# the widths in 2303.03982's tables; for an MLP they have none
+# the widths in 2303.03982's tables, which have none for an MLP
 PAPER_UNITS = {"gru": 256, "lstm": 256}
 
-# Where an action is paid at once and changes nothing that follows, a short horizon takes most of
-# the noise from its advantage.
+# If an action is paid at once and changes nothing later, a short horizon removes most of the noise
+# from its advantage.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5, "lr": 2e-3, "entropy_coef": 0.01}
 SOON = AT_ONCE | {"gamma": 0.9}
-# A state forgets over about 1 / Δ steps: one that begins with Δ above 0.1 is of no use over a whole
-# pack.
+# A state forgets over about 1 / Δ steps: one that begins with Δ above 0.1 is useless over a whole
+# pack of cards.
 WHOLE_PACK = {"unroll": 256, "ssm_size": 128, "dt_min": 0.01}
 
 EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
+
+BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+WANTED = {bool: "true or false", int: "a whole number", float: "a number"}  # in messages
 
 # level or family: changes to the laptop preset, default number of environment steps
 TASKS = {
     "RepeatPreviousEasy": ({"lr": 2e-3}, 300_000),
     "PositionOnlyCartPoleEasy": ({}, 300_000),
-    # Half of the core's gradients are below 2e-6 at first, under PPO's usual epsilon of 1e-5, with
-    # which Adam hardly moves them;
-    # experiments/README.md shows what that costs. As in the games below, an action is paid at once:
-    # a short horizon.
+    # Half of the core's gradients are below 2e-6 at first. Under PPO's usual epsilon of 1e-5, Adam
+    # hardly moves them; experiments/README.md shows the cost. As in the games below, an action is
+    # paid at once: a short horizon.
     "MemoryChain": ({"adam_eps": 1e-12, "gamma": 0.9, "gae_lambda": 0.5}, 500_000),
-    # Here every state starts with a memory of 33 to 100 steps, for a delay of 64.
+    # Every state starts with a memory of 33 to 100 steps, because the delay is 64.
     "RepeatPreviousHard": (
         {
             "ssm_size": 128,
@@ -121,8 +128,8 @@ TASKS = {
         },
         3_000_000,
     ),
-    # With less entropy some runs soon name the same suit whatever they saw, and repeat it, as their
-    # own last action suggests.
+    # With less entropy, some runs soon name one suit whatever they saw, and repeat it, because they
+    # see their own last action.
     "RepeatFirst": ({"lr": 2e-3, "gae_lambda": 0.5, "entropy_coef": 0.03}, 1_000_000),
     "Autoencode": (AT_ONCE | WHOLE_PACK, 3_000_000),
     "CountRecall": (AT_ONCE | WHOLE_PACK, 3_000_000),
@@ -141,8 +148,19 @@ TASKS = {
 }
 
 
-def fields(core):
-    """Every hyper-parameter of an agent with this core: name → (type, default of the laptop preset, help)."""
+def fields(core: str) -> dict[str, tuple[Any, Any, str]]:
+    """Return every hyper-parameter of an agent with this core.
+
+    Returns
+    -------
+    dict
+        Name → (type, default of the configuration's class, help).
+
+    Raises
+    ------
+    ValueError
+        The core is unknown.
+    """
     if core not in CORES:
         raise ValueError(f"core: expected one of {', '.join(CORES)}, got {core!r}")
     found = {}
@@ -154,17 +172,23 @@ def fields(core):
     return found
 
 
-def resolve(env_id, preset="laptop", core="s5", overrides=None):
-    """Configurations for a run.
+def resolve(
+    env_id: str,
+    preset: str = "laptop",
+    core: str = "s5",
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[AgentConfig, PPOConfig, int]:
+    """Return the configurations of a run.
 
     Parameters
     ----------
     env_id : str
     preset : {"laptop", "paper", "a2c"}
     core : str
-        A name in cores.CORES.
+        A name in minis5.nn.cores.CORES.
     overrides : dict
-        Hyper-parameter name → value, or its text as typed on a command line ("64,64", "true", "1e-3", "none").
+        Hyper-parameter name → value, or its text as typed on a command line: "64,64", "true",
+        "1e-3", "none".
 
     Returns
     -------
@@ -173,7 +197,7 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     Raises
     ------
     ValueError
-        An unknown preset, core or name (with the closest match), or a value that does not fit.
+        The preset, the core or a name is unknown, or a value does not fit.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
@@ -188,11 +212,9 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     if chain and preset != "paper":
         length = int(chain[1])
         settings, steps = settings | {"window": length}, EPISODES * length
-        if preset == "laptop":  # whole episodes, and some passes over them however short they are
-            settings, steps = (
-                settings | {"unroll": max(PPOConfig().unroll, length)},
-                max(TASKS["MemoryChain"][1], steps),
-            )
+        if preset == "laptop":  # whole episodes, and enough of them if they are short
+            settings = settings | {"unroll": max(PPOConfig().unroll, length)}
+            steps = max(TASKS["MemoryChain"][1], steps)
     s5 = {f.name: settings[f.name] for f in dataclasses.fields(S5Config) if f.name in settings}
     settings = {name: value for name, value in settings.items() if core == "s5" or name not in s5}
     for name, value in (overrides or {}).items():
@@ -205,43 +227,37 @@ def resolve(env_id, preset="laptop", core="s5", overrides=None):
     if core in SIZES and SIZES[core][0] not in settings:
         field, value = SIZES[core]
         units = PAPER_UNITS.get(core) if preset != "laptop" else None
-        settings[field] = value(
-            units
-            or equal_units(core, S5Config(**s5), settings.get("encoder", AgentConfig().encoder)[-1])
-        )
+        if units is None:
+            encoder = settings.get("encoder", AgentConfig().encoder)
+            units = equal_units(core, S5Config(**s5), encoder[-1])
+        settings[field] = value(units)
 
     def build(config, **more):
-        return config(
-            **{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings},
-            **more,
-        )
+        names = [field.name for field in dataclasses.fields(config)]
+        return config(**{name: settings[name] for name in names if name in settings}, **more)
 
     return build(AgentConfig, core=core, core_config=build(CORES[core][0])), build(PPOConfig), steps
 
 
-def equal_units(core, s5_config, d_model):
-    """How many units give a core the number of parameters nearest to that of the S5 core: the ``n`` of `SIZES`.
+def equal_units(core: str, s5_config: S5Config, d_model: int) -> int:
+    """Return how many units give a core as many parameters as the S5 core, as nearly as possible.
+
+    The number is the ``n`` of `SIZES`.
 
     Parameters
     ----------
     core : a name in `SIZES`
     s5_config : S5Config
     d_model : int
-        Width of what comes from the encoder and goes to the heads.
+        Width of the encoder's last layer, the core's input.
     """
-    wanted = sum(
-        z.size
-        for z in flatten_tree(S5Core(s5_config, d_model).init(np.random.default_rng(0))).values()
-    )
+    s5 = flatten_tree(S5Core(s5_config, d_model).init(np.random.default_rng(0)))
+    wanted = sum(array.size for array in s5.values())
     (config, kind), (field, value) = CORES[core], SIZES[core]
 
     def count(n):
-        return sum(
-            map(
-                math.prod,
-                flatten_tree(kind(config(**{field: value(n)}), d_model).shapes()).values(),
-            )
-        )
+        shapes = flatten_tree(kind(config(**{field: value(n)}), d_model).shapes())
+        return sum(math.prod(shape) for shape in shapes.values())
 
     most = 1
     while count(most) < wanted:
@@ -250,7 +266,10 @@ def equal_units(core, s5_config, d_model):
 
 
 def parse(name, value, kind):
-    """Text (or a value) → a value of the type ``kind``: int, float, bool, str, a tuple of int, or one of these or None."""
+    """Convert text, or a value, to the type ``kind``.
+
+    The types are int, float, bool, str, a tuple of int, and each of these or None.
+    """
     if isinstance(kind, types.UnionType):
         if value is None or value == "none":
             return None
@@ -259,14 +278,10 @@ def parse(name, value, kind):
         if typing.get_origin(kind) is tuple:
             return tuple(_whole(v) for v in (value.split(",") if isinstance(value, str) else value))
         if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                str(value).lower()
-            ]
+            return BOOLS[str(value).lower()]
         return _whole(value) if kind is int else kind(value)
     except (KeyError, TypeError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(
-            kind, "whole numbers with commas between"
-        )
+        wanted = WANTED.get(kind, "whole numbers with commas between")
         raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
 
 
@@ -278,10 +293,17 @@ def _whole(value):
 
 
 def _comments(config):
-    """The comment behind each field of a configuration: its help."""
-    lines = (line.partition("#") for line in inspect.getsource(config).splitlines())
-    return {
-        before.split(":")[0].strip(): comment.strip()
-        for before, _, comment in lines
-        if ":" in before
-    }
+    """Return field → help: the comment behind each field of a configuration, or above it."""
+    source = inspect.getsource(config)
+    lines = source.splitlines()
+    comments = {}
+    for node in ast.parse(source).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            behind = lines[node.end_lineno - 1][node.end_col_offset :].partition("#")[2]
+            above = []
+            for line in reversed(lines[: node.lineno - 1]):
+                if not line.strip().startswith("#"):
+                    break
+                above.insert(0, line.strip().lstrip("# "))
+            comments[node.target.id] = behind.strip() or " ".join(above)
+    return comments

@@ -1,8 +1,11 @@
-"""The log of a training run: progress.csv, the live line, and the facts about the machine in config.json.
+"""The log of a training run: progress.csv, the live line, and the signals that ask for a stop.
 
-progress.csv has one row for each update, appended whole and flushed, under the header written once. Floats are written
-so that they read back to the same bits. On resuming, the rows after the checkpoint are dropped, for they come again.
-Left out: TensorBoard and other services. Tested in tests/run/test_train.py.
+progress.csv has one row for each update, appended whole and flushed, under one header. Floats read
+back to the same bits. On resuming, the rows after the checkpoint are dropped, because their updates
+are made again.
+
+Leaves out: TensorBoard and other services. Tests: tests/run/test_progress.py,
+tests/run/test_train.py (signals).
 """
 
 import math
@@ -11,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -22,28 +26,26 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where the progress line cannot be
 
 
 class ProgressFile:
-    """progress.csv, one row (dict of numbers) for each update.
+    """Append to progress.csv, one row (dict of numbers) for each update.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file; it is continued where it exists.
+        The file; an existing one is continued.
     update : int
-        Rows of later updates, and a row cut short, are dropped: 0 starts anew.
+        Rows of later updates, and a row cut short, are dropped: 0 begins a new file.
     """
 
     def __init__(self, path, update):
-        rows = (
-            [row for row in read_progress(path) if row["update"] <= update]
-            if path.exists() and update
-            else []
-        )
+        old = read_progress(path) if path.exists() and update else []
+        rows = [row for row in old if row["update"] <= update]
         self.columns = list(rows[0]) if rows else None
         lines = [_line(self.columns), *(_line(row.values()) for row in rows)] if rows else []
         write_text(path, "".join(lines))
         self._file = open(path, "a", encoding="utf-8", newline="")
 
     def append(self, row):
+        """Write a row, and the header before the first."""
         text = _line(row.values())
         if self.columns is None:
             self.columns = list(row)
@@ -52,7 +54,7 @@ class ProgressFile:
         self._file.flush()
 
     def sync(self):
-        """Put the rows on the disk, as must be before a checkpoint that counts on them."""
+        """Flush the rows to the disk, so that a checkpoint never knows more updates than they."""
         os.fsync(self._file.fileno())
 
     def close(self):
@@ -60,20 +62,17 @@ class ProgressFile:
 
 
 def _line(values):
-    cells = (
-        str(float(value)) if isinstance(value, float | np.floating) else str(value)
-        for value in values
-    )
-    return ",".join(cells) + "\n"
+    floats = (float, np.floating)
+    return ",".join(str(float(v) if isinstance(v, floats) else v) for v in values) + "\n"
 
 
-def read_progress(path):
-    """The rows of a progress.csv as dicts of numbers; a last row that was cut short is left out.
+def read_progress(path: Path) -> list[dict[str, int | float]]:
+    """Return the rows of a progress.csv as dicts of numbers, without a last row that was cut short.
 
     Raises
     ------
     ValueError
-        A row that does not fit the header.
+        A row does not fit the header.
     """
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
@@ -87,7 +86,8 @@ def read_progress(path):
         ]
     except ValueError as error:
         raise ValueError(
-            f"{path}: a row does not fit the header ({error}); the file was changed by hand?"
+            f"{path}: expected rows that fit the header, got one that does not ({error}); "
+            "restore the file from a copy"
         ) from error
 
 
@@ -99,7 +99,17 @@ def _number(cell):
 
 
 class ProgressLine:
-    """The live line on stderr: tqdm's bar if it is installed and stderr is a terminal, plain lines otherwise."""
+    """The live line on stderr: tqdm's bar, or plain lines.
+
+    The bar needs tqdm, and a terminal on stderr.
+
+    Parameters
+    ----------
+    total, start : int
+        Environment steps at the end, and already done.
+    quiet : bool
+        Print nothing.
+    """
 
     def __init__(self, total, start, quiet=False):
         self.total, self.start, self.began, self.shown = total, start, time.monotonic(), -math.inf
@@ -114,7 +124,7 @@ class ProgressLine:
             )
 
     def update(self, row, last=False):
-        """Show a row of progress; `last` is the run's end, shown whatever the time."""
+        """Show a row of progress; the last one is shown however short ago the one before was."""
         figures = f"return {row['return']:.3f}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
         now = time.monotonic()
         if self.bar is not None:
@@ -126,10 +136,9 @@ class ProgressLine:
             self.shown = now
             rate = (row["step"] - self.start) / max(now - self.began, 1e-9)
             left = max(self.total - row["step"], 0) / max(rate, 1e-9)
-            head = (
-                f"{row['step']:,} of {self.total:,} steps  {rate:,.0f} steps/s  {left:.0f} s left  "
-            )
-            print(head + figures, file=sys.stderr, flush=True)
+            steps = f"{row['step']:,} of {self.total:,} steps"
+            speed = f"{rate:,.0f} steps/s  {left:.0f} s left"
+            print(f"{steps}  {speed}  {figures}", file=sys.stderr, flush=True)
 
     def close(self):
         if self.bar is not None:
@@ -137,17 +146,28 @@ class ProgressLine:
 
 
 class Recorder:
-    """Rank 0's part beside learning: the log, the checkpoint clock, and the signals that ask for a stop.
+    """Keep the log and the checkpoint clock, and handle the signals that ask for a stop; on rank 0.
 
-    The first SIGINT or SIGTERM lets the update end and the run be saved; the second stops at once.
+    After the first SIGINT or SIGTERM the update ends and the run is saved. The second stops at
+    once.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The run's folder.
+    config : minis5.run.config.RunConfig
+    ppo : minis5.PPO
+        The trainer, before its first update in this process.
+    quiet : bool
+        Print no progress line.
     """
 
     def __init__(self, folder, config, ppo, quiet):
-        self.target, self.total = config["target_return"], config["steps"]
+        self.target, self.total = config.target_return, config.steps
         self.file = ProgressFile(folder / "progress.csv", ppo.updates)
         rollout = ppo.config.num_envs * ppo.config.unroll
-        # whole rollouts
-        self.line = ProgressLine(-(-self.total // rollout) * rollout, ppo.steps, quiet)
+        whole = -(-self.total // rollout) * rollout  # training ends with a rollout
+        self.line = ProgressLine(whole, ppo.steps, quiet)
         self.saved, self.signalled, self.interrupted = time.monotonic(), False, False
         self.previous = {}
 
@@ -173,7 +193,13 @@ class Recorder:
         print("\nfinishing this update and saving; once more stops at once", file=sys.stderr)
 
     def record(self, row, seconds):
-        """Log a row; returns whether to stop, whether to save, and whether the run has finished."""
+        """Log a row and decide what follows it.
+
+        Returns
+        -------
+        stop, save, finished : bool
+            Whether training stops now, the state is saved now, and the run has finished.
+        """
         row = {**row, "seconds": round(seconds, 3)}
         finished = row["step"] >= self.total or (
             self.target is not None and row["return"] >= self.target

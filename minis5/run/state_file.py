@@ -1,39 +1,46 @@
-"""The state of a training run, in one file that is written whole: resuming from it goes on bit for bit.
+"""The state of a training run in one file, written whole: resuming from it is exact, bit for bit.
 
-It holds the parameters and, for each rank, what PPO.state_dict gives: optimiser, counters, memory, observations, and
-the environments. (Actions and minibatches are drawn from generators that seed and counter determine.) Environments that
-are not minis5's own are kept by pickle where they can be, which is read on resuming only: resume only runs that you
-trust.
+state.npz holds the parameters and, for each rank, the arrays of PPO.state_dict: optimiser,
+counters, the core's state, observations, and minis5's own environments. Seed and counters determine
+the generators of actions and minibatches, so these are not in it.
 
-Left out: moving a run to another number of workers. Tested in tests/run/test_train.py.
+Foreign environments are pickled, if they can be. The pickle is read on resuming only: resume only
+runs that you trust. It names modules, so that a later version of minis5 may be unable to read it.
+
+Leaves out: moving a run to another number of workers. Tests: tests/run/test_state_file.py.
 """
 
 import json
 import pickle
 import warnings
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from minis5.arrays import to_host
 from minis5.files import VERSION, CheckpointError, read_npz, write_npz
+from minis5.rl.agent import ActorCritic
 from minis5.rl.agent_file import save_agent, set_parameters
+from minis5.rl.comm import Comm
+from minis5.rl.ppo import PPO
 from minis5.rl.rollout import is_native
 
 FORMAT = "minis5-run"
 PICKLE = "environments.pickle"
 
 
-def save(folder, comm, agent, ppo, facts):
-    """Write a run's state.npz, and agent.npz beside it; every rank calls it, rank 0 writes.
+class Facts(NamedTuple):
+    """The numbers of a run that are neither settings nor PPO's state."""
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-    comm : minis5.rl.comm.Comm
-    agent, ppo
-        As they stand between two updates.
-    facts : dict
-        JSON values to keep with them.
+    seconds: float  # wall time so far
+    finished: int | None  # total of steps for which the run has finished; None: it has not
+
+
+def save(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, facts: Facts) -> None:
+    """Write a run's state.npz, and agent.npz beside it, between two updates.
+
+    Every rank calls it; rank 0 writes.
     """
     state = ppo.state_dict()
     if not is_native(ppo.envs):
@@ -44,7 +51,7 @@ def save(folder, comm, agent, ppo, facts):
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "facts": json.dumps({**facts, "ranks": comm.size}),
+        "facts": json.dumps({**facts._asdict(), "ranks": comm.size}),
     }
     arrays = {f"agent/{name}": to_host(array) for name, array in agent.parameters().items()}
     for rank, part in enumerate(parts):
@@ -53,13 +60,19 @@ def save(folder, comm, agent, ppo, facts):
     save_agent(agent, folder / "agent.npz")
 
 
-def load(folder, comm, agent, ppo):
-    """Take up what `save` wrote, every rank its part. Returns the facts, None where there is no state yet.
+def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO) -> Facts | None:
+    """Restore agent and trainer from the file that `save` wrote; every rank reads its part.
+
+    Returns
+    -------
+    Facts
+        None if there is no state yet.
 
     Raises
     ------
     CheckpointError
-        A damaged, foreign or newer file, or the state of another configuration or number of ranks.
+        The file is damaged, foreign or newer, or belongs to another configuration or another number
+        of ranks; or its environments can no longer be unpickled.
     """
     path = folder / "state.npz"
     if not path.exists():
@@ -67,17 +80,20 @@ def load(folder, comm, agent, ppo):
     arrays = read_npz(path, FORMAT)
     try:
         facts = json.loads(str(arrays["facts"]))
-        if facts["ranks"] != comm.size:
-            raise ValueError(f"it is of {facts['ranks']} workers, not {comm.size}")
+        ranks = facts.pop("ranks")
+        if ranks != comm.size:
+            raise ValueError(f"expected {comm.size} workers, got {ranks}")
         set_parameters(agent, _part(arrays, "agent/"))
         state = _part(arrays, f"rank{comm.rank}/")
         if not is_native(ppo.envs):
-            state = _unpickle_environments(ppo, state)
+            state = _restore_environments(ppo, state, path)
         ppo.load_state_dict(state)
-    except (KeyError, ValueError) as error:
+        return Facts(**facts)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         message = f"{path}: does not fit this run ({error}); was config.json changed?"
         raise CheckpointError(message) from error
-    return facts
 
 
 def _part(arrays, prefix):
@@ -89,7 +105,7 @@ def _part(arrays, prefix):
 
 
 def _pickle_environments(envs):
-    """A vector environment that is not minis5's own, as bytes; nothing where it cannot be pickled."""
+    """Return foreign environments as bytes, by name; nothing if they cannot be pickled."""
     import cloudpickle  # Gymnasium needs it too
 
     try:
@@ -98,10 +114,16 @@ def _pickle_environments(envs):
         return {}
 
 
-def _unpickle_environments(ppo, state):
-    """Put the environments back, or let new episodes begin and say so. Returns the rest of `state`."""
+def _restore_environments(ppo, state, path):
+    """Restore the environments from their pickle, or warn that new episodes begin.
+
+    Returns
+    -------
+    dict
+        The arrays that PPO.load_state_dict takes.
+    """
     if PICKLE in state:
-        envs = pickle.loads(state.pop(PICKLE).tobytes())
+        envs = _unpickle(state.pop(PICKLE).tobytes(), path)
         ppo.envs.__dict__.update(envs.__dict__)
         return state
     warnings.warn(
@@ -112,3 +134,15 @@ def _unpickle_environments(ppo, state):
         name: fresh[name] if name.startswith("collector/") else array
         for name, array in state.items()
     }
+
+
+def _unpickle(data, path):
+    try:
+        return pickle.loads(data)
+    except (ImportError, AttributeError) as error:  # a module or a class that is gone
+        raise CheckpointError(
+            f"{path}: its environments name code that is no longer there ({error}), because an "
+            f"older version of minis5 or of the environment made the run; agent.npz still loads: "
+            f"evaluate it with minis5 eval {path.parent}, or begin a new run from it with "
+            f"minis5 train ENV --init-from {path.parent}"
+        ) from error

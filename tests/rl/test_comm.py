@@ -1,6 +1,5 @@
-"""Ranks: sums with the same bits everywhere, messages, errors that reach the user, training that keeps ranks equal."""
+"""Ranks: sums with the same bits everywhere, messages, errors, training that keeps ranks equal."""
 
-import importlib
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ import pytest
 import threadpoolctl
 
 from minis5.envs.registry import make_vec
+from minis5.nn import scan
 from minis5.nn.s5_core import S5Config
 from minis5.rl.agent import ActorCritic
 from minis5.rl.comm import BYTES, Comm, RankError, run
@@ -20,20 +20,20 @@ TINY = PPOConfig(num_envs=8, unroll=8, epochs=2, minibatches=2)
 
 
 def share(rank, size, dtype):
-    """A rank's vector: numbers of very different magnitude, whose sum depends on the order of summation."""
+    """Return a rank's vector, of numbers whose sum depends on the order of summation."""
     rng = np.random.default_rng([rank, size])
     return (rng.standard_normal(size) * 10.0 ** rng.integers(-6, 6, size)).astype(dtype)
 
 
 def add(comm, sizes, dtype):
-    """Several sums in a row, so that both buffers are used again and again; every rank's results, on rank 0."""
+    """Return every rank's results of several sums, which use both buffers again and again."""
     return comm.gather([comm.allreduce(share(comm.rank, size, dtype)) for size in sizes])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_allreduce(size, dtype):
-    """In the order of the ranks, the same bits on all; vectors that fill a buffer, or take several pieces, too."""
+    """Sums are in the order of the ranks, with the same bits on all, also of very long vectors."""
     piece = BYTES // np.dtype(dtype).itemsize
     sizes = [1, 5, 0, 7, piece, 2 * piece + 3, 4]
     results = run(add, size, (sizes, dtype))
@@ -185,8 +185,7 @@ def threads(comm):
         for pool in threadpoolctl.threadpool_info()
         if pool["user_api"] == "blas"
     ]
-    # minis5.scan is the function
-    return comm.gather((pools, importlib.import_module("minis5.scan")._threads))
+    return comm.gather((pools, scan._threads))
 
 
 def test_each_rank_has_one_thread():
@@ -223,7 +222,7 @@ def test_two_ranks_end_with_identical_parameters():
 
 
 def test_ranks_share_what_one_process_does():
-    """Both together meet the episodes that one process would; the first rollout has the same actions' distribution."""
+    """Two ranks meet the episodes of one process, and act alike in the first rollout."""
     one, _ = run(train, 1, (TINY, 1))
     (two, _), _ = run(train, 2, (TINY, 1))
     assert (

@@ -1,4 +1,4 @@
-"""The benchmark at tiny sizes: it runs, what it writes has its shape, its checks find faults, mistakes are named."""
+"""The benchmark at tiny sizes: it runs, its file has the right shape, its checks find faults."""
 
 import json
 import os
@@ -65,7 +65,10 @@ def test_start(monkeypatch):
 
 
 def test_rows_and_aims():
-    """Bounds from above for ratios and seconds, from below for steps/s; medians of ratios, not ratios of medians."""
+    """Aims bound ratios and seconds from above, steps/s from below.
+
+    A ratio is the median of the ratios, not the ratio of the medians.
+    """
     ratio = bench.row("a", [2.0, 30.0, 4.0], "ms", 2.0, "b", [1.0, 10.0, 4.0])
     assert (ratio["value"], ratio["against_value"], ratio["ratio"], ratio["met"]) == (
         4.0,

@@ -1,38 +1,15 @@
-"""The command line: what it prints, what it accepts, and one clear line with exit code 2 for every mistake."""
+"""The command line: its output, its options, and one line with exit code 2 for every mistake."""
 
 import json
 import subprocess
 import sys
 
 import pytest
+from command_line import CHAIN, error_of
 
 import minis5
-from minis5.run import progress as runlog
 from minis5.run.cli import main
-
-TINY = "--num-envs 8 --unroll 8 --minibatches 2 --epochs 1 --encoder 8 --heads 8,8 --n-layers 1 --ssm-size 8"
-CHAIN = f"train MemoryChain --env-option memory_length=3 {TINY} --workers 1 --eval-episodes 20"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Two seeds of one setting and a run with another learning rate."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, options in {"a": "--seed 0", "b": "--seed 1", "c": "--lr=1e-4 --anneal-lr"}.items():
-        assert main(f"{CHAIN} --quiet --steps 1280 {options} --out {folder / name}".split()) == 0
-    return folder
-
-
-def error_of(capsys, command):
-    """The one line on stderr of a command that fails as it should."""
-    assert main(command if isinstance(command, list) else command.split()) == 2
-    captured = capsys.readouterr()
-    assert (
-        captured.out == ""
-        and captured.err.startswith("minis5: error: ")
-        and captured.err.count("\n") == 1
-    )
-    return captured.err
+from minis5.run.progress import read_progress
 
 
 def test_version_and_help(capsys):
@@ -82,7 +59,7 @@ def test_hyper_parameters_arrive(runs):
     )
     assert config["agent"]["heads"] == [8, 8] and config["agent"]["core_config"]["ssm_size"] == 8
     assert config["env_options"] == {"memory_length": 3}
-    assert runlog.read_progress(runs / "c" / "progress.csv")[-1]["lr"] < 1e-4
+    assert read_progress(runs / "c" / "progress.csv")[-1]["lr"] < 1e-4
 
 
 def test_eval_json_is_one_object(runs, capsys):
@@ -101,25 +78,6 @@ def test_eval_for_people(runs, capsys):
         main(["eval", str(runs / "a"), "--episodes", "3", "--env-option", "memory_length=5"]) == 0
     )
     assert "mean_return" in capsys.readouterr().out
-
-
-def test_plot(runs, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    for folder in "abc":
-        assert (runs / folder / "curve.png").read_bytes().startswith(b"\x89PNG")
-    out = tmp_path / "curves.svg"
-    assert main(["plot", *(str(runs / name) for name in "abc"), "--out", str(out)]) == 0
-    assert (
-        capsys.readouterr().out == f"{out}\n"
-        and out.read_text().count('id="FillBetweenPolyCollection') == 1
-    )
-
-
-def test_plot_without_matplotlib(runs, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "matplotlib is not installed; pip install matplotlib" in error_of(
-        capsys, ["plot", str(runs / "a")]
-    )
 
 
 def test_envs(capsys):
@@ -181,15 +139,8 @@ def test_damaged_agent(runs, tmp_path, capsys):
     assert "damaged or cut short" in error_of(capsys, ["eval", str(tmp_path)])
 
 
-def test_unwritable_picture(runs, capsys):
-    pytest.importorskip("matplotlib")
-    assert "/dev/null/x.png" in error_of(
-        capsys, ["plot", str(runs / "a"), "--out", "/dev/null/x.png"]
-    )
-
-
 def test_our_own_faults_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr("minis5.envs.table", lambda: [{}])
+    monkeypatch.setattr("minis5.run.cli.table", lambda: [{}])
     with pytest.raises(KeyError):
         main(["envs"])
 

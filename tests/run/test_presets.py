@@ -1,4 +1,4 @@
-"""Presets and options: the paper's numbers, text that becomes values, and mistakes that are named."""
+"""Presets and options: the paper's numbers, text that becomes values, mistakes that are named."""
 
 import dataclasses
 import typing
@@ -69,7 +69,7 @@ def test_paper_is_the_same_for_every_environment():
 
 
 def test_laptop_is_the_default():
-    """For an environment that nothing is known of: the defaults of the configuration classes, and annealing."""
+    """An unknown environment gets the defaults of the configuration classes, and annealing."""
     expected = (AgentConfig(), PPOConfig(anneal_lr=True))
     assert resolve("CartPole-v1")[:2] == resolve("CartPole-v1", "laptop", "s5", {})[:2] == expected
     for name, (kind, default, _) in fields("s5").items():
@@ -201,7 +201,10 @@ def size_of(core, config, d_model):
     [("MemoryChain-64", {}), ("RepeatPreviousHard", {}), ("any", {"encoder": "16,24"})],
 )
 def test_equal_parameters(core, env, overrides):
-    """As near to S5's number as a unit more or less allows, with this environment's S5 and the user's encoder."""
+    """A core has as many parameters as S5, to the nearest unit.
+
+    The S5 is the environment's, the encoder the user's.
+    """
     agent, *_ = resolve(env, core=core, overrides=overrides)
     s5, *_ = resolve(env, overrides=overrides)
     d_model, wanted = s5.encoder[-1], size_of("s5", s5.core_config, s5.encoder[-1])

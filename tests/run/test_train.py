@@ -1,4 +1,4 @@
-"""A run from its start to its folder: repeatable, resumable bit for bit after any end, and evaluated without bias."""
+"""A run from its start to its folder: repeatable, and resumable bit for bit after any end."""
 
 import contextlib
 import json
@@ -9,57 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
+from small_runs import CHAIN, FOREIGN, TINY, UPDATE, WHOLE, assert_same_run, progress
 
 import minis5
-from minis5.files import CheckpointError
-from minis5.run import progress as runlog
-from minis5.run import state_file as runstate
-from minis5.run import train as training
-from minis5.run.evaluate import evaluate
 from minis5.run.train import resume, train
 
-TINY = {"num_envs": 8, "unroll": 8, "minibatches": 2, "epochs": 1}
-TINY |= {"encoder": "8", "heads": "8", "n_layers": 1, "ssm_size": 8}
-# a run that is prolonged equals one that was long from the start only without annealing
-TINY |= {"anneal_lr": False}
-UPDATE = 64  # environment steps
-WHOLE = 100  # updates
-CHAIN = {"env_options": {"memory_length": 3}, "overrides": TINY, "eval_episodes": 20, "quiet": True}
-ROOT = Path(__file__).parents[1]
-
-
-def progress(folder):
-    """Rows without the columns of time, as text, so that nan equals nan."""
-    rows = runlog.read_progress(Path(folder) / "progress.csv")
-    return [
-        {name: str(value) for name, value in row.items() if name not in runlog.TIME_COLUMNS}
-        for row in rows
-    ]
-
-
-def assert_same_run(one, other):
-    assert progress(one) == progress(other)
-    assert np.array_equal(
-        minis5.load(Path(one) / "agent.npz").flat, minis5.load(Path(other) / "agent.npz").flat
-    )
-    with np.load(Path(one) / "state.npz") as a, np.load(Path(other) / "state.npz") as b:
-        assert a.files == b.files
-        for name in set(a.files) - {
-            "facts",
-            *(n for n in a.files if n.endswith(("/seconds", runstate.PICKLE))),
-        }:
-            assert np.array_equal(a[name], b[name]), name
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of WHOLE updates that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    train("MemoryChain", steps=WHOLE * UPDATE, seed=4, workers=1, out=folder, **CHAIN)
-    return folder
+ROOT = Path(__file__).parents[2]
 
 
 # A finished run
@@ -91,15 +48,6 @@ def test_the_folder_of_a_run(finished):
     assert config["versions"]["minis5"] == minis5.__version__ and config["machine"]["cpus"] >= 1
 
 
-def test_progress_has_a_row_for_each_update(finished):
-    rows = runlog.read_progress(finished / "progress.csv")
-    assert [row["update"] for row in rows] == list(range(1, WHOLE + 1))
-    assert [row["step"] for row in rows] == [UPDATE * update for update in range(1, WHOLE + 1)]
-    seconds = [row["seconds"] for row in rows]
-    assert seconds == sorted(seconds)
-    assert (finished / "progress.csv").read_text().count("step,") == 1
-
-
 def test_same_seed_same_run(tmp_path):
     for name in ("a", "b"):
         train("MemoryChain", steps=20 * UPDATE, seed=1, workers=1, out=tmp_path / name, **CHAIN)
@@ -119,7 +67,7 @@ def test_target_return_stops_early(tmp_path):
 
 @pytest.mark.parametrize("core", ["gru", "lstm", "mlp"])
 def test_other_cores(tmp_path, core, capfd):
-    """The number of parameters is said at the start; a run goes on where it ended, in its own size."""
+    """The start tells the number of parameters; a run goes on where it ended, in its own size."""
     overrides = {
         name: value for name, value in TINY.items() if name not in ("n_layers", "ssm_size")
     }
@@ -129,7 +77,10 @@ def test_other_cores(tmp_path, core, capfd):
     summary = train(
         "MemoryChain", steps=2 * UPDATE, out=tmp_path / "half", **{**options, "quiet": False}
     )
-    line = f"parameters: {summary['parameters']:,}, of which core {core} {summary['core_parameters']:,}\n"
+    line = (
+        f"parameters: {summary['parameters']:,}, "
+        f"of which core {core} {summary['core_parameters']:,}\n"
+    )
     assert capfd.readouterr().err.count(line) == 1
     assert (
         resume(tmp_path / "half", steps=4 * UPDATE, quiet=True)["parameters"] == whole["parameters"]
@@ -150,8 +101,8 @@ def test_default_folder(tmp_path, monkeypatch):
 
 CHILD = """
 import sys
-from minis5 import cli, runlog
-runlog.CHECKPOINT_INTERVAL = 0.02
+from minis5.run import cli, progress
+progress.CHECKPOINT_INTERVAL = 0.02
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -296,155 +247,28 @@ def test_resuming_before_the_first_checkpoint(finished, tmp_path):
     assert_same_run(finished, tmp_path)
 
 
-def test_rows_after_the_checkpoint_are_dropped(finished, tmp_path):
-    train("MemoryChain", steps=30 * UPDATE, seed=4, workers=1, out=tmp_path / "run", **CHAIN)
-    whole = (finished / "progress.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "progress.csv").write_text("".join(whole[:50]) + whole[50][:20])
-    resume(tmp_path / "run", steps=WHOLE * UPDATE, quiet=True)
-    assert_same_run(finished, tmp_path / "run")
-
-
-def test_resuming_nothing(tmp_path, finished):
-    with pytest.raises(FileNotFoundError, match="no run of minis5 train there"):
-        resume(tmp_path)
-    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
-    (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes()[:5000])
-    with pytest.raises(
-        CheckpointError, match="state.npz: not a readable minis5 checkpoint, damaged or cut short"
-    ):
-        resume(tmp_path, quiet=True)
-    config = json.loads((finished / "config.json").read_text())
-    (tmp_path / "config.json").write_text(
-        json.dumps({**config, "agent": {**config["agent"], "heads": [4]}})
-    )
-    (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes())
-    with pytest.raises(
-        CheckpointError,
-        match="does not fit this run .*parameter actor/0/kernel: .* was config.json",
-    ):
-        resume(tmp_path, quiet=True)
-
-
-# Environments that are not minis5's own
-
-
-class Countdown(gymnasium.Env):
-    """Ends after `length` steps; the reward of step i is i, so that an episode's return is length·(length + 1)/2."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-
-    def __init__(self, shortest=2, longest=6, poison=False, locked=False, texts=False):
-        self.lengths, self.poison = (shortest, longest), poison
-        self.action_space = gymnasium.spaces.Text(3) if texts else gymnasium.spaces.Discrete(2)
-        self.lock = (i for i in ()) if locked else None  # generators cannot be pickled
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.step_count, self.length = 0, self.np_random.integers(*self.lengths, endpoint=True)
-        return self.observe(), {}
-
-    def observe(self):
-        values = self.np_random.uniform(-1, 1, 2).astype(np.float32)
-        return values * np.nan if self.poison and self.step_count == 3 else values
-
-    def step(self, action):
-        self.step_count += 1
-        ended = bool(self.step_count >= self.length)
-        terminated = ended and self.length % 2 == 0
-        return self.observe(), float(self.step_count), terminated, ended and not terminated, {}
-
-
-gymnasium.register("Countdown-v0", entry_point=Countdown)
-MODES = ["NextStep", "SameStep", "Disabled"]
-FOREIGN = {"overrides": TINY, "eval_episodes": 20, "quiet": True}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_evaluation_counts_whole_first_episodes(mode):
-    """Lengths 2 to 5, equally likely: returns 3, 6, 10, 15. Episodes cut short or joined would give other numbers."""
-    options = {"longest": 5, "vector_kwargs": {"autoreset_mode": mode}}
-    envs = minis5.make_vec("Countdown-v0", 1, **options)
-    agent = minis5.ActorCritic(envs.single_observation_space, envs.single_action_space)
-    result = evaluate(agent, "Countdown-v0", 600, **options)
-    assert result["episodes"] == 600 and (result["min_return"], result["max_return"]) == (3, 15)
-    # the first to end would have a mean near 5
-    assert abs(result["mean_return"] - 8.5) < 4 * 4.5 / 600**0.5
-    assert result == evaluate(agent, "Countdown-v0", 600, **options)
-    assert result != evaluate(agent, "Countdown-v0", 600, seed=1, **options)
-
-
-def test_evaluation_does_not_depend_on_the_batch(finished, monkeypatch):
-    agent = minis5.load(finished / "agent.npz")
-    whole = evaluate(agent, "MemoryChain", 40, memory_length=3)
-    monkeypatch.setattr("minis5.run.evaluate.MAX_ROWS", 7)
-    assert evaluate(agent, "MemoryChain", 40, memory_length=3) == pytest.approx(whole)
-    assert (
-        evaluate(agent, "MemoryChain", 40, deterministic=False, memory_length=3)["std_return"] > 0
-    )
-
-
-def test_evaluation_refuses(finished):
-    agent = minis5.load(finished / "agent.npz")
-    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
-        evaluate(agent, "MemoryChain", 0)
-    with pytest.raises(
-        ValueError, match=r"its observation_space is Discrete\(4\), the agent was trained with Box"
-    ):
-        evaluate(agent, "RepeatPreviousEasy", 3)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_foreign_environments_resume(tmp_path, mode):
-    options = {"vector_kwargs": {"autoreset_mode": mode}}
-    whole = train(
-        "Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", env_options=options, **FOREIGN
-    )
-    assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
-    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
-    resume(tmp_path / "run", steps=12 * UPDATE, quiet=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
-
-
-@pytest.mark.parametrize("options", [{}, {"processes": 2}])
-def test_gymnasium_cartpole_resumes(tmp_path, options):
-    train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **FOREIGN)
-    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
-    resume(tmp_path / "run", steps=8 * UPDATE, quiet=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
-
-
-@pytest.mark.parametrize("options", [{}, {"processes": 2}])
-def test_environments_that_cannot_be_saved(tmp_path, options):
-    train(
-        "Countdown-v0",
-        steps=5 * UPDATE,
-        out=tmp_path,
-        env_options={"locked": True, **options},
-        **FOREIGN,
-    )
-    with pytest.warns(
-        UserWarning, match="environments cannot be saved, so their episodes begin anew"
-    ):
-        summary = resume(tmp_path, steps=12 * UPDATE, quiet=True)
-    assert summary["updates"] == 12
-
-
 # From another run's agent
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_init_from(finished, tmp_path, workers):
-    """A run with no learning rate to speak of ends with the weights that it began with; resumed, it needs their file no more."""
+    """A run with a tiny learning rate ends with the weights that it began with.
+
+    Resumed, it no longer needs their file.
+    """
     source = tmp_path / "source.npz"
     source.write_bytes((finished / "agent.npz").read_bytes())
     still = CHAIN | {"overrides": TINY | {"lr": 1e-30}}
     run = tmp_path / "run"
     train("MemoryChain", steps=UPDATE, seed=5, workers=workers, out=run, init_from=source, **still)
-    assert np.array_equal(minis5.load(run / "agent.npz").flat, minis5.load(source).flat)
+    assert np.array_equal(
+        minis5.load(run / "agent.npz").parameter_vector, minis5.load(source).parameter_vector
+    )
     source.unlink()
     resume(run, steps=2 * UPDATE, quiet=True)
     assert np.array_equal(
-        minis5.load(run / "agent.npz").flat, minis5.load(finished / "agent.npz").flat
+        minis5.load(run / "agent.npz").parameter_vector,
+        minis5.load(finished / "agent.npz").parameter_vector,
     )
 
 
@@ -549,11 +373,3 @@ def test_nan_observations(tmp_path):
         train(
             "Countdown-v0", steps=5 * UPDATE, out=tmp_path, env_options={"poison": True}, **FOREIGN
         )
-
-
-def test_workers_follow_the_minibatches(monkeypatch):
-    monkeypatch.setattr(runlog, "available_cpus", lambda: 6)
-    config = minis5.PPOConfig(num_envs=24, minibatches=3)
-    assert training._choose_workers(None, config, "MemoryChain", {}) == 4
-    assert training._choose_workers(None, config, "CartPole-v1", {}) == 1
-    assert training._choose_workers(2, config, "CartPole-v1", {}) == 2

@@ -1,0 +1,242 @@
+"""One run's configuration: everything that a run was asked for, resolved once.
+
+`configure` turns names, options and defaults into a RunConfig, and proves that environment and
+agent can be made, before a folder exists. `train` writes it as config.json; `resume`, `minis5 eval`
+and `minis5 plot` read it back. Everything that runs makes its environments and its agent from it.
+
+Leaves out: the run's folder and how much is printed, which change from call to call.
+Tests: tests/run/test_config.py, tests/run/test_train.py.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from minis5.checks import check_integer
+from minis5.envs.foreign import dmc
+from minis5.envs.registry import make_vec
+from minis5.files import write_json
+from minis5.ops import array_library
+from minis5.rl.agent import ActorCritic
+from minis5.rl.agent_file import agent_config_from_json, from_fields, start_from
+from minis5.rl.config import AgentConfig, PPOConfig
+from minis5.rl.rollout import is_native
+from minis5.run.evaluate import check_seed
+from minis5.run.machine import available_cpus, machine, versions
+from minis5.run.presets import resolve
+
+# A field that was added after the first release, and its value in a run from before.
+ADDED_LATER = {"tf32": False, "init_from": None}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run's settings. The fields are the keys of config.json, in its order."""
+
+    env: str  # as for minis5.make_vec
+    env_options: dict[str, Any]  # JSON values
+    preset: str
+    overrides: dict[str, str]  # hyper-parameters that replaced the preset's, as text
+    seed: int  # in [0, 2**30)
+    steps: int  # environment steps in all
+    device: str  # "cpu" or "cuda"
+    tf32: bool  # matrix products on the GPU in TF32
+    workers: int  # processes
+    target_return: float | None  # stop at the first rollout whose mean return reaches it
+    eval_episodes: int  # episodes of the evaluation at the end
+    init_from: str | None  # file or folder of the agent that training began with
+    agent: AgentConfig
+    ppo: PPOConfig
+    versions: dict[str, str]  # of Python, minis5 and the libraries
+    machine: dict[str, Any]  # the machine that times depend on
+    command: list[str]  # the process's command line
+
+    def make_envs(self, num_envs: int, first_index: int = 0) -> gymnasium.vector.VectorEnv:
+        """Make training environments, numbers `first_index` to `first_index + num_envs - 1`."""
+        return make_vec(
+            self.env,
+            num_envs,
+            self.seed,
+            first_index=first_index,
+            device=self.device,
+            **self.env_options,
+        )
+
+    def make_agent(self, envs: gymnasium.vector.VectorEnv) -> ActorCritic:
+        """Make a new agent for the spaces of `envs`."""
+        observations, actions = envs.single_observation_space, envs.single_action_space
+        return ActorCritic(observations, actions, self.agent, self.seed, self.device)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON values of config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "RunConfig":
+        """Build the RunConfig that `to_json` described.
+
+        Raises
+        ------
+        ValueError
+            A field is missing, unknown or wrong.
+        """
+        value = {**ADDED_LATER, **value}
+        if missing := [field.name for field in fields(cls) if field.name not in value]:
+            raise ValueError(f"RunConfig: missing fields {', '.join(missing)}")
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(value) - known):
+            names = ", ".join(unknown)
+            raise ValueError(f"RunConfig: unknown fields {names}; written by a newer minis5?")
+        agent = agent_config_from_json(value["agent"])
+        return cls(**{**value, "agent": agent, "ppo": from_fields(PPOConfig, value["ppo"])})
+
+
+def configure(
+    env_id: str,
+    *,
+    preset: str,
+    core: str,
+    overrides: Mapping[str, Any] | None,
+    env_options: Mapping[str, Any] | None,
+    steps: int | None,
+    seed: int,
+    device: str,
+    tf32: bool,
+    workers: int | None,
+    target_return: float | None,
+    eval_episodes: int,
+    init_from: str | PathLike | None,
+) -> RunConfig:
+    """Resolve the arguments of `minis5.run.train.train` into a run's configuration.
+
+    One environment and the agent are made on trial, so that a mistake shows here.
+
+    Raises
+    ------
+    ValueError, OSError
+        A setting that cannot be.
+    DeviceError
+        Something that the GPU needs is missing.
+    """
+    array_library(device)
+    if tf32 and device == "cpu":
+        raise ValueError(
+            "tf32: is a way of a GPU's matrix products; leave it out, or take device='cuda'"
+        )
+    check_seed(seed)
+    remedy = "pass for example eval_episodes=100"
+    eval_episodes = check_integer("eval_episodes", eval_episodes, 1, 2**31, remedy)
+    agent_config, ppo_config, default_steps = resolve(env_id, preset, core, overrides or {})
+    env_options = dict(env_options or {})
+    try:
+        json.dumps(env_options)
+    except TypeError as error:
+        raise ValueError(
+            f"env_options: expected values that JSON can hold, for config.json; got {error}; "
+            "pass numbers, texts, lists or dicts"
+        ) from error
+    with closing(make_vec(env_id, 1, seed, device=device, **env_options)) as envs:
+        config = RunConfig(
+            env=env_id,
+            env_options=env_options,
+            preset=preset,
+            overrides={name: str(value) for name, value in (overrides or {}).items()},
+            seed=seed,
+            steps=default_steps if steps is None else steps,
+            device=device,
+            tf32=tf32,
+            workers=choose_workers(workers, ppo_config, env_id, is_native(envs), device),
+            target_return=target_return,
+            eval_episodes=eval_episodes,
+            init_from=None if init_from is None else str(Path(init_from).resolve()),
+            agent=agent_config,
+            ppo=ppo_config,
+            versions=versions(device),
+            machine=machine(device),
+            command=sys.argv,
+        )
+        agent = config.make_agent(envs)
+    if config.init_from is not None:
+        start_from(agent, config.init_from)
+    return config
+
+
+def choose_workers(
+    workers: int | None, ppo_config: PPOConfig, env_id: str, native: bool, device: str = "cpu"
+) -> int:
+    """Return how many processes a run has, or check the number that the user asked for.
+
+    Parameters
+    ----------
+    workers : int
+        None takes as many as the CPUs and the sizes of the minibatches allow. It takes one for
+        environments that are neither minis5's own nor tasks of the DeepMind Control Suite.
+    ppo_config : PPOConfig
+    env_id : str
+    native : bool
+        The environments are minis5's own.
+    device : {"cpu", "cuda"}
+        On a GPU there is one process.
+
+    Raises
+    ------
+    ValueError
+        The environments in each minibatch do not divide over so many processes.
+    """
+    if device == "cuda":
+        if workers not in (None, 1):
+            raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
+        return 1
+
+    def fits(count):
+        return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
+
+    if workers is None:
+        limit = available_cpus() if native or env_id.startswith(dmc.NAMESPACE) else 1
+        return max((count for count in range(1, limit + 1) if fits(count)), default=1)
+    if workers < 1 or not fits(workers):
+        raise ValueError(
+            f"workers: {ppo_config.num_envs} environments (num_envs) in {ppo_config.minibatches} "
+            f"minibatches do not divide over {workers}; "
+            "choose a number whose product with minibatches divides num_envs"
+        )
+    return workers
+
+
+def write_config(folder: PathLike, config: RunConfig) -> None:
+    """Write config.json into a run's folder, whole or not at all."""
+    write_json(Path(folder) / "config.json", config.to_json())
+
+
+def read_config(folder: str | PathLike) -> RunConfig:
+    """Read config.json of a run's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder is no run's.
+    ValueError
+        The file is damaged, or another version of minis5 wrote it.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{folder}: no run of minis5 train there ({path} cannot be read); "
+            "give the folder of a run"
+        ) from error
+    try:
+        return RunConfig.from_json(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected the configuration of a run, got a file that does not fit "
+            f"({error}); restore it from a copy"
+        ) from error

@@ -1,0 +1,122 @@
+"""A run's configuration: resolved once, the same after config.json, old files too."""
+
+import dataclasses
+import json
+
+import pytest
+import small_runs  # noqa: F401  registers Countdown-v0
+from small_runs import TINY
+
+import minis5
+from minis5.run.config import RunConfig, choose_workers, configure, read_config, write_config
+
+DEFAULTS = {
+    "preset": "laptop",
+    "core": "s5",
+    "overrides": TINY,
+    "env_options": {"memory_length": 3},
+    "steps": None,
+    "seed": 4,
+    "device": "cpu",
+    "tf32": False,
+    "workers": 1,
+    "target_return": None,
+    "eval_episodes": 20,
+    "init_from": None,
+}
+
+
+def test_everything_arrives():
+    config = configure("MemoryChain", **DEFAULTS | {"steps": 64, "target_return": 0.5})
+    wanted = {"env": "MemoryChain", "preset": "laptop", "seed": 4, "steps": 64, "workers": 1}
+    wanted |= {"device": "cpu", "tf32": False, "target_return": 0.5, "eval_episodes": 20}
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert config.env_options == {"memory_length": 3} and config.init_from is None
+    assert config.overrides == {name: str(value) for name, value in TINY.items()}
+    assert config.agent.core_config.ssm_size == 8 and config.ppo.unroll == 8
+    assert config.versions["minis5"] == minis5.__version__ and config.machine["cpus"] >= 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 5
+
+
+def test_the_preset_decides_the_steps():
+    assert configure("MemoryChain", **DEFAULTS).steps == 500_000
+    assert configure("MemoryChain", **DEFAULTS | {"preset": "paper"}).steps == 15_000_000
+
+
+def test_environments_and_agent_are_those_of_the_settings():
+    config = configure("MemoryChain", **DEFAULTS)
+    envs = config.make_envs(3, first_index=2)
+    same = minis5.make_vec("MemoryChain", 3, 4, first_index=2, memory_length=3)
+    assert (envs.reset()[0] == same.reset()[0]).all()
+    agent = config.make_agent(envs)
+    assert agent.config == config.agent and agent.device == "cpu"
+    other = minis5.ActorCritic(
+        same.single_observation_space, same.single_action_space, config.agent, seed=4
+    )
+    assert (agent.parameter_vector == other.parameter_vector).all()
+
+
+@pytest.mark.parametrize("core", ["s5", "gru", "lstm", "attention", "mlp", "none"])
+def test_config_json(tmp_path, core):
+    config = configure("MemoryChain", **DEFAULTS | {"core": core, "overrides": {"encoder": "8"}})
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+    text = (tmp_path / "config.json").read_text()
+    assert list(json.loads(text)) == [field.name for field in dataclasses.fields(RunConfig)]
+
+
+def test_config_json_before_settings_were_added(tmp_path):
+    config = configure("MemoryChain", **DEFAULTS)
+    values = config.to_json()
+    for name in ("tf32", "init_from"):
+        del values[name]
+    del values["agent"]["observation_scale"], values["ppo"]["trial_horizon"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:40], "config.json: expected the configuration of a run.*restore it"),
+        (lambda text: "[]", "config.json: expected the configuration of a run"),
+        (lambda text: text.replace('"seed"', '"sead"'), "missing fields seed"),
+        (
+            lambda text: text.replace("{", '{"hue": 1, ', 1),
+            "unknown fields hue; written by a newer",
+        ),
+        (lambda text: text.replace('"lr"', '"lro"'), "PPOConfig: unknown fields lro"),
+        (lambda text: text.replace('"s5"', '"s6"'), "core: expected one of .* got 's6'"),
+    ],
+)
+def test_unfitting_files(tmp_path, change, message):
+    write_config(tmp_path, configure("MemoryChain", **DEFAULTS))
+    path = tmp_path / "config.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=message):
+        read_config(tmp_path)
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="eval_episodes: expected an integer in .*got 0; pass for"):
+        configure("MemoryChain", **DEFAULTS | {"eval_episodes": 0})
+
+
+def test_workers_follow_the_minibatches(monkeypatch):
+    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 6)
+    config = minis5.PPOConfig(num_envs=24, minibatches=3)
+    assert choose_workers(None, config, "MemoryChain", native=True) == 4
+    assert choose_workers(None, config, "CartPole-v1", native=False) == 1
+    assert choose_workers(None, config, "dmc/cartpole-swingup", native=False) == 4
+    assert choose_workers(2, config, "CartPole-v1", native=False) == 2
+    assert choose_workers(None, config, "MemoryChain", native=True, device="cuda") == 1
+    with pytest.raises(ValueError, match="workers: on a GPU there is one process, got 2"):
+        choose_workers(2, config, "MemoryChain", native=True, device="cuda")
+
+
+@pytest.mark.parametrize(("env_id", "workers"), [("MemoryChain", 4), ("Countdown-v0", 1)])
+def test_environments_of_ones_own_get_one_worker(monkeypatch, env_id, workers):
+    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 4)
+    settings = {**DEFAULTS, "env_options": {}, "workers": None}
+    assert configure(env_id, **settings).workers == workers

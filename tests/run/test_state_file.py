@@ -1,0 +1,106 @@
+"""The state of a run: foreign environments in it, and files that are damaged, old or unfitting."""
+
+import json
+
+import numpy as np
+import pytest
+from small_runs import CHAIN, FOREIGN, MODES, UPDATE, assert_same_run
+
+from minis5.files import CheckpointError
+from minis5.run.cli import main
+from minis5.run.state_file import PICKLE
+from minis5.run.train import resume, train
+
+
+def test_resuming_nothing(tmp_path, finished):
+    with pytest.raises(FileNotFoundError, match="no run of minis5 train there"):
+        resume(tmp_path)
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes()[:5000])
+    with pytest.raises(
+        CheckpointError, match="state.npz: not a readable minis5 checkpoint, damaged or cut short"
+    ):
+        resume(tmp_path, quiet=True)
+    config = json.loads((finished / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "agent": {**config["agent"], "heads": [4]}})
+    )
+    (tmp_path / "state.npz").write_bytes((finished / "state.npz").read_bytes())
+    with pytest.raises(
+        CheckpointError,
+        match="does not fit this run .*parameter actor/0/kernel: .* was config.json",
+    ):
+        resume(tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_foreign_environments_resume(tmp_path, mode):
+    options = {"vector_kwargs": {"autoreset_mode": mode}}
+    whole = train(
+        "Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", env_options=options, **FOREIGN
+    )
+    assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
+    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
+    resume(tmp_path / "run", steps=12 * UPDATE, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("options", [{}, {"processes": 2}])
+def test_gymnasium_cartpole_resumes(tmp_path, options):
+    train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **FOREIGN)
+    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
+    resume(tmp_path / "run", steps=8 * UPDATE, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("options", [{}, {"processes": 2}])
+def test_environments_that_cannot_be_saved(tmp_path, options):
+    train(
+        "Countdown-v0",
+        steps=5 * UPDATE,
+        out=tmp_path,
+        env_options={"locked": True, **options},
+        **FOREIGN,
+    )
+    with pytest.warns(
+        UserWarning, match="environments cannot be saved, so their episodes begin anew"
+    ):
+        summary = resume(tmp_path, steps=12 * UPDATE, quiet=True)
+    assert summary["updates"] == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("minis5.processes\nProcessVectorEnv", "No module named 'minis5.processes'"),
+        ("minis5.envs\nProcessVectorEnv", "ProcessVectorEnv"),
+    ],
+)
+def test_environments_of_an_older_version(tmp_path, capsys, name, reason):
+    """A pickle that names a module or class that is gone: one sentence, and the agent's way out."""
+    run = tmp_path / "run"
+    train("Countdown-v0", steps=5 * UPDATE, out=run, **FOREIGN)
+    before = (run / "progress.csv").read_bytes()
+    with np.load(run / "state.npz") as file:
+        arrays = dict(file)
+    arrays[f"rank0/{PICKLE}"] = np.frombuffer(f"c{name}\n.".encode(), np.uint8)
+    np.savez(run / "state.npz", **arrays)
+    with pytest.raises(CheckpointError, match="older version of minis5.*made the run") as caught:
+        resume(run, steps=12 * UPDATE, quiet=True)
+    message = str(caught.value)
+    assert message.startswith(f"{run / 'state.npz'}: ") and reason in message
+    assert "agent.npz still loads" in message and f"--init-from {run}" in message
+    assert main(["train", "--resume", str(run), "--quiet"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and errors.startswith(f"minis5: error: {run / 'state.npz'}: ")
+    assert (run / "progress.csv").read_bytes() == before
+    fresh = train("Countdown-v0", steps=UPDATE, out=tmp_path / "new", init_from=run, **FOREIGN)
+    assert fresh["updates"] == 1
+
+
+def test_another_number_of_workers(tmp_path):
+    train("MemoryChain", steps=UPDATE, workers=2, out=tmp_path, **CHAIN)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "workers": 1}))
+    with pytest.raises(CheckpointError, match="expected 1 workers, got 2.*was config.json changed"):
+        resume(tmp_path, steps=2 * UPDATE, quiet=True)
