@@ -1,4 +1,7 @@
-"""Complaints about arguments at the public boundary: what was expected, what came, what to do."""
+"""Complaints about arguments at the public boundary: what was expected, what came, what to do.
+
+Tests: tests/test_checks.py, and the tests of bad arguments of each public function.
+"""
 
 import operator
 
@@ -9,7 +12,7 @@ COMPLEXES = (np.complex64, np.complex128)
 
 
 def check_array(name, value, shape, dtypes, remedy="", xp=np):
-    """Raise unless ``value`` is an array of ``shape`` with one of ``dtypes``; returns ``value``.
+    """Return ``value``; raise unless it is an array of ``shape`` with one of ``dtypes``.
 
     Parameters
     ----------
@@ -39,15 +42,13 @@ def check_array(name, value, shape, dtypes, remedy="", xp=np):
     wanted = f"{' or '.join(np.dtype(d).name for d in dtypes)} ({', '.join(map(str, shape))})"
     end = f"; {remedy}" if remedy else ""
     if not isinstance(value, xp.ndarray):
-        kind = "NumPy" if xp is np else "CuPy"
-        raise TypeError(
-            f"{name}: expected a {kind} array {wanted}, got {type(value).__name__}{end}"
-        )
+        wanted = f"a {'NumPy' if xp is np else 'CuPy'} array {wanted}"
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}{end}")
     raise ValueError(f"{name}: expected {wanted}, got {value.dtype.name} {value.shape}{end}")
 
 
 def check_integer(name, value, low, high, remedy):
-    """Return `value` as an int, or raise a ValueError that names the argument if it is no integer in [low, high]."""
+    """Return ``value`` as an int; raise ValueError unless it is an integer in [low, high]."""
     try:
         number = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
@@ -58,21 +59,17 @@ def check_integer(name, value, low, high, remedy):
 
 
 def check_number(name, value, low, high, remedy):
-    """Return `value` as a float, or raise a ValueError that names the argument if it is no number in [low, high]."""
-    number = (
-        float(value)
-        if isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        else None
-    )
+    """Return ``value`` as a float; raise ValueError unless it is a number in [low, high]."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    number = float(value) if is_number else None
     if number is None or not low <= number <= high:
         raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value!r}; {remedy}")
     return number
 
 
 def check_choice(name, value, choices):
-    """Return `value`, or raise a ValueError that names the argument if it is not one of `choices`."""
+    """Return ``value``; raise ValueError unless it is one of ``choices``."""
     if value not in choices:
-        raise ValueError(
-            f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; choose one of them"
-        )
+        known = ", ".join(map(repr, choices))
+        raise ValueError(f"{name}: expected one of {known}, got {value!r}; choose one of them")
     return value

@@ -1,19 +1,19 @@
-"""Memory cores: what stands between the encoder and the heads, behind one small protocol.
+"""Memory cores: the part between encoder and heads, behind one small protocol.
 
-A core is an object that holds only its configuration; parameters and states are passed in and handed back:
+A core is an object that holds only its configuration. Parameters and states are passed in and
+handed back:
 
-    init(rng) → nested parameters                     initial_state(batch, dtype) → state, batch on axis 1
+    init(rng) → nested parameters
+    initial_state(batch, dtype) → state, batch on axis 1
     forward(params, u, reset, state) → y, state, cache         u, y: (T, B, H); reset: (T, B) bool
     backward(dy, cache) → du, dstate, gradients (nested as the parameters)
-    stepper(params) → step(u, reset, state) → y, state         u, y: (B, H); parameters are prepared once, then used for many steps
+    stepper(params) → step(u, reset, state) → y, state         u, y: (B, H)
 
-``reset[t]`` means that nothing before step t may reach it. A further core is a class with these methods and a row in CORES; one
-that has no kernels for a GPU says so by ``devices = ("cpu",)``.
+``reset[t]`` means that nothing before step t may reach it. A stepper prepares its parameters once,
+for many steps. ``devices`` names where the core runs: attention has no kernels for a GPU yet. A new
+core is a class with these methods and a row in CORES.
 
-S5Core is the paper's stack of blocks: s = u; [LayerNorm]; SSM; [LayerNorm: "gtrxl norm"]; gate; + u; [LayerNorm].
-NoCore passes features through: the ablation without memory. The other cores have files of their own.
-
-Source: 2303.03982, appendix B. Specification: reference.layer, reference.stack. Tests: tests/nn/test_cores.py.
+Specification: reference.CORES. Tests: tests/nn/test_cores.py, tests/core_checks.py.
 """
 
 from dataclasses import dataclass

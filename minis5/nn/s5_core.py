@@ -1,19 +1,11 @@
-"""Memory cores: what stands between the encoder and the heads, behind one small protocol.
+"""The paper's memory core: a stack of S5 layers, each with a gate and a skip connection.
 
-A core is an object that holds only its configuration; parameters and states are passed in and handed back:
+    s = u;  [LayerNorm];  SSM;  [LayerNorm: "gtrxl norm"];  gate;  + u;  [LayerNorm]
 
-    init(rng) → nested parameters                     initial_state(batch, dtype) → state, batch on axis 1
-    forward(params, u, reset, state) → y, state, cache         u, y: (T, B, H); reset: (T, B) bool
-    backward(dy, cache) → du, dstate, gradients (nested as the parameters)
-    stepper(params) → step(u, reset, state) → y, state         u, y: (B, H); parameters are prepared once, then used for many steps
+Bracketed norms are optional. cores.py has the protocol that a core follows.
 
-``reset[t]`` means that nothing before step t may reach it. A further core is a class with these methods and a row in CORES; one
-that has no kernels for a GPU says so by ``devices = ("cpu",)``.
-
-S5Core is the paper's stack of blocks: s = u; [LayerNorm]; SSM; [LayerNorm: "gtrxl norm"]; gate; + u; [LayerNorm].
-NoCore passes features through: the ablation without memory. The other cores have files of their own.
-
-Source: 2303.03982, appendix B. Specification: reference.layer, reference.stack. Tests: tests/nn/test_cores.py.
+Source: 2303.03982, appendix B. Specification: reference.s5_layer, reference.stack.
+Tests: tests/nn/test_s5_core.py.
 """
 
 from dataclasses import dataclass
@@ -22,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import array_module
+from minis5.nn.hippo import init_ssm
 from minis5.nn.layers import (
     GATES,
     gate_backward,
@@ -31,21 +24,14 @@ from minis5.nn.layers import (
     layer_norm_backward,
     layer_norm_forward,
 )
-from minis5.nn.s5 import (
-    DISCRETIZATIONS,
-    init_ssm,
-    ssm_apply,
-    ssm_backward,
-    ssm_forward,
-    ssm_weights,
-)
+from minis5.nn.s5 import DISCRETIZATIONS, ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
 
 @dataclass(frozen=True)
 class S5Config:
     """The S5 stack. Defaults are the laptop preset's; presets.py has the paper's."""
 
-    n_layers: int = 2  # blocks
+    n_layers: int = 2  # S5 layers
     ssm_size: int = 64  # states of each layer before conjugate symmetry
     blocks: int = 1  # HiPPO blocks on the diagonal of the initial state matrix
     discretization: str = "zoh"  # zoh or bilinear
@@ -60,90 +46,75 @@ class S5Config:
     gtrxl_norm: bool = False  # LayerNorm after the SSM
     resets: bool = True  # False: memory runs on across episodes (the paper's ablation)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, table in (("discretization", DISCRETIZATIONS), ("gate", GATES)):
-            if getattr(self, name) not in table:
-                raise ValueError(
-                    f"{name}: expected one of {', '.join(sorted(table))}, got {getattr(self, name)!r}"
-                )
+            if (got := getattr(self, name)) not in table:
+                raise ValueError(f"{name}: expected one of {', '.join(sorted(table))}, got {got!r}")
         if not 0 < self.step_rescale < np.inf:
             raise ValueError(f"step_rescale: expected a positive number, got {self.step_rescale}")
         if self.n_layers < 1:
-            raise ValueError(
-                f"n_layers: expected at least 1, got {self.n_layers}; for no memory at all choose the core 'none'"
-            )
+            remedy = "for no memory at all choose the core 'none'"
+            raise ValueError(f"n_layers: expected at least 1, got {self.n_layers}; {remedy}")
 
 
 class S5Core:
-    """The paper's stack of S5 blocks, all of width ``d_model``. State: (n_layers, B, 2P), planar."""
+    """The stack of S5 layers, all of width ``d_model``. State: (n_layers, B, 2P), planar."""
 
     devices = ("cpu", "cuda")
 
     def __init__(self, config, d_model):
         self.config, self.d_model = config, d_model
-        self.ssm_options = {
-            k: getattr(config, k)
-            for k in ("discretization", "conj_sym", "clip_eigs", "step_rescale")
-        }
+        names = ("discretization", "conj_sym", "clip_eigs", "step_rescale")
+        self.ssm_options = {name: getattr(config, name) for name in names}
 
     def init(self, rng):
-        """Nested parameters "layers/0/ssm/...", "layers/0/out1/...", and "norm", "gtrxl_norm", "postnorm" where switched on."""
-        c, H = self.config, self.d_model
-        layers = {}
+        """Return nested parameters: "layers/0/ssm/...", ".../out1/...", and the norms switched on.
+
+        The norms are "norm", "gtrxl_norm" and "postnorm".
+        """
+        c, H, layers = self.config, self.d_model, {}
+        ssm = {name: getattr(c, name) for name in ("blocks", "dt_min", "dt_max", "conj_sym")}
+        norms = {"norm": c.prenorm, "gtrxl_norm": c.gtrxl_norm, "postnorm": c.postnorm}
         for i in range(c.n_layers):
-            ssm = init_ssm(
-                rng,
-                H,
-                c.ssm_size,
-                blocks=c.blocks,
-                dt_min=c.dt_min,
-                dt_max=c.dt_max,
-                conj_sym=c.conj_sym,
-                dtype=np.float64,
-            )
-            norms = {"norm": c.prenorm, "gtrxl_norm": c.gtrxl_norm, "postnorm": c.postnorm}
-            layers[str(i)] = {"ssm": ssm, **gate_init(rng, H, c.gate)} | {
-                name: {"scale": np.ones(H), "bias": np.zeros(H)}
-                for name, wanted in norms.items()
-                if wanted
-            }
+            layer = {"ssm": init_ssm(rng, H, c.ssm_size, dtype=np.float64, **ssm)}
+            layer |= gate_init(rng, H, c.gate)
+            for name in [name for name, wanted in norms.items() if wanted]:
+                layer[name] = {"scale": np.ones(H), "bias": np.zeros(H)}
+            layers[str(i)] = layer
         return {"layers": layers}
 
     def initial_state(self, batch, dtype=np.float32):
-        """Zeros (n_layers, batch, 2P)."""
-        return np.zeros(
-            (
-                self.config.n_layers,
-                batch,
-                self.config.ssm_size * (1 if self.config.conj_sym else 2),
-            ),
-            dtype,
-        )
+        """Return zeros (n_layers, batch, 2P)."""
+        width = self.config.ssm_size * (1 if self.config.conj_sym else 2)
+        return np.zeros((self.config.n_layers, batch, width), dtype)
 
     def _resets(self, reset):
         return reset if self.config.resets else array_module(reset).zeros_like(reset)
 
     def forward(self, params, u, reset, state, dt=None):
-        """(T, B, H) → (T, B, H). ``dt`` (T, B): time between inputs, when it differs from step to step."""
-        reset, last, caches = self._resets(reset), array_module(state).empty_like(state), []
-        for i in range(self.config.n_layers):
-            u, last[i], cache = layer_forward(
-                params["layers"][str(i)], u, reset, state[i], self.config.gate, self.ssm_options, dt
-            )
+        """Return y, last state, caches.  (T, B, H) → (T, B, H).
+
+        ``dt`` (T, B): time between inputs, if it differs from step to step.
+        """
+        c, last, caches = self.config, array_module(state).empty_like(state), []
+        reset, options = self._resets(reset), {"dt": dt, **self.ssm_options}
+        for i in range(c.n_layers):
+            p = params["layers"][str(i)]
+            u, last[i], cache = layer_forward(p, u, reset, state[i], c.gate, options)
             caches.append(cache)
         return u, last, caches
 
     def backward(self, dy, caches, dlast=None):
-        """Gradients of :meth:`forward`; ``dlast`` is the gradient of the last state, None for zero."""
-        grads, dstate = {}, array_module(dy).empty((len(caches), *caches[0].ssm.x0.shape), dy.dtype)
+        """Return du, dstate, gradients; ``dlast`` is the last state's gradient, None for zero."""
+        xp, grads = array_module(dy), {}
+        dstate = xp.empty((len(caches), *caches[0].ssm.x0.shape), dy.dtype)
         for i in reversed(range(len(caches))):
-            dy, dstate[i], grads[str(i)] = layer_backward(
-                dy, None if dlast is None else dlast[i], caches[i]
-            )
+            dx_last = None if dlast is None else dlast[i]
+            dy, dstate[i], grads[str(i)] = layer_backward(dy, dx_last, caches[i])
         return dy, dstate, {"layers": grads}
 
     def stepper(self, params):
-        """One-step mode: discretises once; step(u (B, H), reset (B,), state) → y (B, H), state."""
+        """Return step(u (B, H), reset (B,), state) → y (B, H), state; discretises once."""
         c = self.config
         layers = [params["layers"][str(i)] for i in range(c.n_layers)]
         weights = [ssm_weights(p["ssm"], **self.ssm_options)[0] for p in layers]
@@ -170,21 +141,21 @@ class LayerCache(NamedTuple):
     after: tuple
 
 
-def layer_forward(p, u, reset, x0, gate, ssm_options, dt=None):
-    """One S5 block: (T, B, H) → (T, B, H), its last state, its cache.  2303.03982, appendix B."""
+def layer_forward(p, u, reset, state, gate, ssm_options):
+    """Return y (T, B, H), the last state and the cache of one S5 layer.  2303.03982, appendix B."""
     s, norm = layer_norm_forward(p["norm"], u) if "norm" in p else (u, None)
-    s, x_last, ssm = ssm_forward(p["ssm"], s, reset, x0, dt=dt, **ssm_options)
+    s, last, ssm = ssm_forward(p["ssm"], s, reset, state, **ssm_options)
     y, after = after_ssm_forward(p, s, u, gate)
-    return y, x_last, LayerCache(norm, ssm, after)
+    return y, last, LayerCache(norm, ssm, after)
 
 
-def layer_backward(dy, dx_last, cache):
-    """Gradients of :func:`layer_forward`: du, dx0, and a dict with the block's keys."""
+def layer_backward(dy, dlast, cache):
+    """Return du, dstate, and the gradients with the layer's keys."""
     ds, du, grads = after_ssm_backward(dy, cache.after)
-    ds, dx0, grads["ssm"] = ssm_backward(ds, dx_last, cache.ssm)
+    ds, dstate, grads["ssm"] = ssm_backward(ds, dlast, cache.ssm)
     if cache.norm is not None:
         ds, grads["norm"] = layer_norm_backward(ds, cache.norm)
-    return ds + du, dx0, grads
+    return ds + du, dstate, grads  # u goes through the SSM and the skip connection
 
 
 def after_ssm_forward(p, s, skip, gate, weights=None):
@@ -200,7 +171,7 @@ def after_ssm_forward(p, s, skip, gate, weights=None):
 
 
 def after_ssm_backward(dy, caches):
-    """→ gradient of the SSM's output, gradient of the skip connection, gradients of the parameters."""
+    """Return the gradients of the SSM's output, of the skip connection and of the parameters."""
     gtrxl, gated, post = caches
     norms = {}
     if post is not None:

@@ -1,9 +1,11 @@
-"""Scalar functions for compiled loops: tanh, sigmoid, gelu, exp, in a form that LLVM turns into vector instructions.
+"""Scalar functions for compiled loops: tanh, sigmoid, gelu and its slope, exp.
 
-In plain Python they are the usual functions of `math`. Under Numba, float32 takes a polynomial instead of a call of libm,
-and float64 takes libm's.
+In plain Python they are the functions of `math`. Compiled for float64 they call libm. Compiled
+for float32, tanh and exp are polynomials: LLVM turns these into vector instructions, which it does
+not do for a call of libm.
 
-Tests: tests/nn/test_layers.py, tests/nn/test_attention.py.
+Sources: tanh: the rational minimax approximation of degree 13/6 in Eigen; exp: Cephes' expf; gelu:
+1606.08415, the tanh approximation. Tests: tests/nn/test_scalars.py.
 """
 
 import math
@@ -22,35 +24,22 @@ def tanh(x):
 
 @overload(tanh, inline="always")
 def tanh_compiled(x):
-    """float32: the rational minimax approximation of degree 13/6 that Eigen uses (within 4 ulp), because LLVM turns it into vector
-    instructions, which it does not do for a call of libm. float64: libm."""
+    """Compile tanh; float32: within 4 ulp."""
     if x != types.float32:
         return lambda x: math.tanh(x)
     f = np.float32
-    edge = f(7.90531110763549805)
-    n1, n3, n5, n7 = (
-        f(4.89352455891786e-03),
-        f(6.37261928875436e-04),
-        f(1.48572235717979e-05),
-        f(5.12229709037114e-08),
-    )
-    n9, n11, n13 = f(-8.60467152213735e-11), f(2.00018790482477e-13), f(-2.76076847742355e-16)
-    d0, d2, d4, d6 = (
-        f(4.89352518554385e-03),
-        f(2.26843463243900e-03),
-        f(1.18534705686654e-04),
-        f(1.19825839466702e-06),
-    )
-
-    one = f(1)
+    one, edge = f(1), f(7.90531110763549805)
+    n1, n3, n5 = f(4.89352455891786e-03), f(6.37261928875436e-04), f(1.48572235717979e-05)
+    n7, n9, n11 = f(5.12229709037114e-08), f(-8.60467152213735e-11), f(2.00018790482477e-13)
+    n13 = f(-2.76076847742355e-16)
+    d0, d2 = f(4.89352518554385e-03), f(2.26843463243900e-03)
+    d4, d6 = f(1.18534705686654e-04), f(1.19825839466702e-06)
 
     def rational(x):
         s = x * x
-        y = (
-            x
-            * ((((((n13 * s + n11) * s + n9) * s + n7) * s + n5) * s + n3) * s + n1)
-            / (((d6 * s + d4) * s + d2) * s + d0)
-        )
+        above = (((((n13 * s + n11) * s + n9) * s + n7) * s + n5) * s + n3) * s + n1
+        below = ((d6 * s + d4) * s + d2) * s + d0
+        y = x * above / below
         y = one if x > edge else y  # exactly ±1 outside; NaN compares false and goes through
         return -one if x < -edge else y
 
@@ -99,35 +88,22 @@ def exp(x):
 
 @overload(exp, inline="always")
 def exp_compiled(x):
-    """float32: 2ⁿ times the polynomial of Cephes' expf for |x - n log 2| ≤ log(2)/2 (within 2 ulp), because LLVM turns it into
-    vector instructions, which it does not do for a call of libm; 0 below -87. For arguments up to 88. float64: libm."""
+    """Compile exp; float32: within 2 ulp for arguments from -87 to 88, 0 below."""
     if x != types.float32:
         return lambda x: math.exp(x)
     f = np.float32
-    low, per_log2, log2_high, log2_low = (
-        f(-87),
-        f(1.44269504088896341),
-        f(0.693359375),
-        f(-2.12194440e-4),
-    )
-    c0, c1, c2, c3 = f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3), f(4.1665795894e-2)
-    c4, c5, one, half, zero, bias, shift = (
-        f(1.6666665459e-1),
-        f(5.0000001201e-1),
-        f(1),
-        f(0.5),
-        f(0),
-        np.int32(127),
-        np.int32(23),
-    )
+    one, half, zero, low = f(1), f(0.5), f(0), f(-87)
+    per_log2, log2_high, log2_low = f(1.44269504088896341), f(0.693359375), f(-2.12194440e-4)
+    c0, c1, c2 = f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3)
+    c3, c4, c5 = f(4.1665795894e-2), f(1.6666665459e-1), f(5.0000001201e-1)
+    bias, shift = np.int32(127), np.int32(23)
 
     def exp(x):
         inside = x if x > low else low  # NaN too, so that n is a number
-        n = np.floor(inside * per_log2 + half)
+        n = np.floor(inside * per_log2 + half)  # x = n log 2 + r, |r| <= log(2)/2
         r = inside - n * log2_high - n * log2_low
         p = (((((c0 * r + c1) * r + c2) * r + c3) * r + c4) * r + c5) * r * r + r + one
-        # 2ⁿ: n + 127 in the place of the exponent
-        p *= np.int32((np.int32(n) + bias) << shift).view(np.float32)
+        p *= np.int32((np.int32(n) + bias) << shift).view(np.float32)  # 2ⁿ, by its exponent bits
         return x if x != x else (p if x > low else zero)
 
     return exp

@@ -11,7 +11,18 @@ from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 
 
 class Actions:
-    """Between an action space and its distribution: integers start at 0 inside, boxes are flat inside and clipped outside."""
+    """An action space with its distribution; integers start at 0 inside, boxes are flat inside.
+
+    Parameters
+    ----------
+    space : gymnasium.Space
+        Discrete, MultiDiscrete with one axis, or Box of floats.
+
+    Raises
+    ------
+    ValueError
+        Another space.
+    """
 
     def __init__(self, space):
         self.space, self.start, self._constants = space, 0, {}
@@ -22,25 +33,26 @@ class Actions:
         elif isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
             self.distribution = DiagGaussian(int(np.prod(space.shape)))
         else:
-            raise ValueError(
-                f"action_space: expected Discrete, MultiDiscrete with one axis, or Box of floats, got {space}; "
-                "wrap the environment so that it takes one of these"
-            )
+            expected = "Discrete, MultiDiscrete with one axis, or Box of floats"
+            remedy = "wrap the environment so that it takes one of these"
+            raise ValueError(f"action_space: expected {expected}, got {space}; {remedy}")
 
     def to_env(self, action):
-        """Distribution's action (B, ...) → a batch that the environment takes."""
-        start, low, high = self._bounds(array_module(action))
+        """Return the distribution's action (B, ...) as a batch that the environment takes.
+
+        Actions outside a Box are clipped to it.
+        """
+        xp = array_module(action)
+        start, low, high = self._bounds(xp)
         if isinstance(self.space, gym.spaces.Box):
-            return (
-                array_module(action)
-                .clip(action.reshape(-1, *self.space.shape), low, high)
-                .astype(self.space.dtype)
-            )
+            clipped = xp.clip(action.reshape(-1, *self.space.shape), low, high)
+            return clipped.astype(self.space.dtype)
         return (action + start).astype(self.space.dtype, copy=False)
 
     def _bounds(self, xp):
-        """Start, low and high as arrays of ``xp``, made once."""
+        """Return start, low and high as arrays of ``xp``, made once."""
         if xp not in self._constants:
-            numbers = (self.start, getattr(self.space, "low", 0), getattr(self.space, "high", 0))
-            self._constants[xp] = [xp.asarray(n) for n in numbers]
+            box = isinstance(self.space, gym.spaces.Box)
+            low, high = (self.space.low, self.space.high) if box else (0, 0)
+            self._constants[xp] = [xp.asarray(n) for n in (self.start, low, high)]
         return self._constants[xp]

@@ -3,7 +3,8 @@
     g ← g·min(1, max_norm/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
     θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
 
-Source: 1412.6980, algorithm 1; the clipping 1211.5063. Specification: reference.adam_step, reference.clip_by_global_norm.
+Source: 1412.6980, algorithm 1; the clipping 1211.5063.
+Specification: reference.adam_step, reference.clip_by_global_norm.
 GPU form: cuda/minis5_cuda/rl/adam.py. Tests: tests/rl/test_adam.py.
 """
 
@@ -12,17 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minis5.arrays import Array
 from minis5.ops import array_operation, fast
 
 BETA1, BETA2 = 0.9, 0.999
 
 
 class Moments(NamedTuple):
-    """What Adam remembers: running means of g and g², one for each parameter, and the number of steps taken, int64 (1,)."""
+    """What Adam remembers."""
 
-    m: np.ndarray
-    v: np.ndarray
-    count: np.ndarray
+    m: Array  # (n,): running mean of g
+    v: Array  # (n,): running mean of g²
+    count: Array  # int64 (1,): steps taken
 
 
 @fast
@@ -100,6 +102,7 @@ def check_norm(norm):
     """Return a gradient's norm; raise FloatingPointError unless it is finite."""
     if not math.isfinite(norm):
         raise FloatingPointError(
-            "gradient: expected finite values, got NaN, Inf or an overflow; lower lr or check the rewards"
+            "gradient: expected finite values, got NaN, Inf or an overflow; "
+            "lower lr or check the rewards"
         )
     return norm

@@ -1,37 +1,39 @@
 """The actor-critic agent: encoder → memory core → two heads.
 
-    x[t] = [scale · flattened observation | previous action, zero at an episode's start | 1 at an episode's start]
-    encoder: dense + activation, for each width; core (cores.py); actor and critic: dense + leaky ReLU for each width, then dense
+    x[t] = [scale · observation | previous action, 0 at an episode's start | 1 at such a start]
+    encoder: dense + activation, for each width
+    core: nn/cores.py
+    actor and critic: dense + leaky ReLU for each width, then dense
 
-# differs from popjaxrl: there the flag is 0 and the old episode's action remains after an automatic reset.
+# differs from popjaxrl: there, after an automatic reset, the flag is 0 and the old action remains.
 
 Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/rl/test_agent.py.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 
-from minis5.arrays import array_module, concatenate, move, on_gpu, to_host
+from minis5.arrays import Array, array_module, concatenate, move, on_gpu, to_host
 from minis5.nn.cores import CORES
 from minis5.nn.layers import dense_backward, dense_forward
 from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
 from minis5.ops import array_library, concatenate_vectors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
-from minis5.rl.distributions import DiagGaussian
 from minis5.spaces import ObservationEncoder
 
 
 class Memory(NamedTuple):
     """What an acting agent carries from step to step."""
 
-    core: np.ndarray  # the core's state, batch on axis 1
-    previous_action: np.ndarray  # (B, encoded size)
+    core: Array  # the core's state, batch on axis 1
+    previous_action: Array  # (B, encoded size)
 
 
 def head_forward(p, x):
-    """Dense + leaky ReLU for each hidden layer, then the layer "out"; → output, caches."""
+    """Return dense + leaky ReLU for each hidden layer, then the layer "out"; and the caches."""
     caches = []
     for name, layer in p.items():
         x, cache = dense_forward(layer, x, "linear" if name == "out" else "leaky_relu")
@@ -40,7 +42,7 @@ def head_forward(p, x):
 
 
 def head_backward(dy, caches):
-    """Gradients of :func:`head_forward`."""
+    """Return dx and the gradients of :func:`head_forward`."""
     grads = {}
     for name, cache in reversed(caches):
         dy, grads[name] = dense_backward(dy, cache)
@@ -48,7 +50,7 @@ def head_backward(dy, caches):
 
 
 def with_log_std(out, log_std):
-    """A Gaussian's parameters [mean | log_std]; other distributions have no ``log_std`` and need nothing."""
+    """Return a Gaussian's parameters [mean | log_std]; other distributions have no ``log_std``."""
     if log_std is None:
         return out
     return concatenate([out, array_module(out).broadcast_to(log_std, out.shape)])
@@ -57,8 +59,9 @@ def with_log_std(out, log_std):
 class Stepper:
     """Acts with the weights that the agent had when this was made.
 
-    ``step(x (B, input_size), reset (B,), state)`` → dist_params (B, num_params), value (B,), state; or in parts:
-    ``features(x, reset, state)`` → features (B, H), state; ``policy(features)`` → dist_params; ``value(features)``, any (..., H).
+    ``step(x (B, input_size), reset (B,), state)`` → dist_params (B, num_params), value (B,), state.
+    In parts: ``features(x, reset, state)`` → features (B, H), state; ``policy(features)`` →
+    dist_params; ``value(features)``, which takes any (..., H).
     """
 
     def __init__(self, agent):
@@ -95,66 +98,72 @@ class ActorCritic:
     seed : int
         Of the initial weights.
     device : {"cpu", "cuda"}
-        Where the parameters live, as NumPy or CuPy arrays; what goes in has to be there too, but for :meth:`act`.
+        Where the parameters live, as NumPy or CuPy arrays. Inputs have to be there too, except for
+        :meth:`act`.
 
     Raises
     ------
     ValueError
         A space or a device that is not supported.
     DeviceError
-        What "cuda" needs is missing; the message says what.
+        Something that "cuda" needs is missing; the message says what.
     """
 
-    def __init__(self, observation_space, action_space, config=None, seed=0, device="cpu"):
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        config: AgentConfig | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
         self.config = config = config or AgentConfig()
-        if device == "cuda" and device not in CORES[config.core][1].devices:
-            raise ValueError(
-                f"device: the core {config.core!r} runs on 'cpu' only, got {device!r}; choose 'cpu' or another core"
-            )
+        _, core = CORES[config.core]
+        if device == "cuda" and device not in core.devices:
+            expected = f"the core {config.core!r} runs on 'cpu' only, got {device!r}"
+            raise ValueError(f"device: {expected}; choose 'cpu' or another core")
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
-        self.observation_encoder, self.actions = (
-            ObservationEncoder(observation_space),
-            Actions(action_space),
-        )
+        self.observation_encoder = ObservationEncoder(observation_space)
+        self.actions = Actions(action_space)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
-        self.core = CORES[config.core][1](config.core_config, config.encoder[-1])
+        self.core = core(config.core_config, config.encoder[-1])
         self.input_size = self.observation_encoder.size + self.distribution.encoded_size + 1
         initial = flatten_tree(self._init(np.random.default_rng(seed)))
         self._shapes = {name: value.shape for name, value in initial.items()}
-        self.parameter_vector = self.xp.asarray(
-            np.concatenate([value.ravel() for value in initial.values()]).astype(self.dtype)
-        )
+        vector = np.concatenate([value.ravel() for value in initial.values()])
+        self.parameter_vector: Array = self.xp.asarray(vector.astype(self.dtype))
         self._parameters = self.views(self.parameter_vector)
         self._nested = unflatten_tree(self._parameters)
 
     def _init(self, rng):
-        c, continuous = self.config, isinstance(self.distribution, DiagGaussian)
+        c, outputs = self.config, self.distribution.encoded_size
 
-        def dense(widths, gains):
-            pairs = zip(widths, widths[1:], gains, strict=False)
-            return {
-                str(i): {"kernel": orthogonal(rng, (m, n), g), "bias": np.zeros(n)}
-                for i, (m, n, g) in enumerate(pairs)
-            }
+        def dense(widths, gains, names):
+            layers, shapes = {}, zip(widths, widths[1:], strict=False)
+            for name, shape, gain in zip(names, shapes, gains, strict=True):
+                kernel = orthogonal(rng, shape, gain)
+                layers[name] = {"kernel": kernel, "bias": np.zeros(shape[1])}
+            return layers
 
         def head(outputs, gain):
-            widths = (c.encoder[-1], *c.heads, outputs)
-            layers = dense(widths, [2.0] * len(c.heads) + [gain])
-            return {"out" if int(i) == len(c.heads) else i: layer for i, layer in layers.items()}
+            names, gains = map(str, range(len(c.heads))), [2.0] * len(c.heads)
+            return dense((c.encoder[-1], *c.heads, outputs), [*gains, gain], [*names, "out"])
 
-        outputs = self.distribution.encoded_size
+        names, gains = map(str, range(len(c.encoder))), [np.sqrt(2)] * len(c.encoder)
         nested = {
-            "encoder": dense((self.input_size, *c.encoder), [np.sqrt(2)] * len(c.encoder)),
+            "encoder": dense((self.input_size, *c.encoder), gains, names),
             "core": self.core.init(rng),
             "actor": head(outputs, 0.01),
             "critic": head(1, 1.0),
         }
-        return nested | ({"log_std": np.zeros(outputs)} if continuous else {})
+        if self.distribution.has_log_std:
+            nested["log_std"] = np.zeros(outputs)
+        return nested
 
-    def views(self, vector):
-        """Name a vector of all parameters: a flat dict of views in the agent's order."""
+    def views(self, vector: Array) -> dict[str, Array]:
+        """Return views of a vector of all parameters by name, in the agent's order."""
         views, begin = {}, 0
         for name, shape in self._shapes.items():
             end = begin + int(np.prod(shape))
@@ -162,30 +171,33 @@ class ActorCritic:
             begin = end
         return views
 
-    def parameters(self):
-        """All parameters by name, e.g. "core/layers/0/ssm/Lambda_re": views of the one vector ``parameter_vector``; write into them freely."""
+    def parameters(self) -> dict[str, Array]:
+        """Return all parameters by name ("core/layers/0/ssm/D"): views of ``parameter_vector``."""
         return self._parameters
 
     def gradient_vector(self, grads):
-        """Gradients by name → one vector in the order of ``parameter_vector``."""
+        """Return gradients by name as one vector in the order of ``parameter_vector``."""
         return concatenate_vectors([grads[name] for name in self._shapes])
 
-    def initial_state(self, batch):
-        """The core's state before anything was seen."""
+    def initial_state(self, batch: int) -> Array:
+        """Return the core's state before anything was seen."""
         return self.xp.asarray(self.core.initial_state(batch, self.dtype))
 
     def encode(self, obs, previous_action, reset):
-        """Observation batch, encoded previous action (B, n), reset flags (B,) → network input (B, input_size)."""
-        flat = move(self.observation_encoder.observation_vector(obs), self.device)
-        xp, size = self.xp, flat.shape[-1]
-        x = xp.empty((*flat.shape[:-1], self.input_size), self.dtype)
-        x[..., :size] = flat * self.dtype(self.config.observation_scale)
+        """Return the network's input (B, input_size).
+
+        obs: a batch of observations; previous_action: (B, encoded size); reset: (B,) bool.
+        """
+        seen = move(self.observation_encoder.observation_vector(obs), self.device)
+        xp, size = self.xp, seen.shape[-1]
+        x = xp.empty((*seen.shape[:-1], self.input_size), self.dtype)
+        x[..., :size] = seen * self.dtype(self.config.observation_scale)
         x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
         return x
 
-    def to(self, device):
-        """This agent if it lives there, else a copy on ``device`` ("cpu" or "cuda")."""
+    def to(self, device: str) -> "ActorCritic":
+        """Return this agent if it lives on ``device`` ("cpu" or "cuda"), else a copy there."""
         if device == self.device:
             return self
         other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
@@ -193,7 +205,7 @@ class ActorCritic:
         return other
 
     def forward(self, x, reset, state):
-        """Whole sequences: x (T, B, input_size), reset (T, B), the core's state at the start.
+        """Run whole sequences: x (T, B, input_size), reset (T, B), the core's state at the start.
 
         Returns
         -------
@@ -202,48 +214,51 @@ class ActorCritic:
         state : the core's state at the end
         cache : for :meth:`backward`
         """
-        p = self._nested
-        encoded = []
+        p, encoded = self._nested, []
         for i in range(len(self.config.encoder)):
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
         features, state, core = self.core.forward(p.get("core", {}), x, reset, state)
         out, actor = head_forward(p["actor"], features)
         value, critic = head_forward(p["critic"], features)
-        return (
-            with_log_std(out, p.get("log_std")),
-            value[..., 0],
-            state,
-            (encoded, core, actor, critic),
-        )
+        dist_params, cache = with_log_std(out, p.get("log_std")), (encoded, core, actor, critic)
+        return dist_params, value[..., 0], state, cache
 
     def backward(self, d_dist, d_value, cache):
-        """Gradients of :meth:`forward`: by name, and of the initial state."""
+        """Return the gradients of :meth:`forward`: by name, and of the initial state."""
         encoded, core, actor, critic = cache
         grads, outputs = {}, self.distribution.encoded_size
-        if "log_std" in self._shapes:
+        if "log_std" in self._shapes:  # one vector for all steps
             grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
         dy, grads["actor"] = head_backward(d_dist[..., :outputs], actor)
         dy_critic, grads["critic"] = head_backward(d_value[..., None], critic)
-        dy += dy_critic
+        dy += dy_critic  # both heads read the same features
         dy, dstate, grads["core"] = self.core.backward(dy, core)
         grads["encoder"] = {}
-        for i in reversed(range(len(encoded))):
+        for i in reversed(range(len(encoded))):  # nothing needs the gradient of the observation
             dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx=i > 0)
         return flatten_tree(grads), dstate
 
-    def stepper(self):
-        """One-step mode with a copy of today's weights, prepared once: a :class:`Stepper`."""
+    def stepper(self) -> Stepper:
+        """Return the one-step mode, prepared once with a copy of the present weights."""
         return Stepper(self)
 
-    def act(self, obs, memory, reset, deterministic=True, rng=None):
+    def act(
+        self,
+        obs: Any,
+        memory: Memory | None,
+        reset: Array,
+        deterministic: bool = True,
+        rng: Any = None,
+    ) -> tuple[Array, Memory]:
         """Choose actions for a batch of observations, for use outside training.
 
         Prepares the weights at every call; for long loops take :meth:`stepper`.
 
         Parameters
         ----------
-        obs : batch of observations as a gymnasium.vector.VectorEnv gives them, on the agent's device or the host
+        obs : batch of observations as a gymnasium.vector.VectorEnv returns them
+            On the agent's device or the host.
         memory : Memory or None
             What the last call returned; None at the very start.
         reset : (B,) bool array
@@ -257,36 +272,31 @@ class ActorCritic:
         -------
         action : batch of actions for the environment, on the host if ``reset`` was
         memory : Memory
+
+        Raises
+        ------
+        ValueError
+            Wrong shape of ``reset`` or ``memory``, or no ``rng`` for sampled actions.
         """
         on_host = not on_gpu(reset)
         reset = np.asarray(reset, bool) if on_host else reset
         if reset.ndim != 1:
-            raise ValueError(
-                f"reset: expected (B,) bool, got {reset.shape}; act takes a batch, also for one environment"
-            )
+            remedy = "act takes a batch, also for one environment"
+            raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; {remedy}")
         reset = move(reset, self.device)
         if memory is None:
             empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
             memory = Memory(self.initial_state(reset.size), empty)
-        if memory.previous_action.shape[0] != reset.size:
-            raise ValueError(
-                f"memory: expected a batch of {reset.size} as reset has, got {memory.previous_action.shape[0]}"
-            )
-        step = self.stepper()
-        features, state = step.features(
-            self.encode(obs, memory.previous_action, reset), reset, memory.core
-        )
-        dist_params = step.policy(features)
+        if (got := memory.previous_action.shape[0]) != reset.size:
+            raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {got}")
         if not deterministic and rng is None:
-            module = "numpy" if self.xp is np else "minis5"
-            raise ValueError(
-                f"rng: expected a {module}.random.Generator for sampled actions, got None"
-            )
-        action = (
-            self.distribution.mode(dist_params)
-            if deterministic
-            else self.distribution.sample(dist_params, rng)
-        )
-        memory = Memory(state, self.distribution.encode(action, self.dtype))
+            wanted = f"a {'numpy' if self.xp is np else 'minis5'}.random.Generator"
+            raise ValueError(f"rng: expected {wanted} for sampled actions, got None")
+        step, dist = self.stepper(), self.distribution
+        x = self.encode(obs, memory.previous_action, reset)
+        features, state = step.features(x, reset, memory.core)
+        params = step.policy(features)
+        action = dist.mode(params) if deterministic else dist.sample(params, rng)
+        memory = Memory(state, dist.encode(action, self.dtype))
         action = self.actions.to_env(action)
         return (to_host(action) if on_host else action), memory

@@ -1,23 +1,32 @@
 """Generalised advantage estimation as the resettable scan, run backwards in time.
 
-    delta[t] = r[t] + γ·(1 - terminated[t])·next_values[t] - values[t]
-    A[t] = delta[t] + γλ·A[t+1]          A[t] = delta[t] where an episode ends at t
+    δ[t] = r[t] + γ·(1 - terminated[t])·next_values[t] - values[t]
+    A[t] = δ[t] + γλ·A[t+1]          A[t] = δ[t] where an episode ends at t
 
-``next_values[t]`` is the value of the true next observation: where an episode was truncated at t, that of its last observation,
-not of the next episode's first. Terminated and truncated stay apart: only termination makes the future worth nothing.
+``next_values[t]`` is the value of the true next observation. Where an episode was truncated at t,
+that is its last observation, not the next episode's first. Terminated and truncated stay apart:
+only termination makes the future worth nothing.
 
 Source: 1506.02438, eq. 16. Specification: reference.gae. Tests: tests/rl/test_gae.py.
 """
 
 import numpy as np
 
-from minis5.arrays import array_module
+from minis5.arrays import Array, array_module
 from minis5.checks import FLOATS, check_array
 from minis5.nn.scan import scan_forward
 
 
-def gae(rewards, values, next_values, terminated, done, gamma, lam):
-    """Advantages (T, B).
+def gae(
+    rewards: Array,
+    values: Array,
+    next_values: Array,
+    terminated: Array,
+    done: Array,
+    gamma: float,
+    lam: float,
+) -> Array:
+    """Return the advantages (T, B).
 
     Parameters
     ----------
@@ -41,14 +50,14 @@ def gae(rewards, values, next_values, terminated, done, gamma, lam):
     xp = array_module(rewards)
     shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
     for name, value in (("values", values), ("next_values", next_values)):
-        check_array(
-            name, value, shape, (rewards.dtype.type,), "give all the shape and dtype of rewards", xp
-        )
+        remedy = "give all the shape and dtype of rewards"
+        check_array(name, value, shape, (rewards.dtype.type,), remedy, xp)
     for name, value in (("terminated", terminated), ("done", done)):
         check_array(name, value, shape, (np.bool_,), "cast to bool", xp)
+    # δ[t] = r[t] + γ·V'[t] - V[t], without V' where the episode terminated
     delta = rewards + gamma * xp.where(terminated, rewards.dtype.type(0), next_values) - values
-    a = xp.full((1, 1, 1), gamma * lam, delta.dtype)
-    backwards, ends = xp.ascontiguousarray(delta[::-1])[..., None], xp.ascontiguousarray(done[::-1])
-    return scan_forward(a, backwards, ends, xp.zeros((shape[1], 1), delta.dtype), is_complex=False)[
-        ::-1, :, 0
-    ].copy()
+    # A[t] = δ[t] + γλ·A[t+1]: a scan from the last step to the first, reset where an episode ends
+    a, A_last = xp.full((1, 1, 1), gamma * lam, delta.dtype), xp.zeros((shape[1], 1), delta.dtype)
+    backwards = xp.ascontiguousarray(delta[::-1])[..., None]
+    ends = xp.ascontiguousarray(done[::-1])
+    return scan_forward(a, backwards, ends, A_last, is_complex=False)[::-1, :, 0].copy()

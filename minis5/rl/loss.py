@@ -1,8 +1,11 @@
-"""PPO's loss and its gradient with respect to the policy's parameters and the value.
+"""PPO's loss, and its gradients with respect to the policy's parameters and the value.
 
-    L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)A) + c_v·½·max((V-R)², (V_clipped-R)²) - c_H·H,     ρ = π(a)/π_old(a)
+    L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)·A) + c_v·½·max((V-R)², (V_c-R)²) - c_H·H
 
-Source: 1707.06347, eq. 7 and 9. Specification: reference.ppo_loss. Kernel: cuda/minis5_cuda/rl/loss.py.
+with ρ = π(a)/π_old(a), and V_c the value moved to within ±ε of the old value.
+
+Source: 1707.06347, eq. 7 and 9; the clipped value as in the authors' code of 2303.03982.
+Specification: reference.ppo_loss. GPU form: cuda/minis5_cuda/rl/loss.py.
 Tests: tests/rl/test_loss.py, tests/rl/test_agent.py (gradient of the whole loss).
 """
 
@@ -11,26 +14,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minis5.arrays import array_module
+from minis5.arrays import Array, array_module
 from minis5.ops import operation
+
+STATS = ("loss", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 
 
 class Batch(NamedTuple):
     """What the loss needs to know of the past; all (T, B, ...)."""
 
-    actions: np.ndarray
-    log_probs: np.ndarray
-    values: np.ndarray
-    advantages: np.ndarray  # as they enter the loss: normalised already
-    returns: np.ndarray
-    valid: np.ndarray  # bool
-
-
-STATS = ("loss", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+    actions: Array
+    log_probs: Array
+    values: Array
+    advantages: Array  # as they enter the loss: normalised already
+    returns: Array
+    valid: Array  # bool
 
 
 def ppo_loss(dist, dist_params, value, batch, config, count=None):
-    """PPO's loss and its gradient.  1707.06347, eq. 7 and 9; value clipping as in the paper's code.
+    """Return the loss of a batch, its statistics and its gradients.
 
     Parameters
     ----------
@@ -39,7 +41,8 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     value : (T, B)
     batch : Batch
     config : PPOConfig
-    count : number of valid steps to average over; default: those in ``batch``. (Larger when a rank has a part of a minibatch.)
+    count : int array or None
+        Valid steps to average over; None: those in ``batch``. More if a rank has a part of them.
 
     Returns
     -------
@@ -48,47 +51,36 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     d_dist : gradient of ``dist_params``
     d_value : gradient of ``value``
     """
-    xp, dtype = array_module(value), value.dtype.type
+    xp, dtype, shape = array_module(value), value.dtype.type, value.shape
     count = xp.maximum(batch.valid.sum() if count is None else count, 1)
     each = 1 / count.astype(dtype)
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
-    sums, d_log_prob, d_value = (
-        xp.zeros(len(STATS) - 1),
-        xp.zeros(value.shape, dtype),
-        xp.zeros(value.shape, dtype),
-    )
     policy = (log_prob, batch.log_probs, batch.advantages, entropy)
     steps = Steps(*(z.ravel() for z in (*policy, value, batch.values, batch.returns, batch.valid)))
+    reach = config.clip if config.clip_value else np.inf
     # Bounds have the dtype of the rest, or equal products would differ in their last bit.
-    bounds = Bounds(
-        dtype(1 - config.clip),
-        dtype(1 + config.clip),
-        dtype(config.clip if config.clip_value else np.inf),
-    )
+    bounds = Bounds(*map(dtype, (1 - config.clip, 1 + config.clip, reach)))
+    sums, d_log_prob, d_value = xp.zeros(5), xp.zeros(shape, dtype), xp.zeros(shape, dtype)
     ppo_loss_terms(steps, bounds, sums, d_log_prob.ravel(), d_value.ravel())
     means = sums / count
     loss = means[:1] + config.value_coef * means[1:2] - config.entropy_coef * means[2:3]
     d_entropy = batch.valid * (dtype(-config.entropy_coef) * each)
     d_dist = dist.backward(dist_params, batch.actions, d_log_prob * each, d_entropy)
-    return (
-        loss[0],
-        xp.concatenate([loss, means]),
-        d_dist,
-        d_value * (dtype(config.value_coef) * each),
-    )
+    d_value = d_value * (dtype(config.value_coef) * each)
+    return loss[0], xp.concatenate([loss, means]), d_dist, d_value
 
 
 class Steps(NamedTuple):
     """What the loss of each step is made of; all (n,)."""
 
-    log_prob: np.ndarray
-    old_log_prob: np.ndarray
-    advantage: np.ndarray
-    entropy: np.ndarray
-    value: np.ndarray
-    old_value: np.ndarray
-    target: np.ndarray
-    valid: np.ndarray  # bool
+    log_prob: Array
+    old_log_prob: Array
+    advantage: Array
+    entropy: Array
+    value: Array
+    old_value: Array
+    target: Array
+    valid: Array  # bool
 
 
 class Bounds(NamedTuple):
@@ -101,9 +93,10 @@ class Bounds(NamedTuple):
 
 @operation
 def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
-    """Sums over valid steps of: policy loss, value loss, entropy, KL, clipped ratios; d_*: gradients of the first two sums.
+    """Add to sums (5,) float64 over valid steps, and write the gradients of the first two (n,).
 
-    sums (5,) float64, d_* (n,) are zeros before.
+    The sums are those of policy loss, value loss, entropy, KL and clipped ratios. The gradients are
+    zeros on entry.
     """
     low, high, reach = bounds
     for i in range(steps.value.size):
@@ -112,18 +105,17 @@ def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
         log_ratio = steps.log_prob[i] - steps.old_log_prob[i]
         ratio, advantage = math.exp(log_ratio), steps.advantage[i]  # ρ, A
         clipped = min(max(ratio, low), high)
-        # the minimum takes the plain ratio: the only case with a gradient
         if ratio * advantage <= clipped * advantage:
-            sums[0] -= ratio * advantage  # -ρA
-            d_log_prob[i] = -ratio * advantage  # dρ/dlog π = ρ
+            sums[0] -= ratio * advantage  # the minimum is ρA, whose slope along log π is ρA
+            d_log_prob[i] = -ratio * advantage
         else:
-            sums[0] -= clipped * advantage
+            sums[0] -= clipped * advantage  # the minimum is constant: no gradient
         error = steps.value[i] - steps.target[i]  # V - R
         moved = steps.value[i] - steps.old_value[i]
-        error_clipped = steps.old_value[i] + min(max(moved, -reach), reach) - steps.target[i]
-        sums[1] += 0.5 * max(error * error, error_clipped * error_clipped)
-        if abs(moved) <= reach or error * error >= error_clipped * error_clipped:
+        clipped_error = steps.old_value[i] + min(max(moved, -reach), reach) - steps.target[i]
+        sums[1] += 0.5 * max(error * error, clipped_error * clipped_error)
+        if abs(moved) <= reach or error * error >= clipped_error * clipped_error:
             d_value[i] = error
         sums[2] += steps.entropy[i]
-        sums[3] += ratio - 1 - log_ratio  # an estimate of the KL divergence that is never negative
+        sums[3] += ratio - 1 - log_ratio  # an estimate of the KL divergence, never negative
         sums[4] += ratio < low or ratio > high

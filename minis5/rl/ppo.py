@@ -1,35 +1,41 @@
 """Proximal policy optimisation for agents with memory.
 
-One iteration: collect T steps in B environments (rollout.py); advantages and λ-returns (gae.py); then, ``epochs`` times, go through
-the environments in ``minibatches`` random groups, replay each group's whole T steps from the memory stored at the rollout's start,
-and take an Adam step on
+One iteration collects T steps in B environments (rollout.py) and computes advantages and λ-returns
+(gae.py). Then, ``epochs`` times, it goes through the environments in ``minibatches`` random groups.
+For each group it replays the whole T steps from the state at the rollout's start, and takes an Adam
+step on the loss (loss.py).
 
-    L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)A) + c_v·½·max((V-R)², (V_clipped-R)²) - c_H·H,     ρ = π(a)/π_old(a)
+With one pass and one minibatch the ratio is 1 when the gradient is taken, and nothing is clipped.
+This is the advantage actor-critic (A2C, 1602.01783), the preset ``a2c``. With several ranks
+(comm.py) each has its share of the environments in every minibatch, and gradients are summed.
 
-With one pass and one minibatch ρ is 1 when the gradient is taken and nothing is clipped: this is then the advantage actor-critic
-(A2C, 1602.01783), the preset ``a2c``. With several ranks (comm.py) each has its share of the environments in every minibatch;
-gradients are summed.
-
-Left out: recurrent burn-in, shared-memory environments, a scale of the rewards that follows them (reward_scale is constant).
-Source: 1707.06347; the loop and the clipped value loss as in the authors' code of 2303.03982. Specification: reference.ppo_loss.
-Tests: tests/rl/test_ppo.py, tests/rl/test_agent.py (gradient of the whole loss).
+Leaves out: recurrent burn-in; environments in shared memory; a scale of the rewards that follows
+them (reward_scale is constant).
+Source: 1707.06347; the loop as in the authors' code of 2303.03982. Specification: reference.gae,
+reference.ppo_loss, reference.adam_step. GPU form of the passes: cuda/minis5_cuda/rl/ppo.py.
+Tests: tests/rl/test_ppo.py.
 """
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
 
 from minis5.arrays import move, to_host
 from minis5.ops import gpu_form
 from minis5.rl.adam import Adam
+from minis5.rl.agent import ActorCritic
 from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
 from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
 from minis5.rl.rollout import Collector
+
+Row = dict[str, float]  # the figures of one iteration
 
 
 class PPO:
@@ -46,53 +52,63 @@ class PPO:
     comm : comm.Comm
         The ranks that train together; default: this process alone.
 
+    Attributes
+    ----------
+    collector : Collector, and passes : Passes, or their GPU forms for an agent on a GPU
+    adam : Adam
+    steps, updates, episodes : int
+        So far, over all ranks.
+
     Raises
     ------
     ValueError
         Environments, minibatches and ranks do not divide, or the spaces are not the agent's.
     """
 
-    def __init__(self, agent, envs, config=None, *, seed=0, comm=None):
+    def __init__(
+        self,
+        agent: ActorCritic,
+        envs: VectorEnv,
+        config: PPOConfig | None = None,
+        *,
+        seed: int = 0,
+        comm: Comm | None = None,
+    ) -> None:
         self.agent, self.envs, self.config, self.seed = agent, envs, config or PPOConfig(), seed
         self.comm = comm or Comm()
-        c, size = self.config, self.comm.size
-        if envs.num_envs * size != c.num_envs:
-            raise ValueError(
-                f"num_envs: expected {c.num_envs // size} environments on each of {size} ranks, got {envs.num_envs}"
-            )
-        if envs.num_envs % c.minibatches:
-            raise ValueError(
-                f"minibatches: expected a divisor of the {envs.num_envs} environments of a rank, got {c.minibatches}"
-            )
-        if (
-            envs.single_action_space != agent.action_space
-            or envs.single_observation_space != agent.observation_space
-        ):
-            raise ValueError(
-                f"envs: expected the agent's spaces {agent.observation_space}, {agent.action_space}, "
-                f"got {envs.single_observation_space}, {envs.single_action_space}"
-            )
-        space = envs.single_observation_space
-        if c.trial_horizon and not (
-            isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
-        ):
-            raise ValueError(
-                f"trial_horizon: expected observations whose last number is in [0, 1], got {space}; pass trials=K too"
-            )
+        self._check()
         self.steps = self.updates = self.episodes = 0
         self.seconds, self.total_steps = 0.0, None
-        self.adam = Adam(agent.parameter_vector.size, agent.dtype, c.adam_eps, agent.xp)
+        self.adam = Adam(agent.parameter_vector.size, agent.dtype, self.config.adam_eps, agent.xp)
         on_gpu = agent.device == "cuda"
         self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
         collect = gpu_form(Collector) if on_gpu else Collector
         self.collector = collect(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
 
-    def learn(self, total_steps, callback=None):
-        """Iterate until ``total_steps`` environment steps have been taken in all; returns the list of rows.
+    def _check(self):
+        agent, envs, c, size = self.agent, self.envs, self.config, self.comm.size
+        if envs.num_envs * size != c.num_envs:
+            wanted = f"{c.num_envs // size} environments on each of {size} ranks"
+            raise ValueError(f"num_envs: expected {wanted}, got {envs.num_envs}")
+        if envs.num_envs % c.minibatches:
+            wanted = f"a divisor of the {envs.num_envs} environments of a rank"
+            raise ValueError(f"minibatches: expected {wanted}, got {c.minibatches}")
+        ours = agent.observation_space, agent.action_space
+        theirs = envs.single_observation_space, envs.single_action_space
+        if theirs != ours:
+            wanted, got = (f"{spaces[0]}, {spaces[1]}" for spaces in (ours, theirs))
+            raise ValueError(f"envs: expected the agent's spaces {wanted}, got {got}")
+        space = theirs[0]
+        flagged = isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
+        if c.trial_horizon and not flagged:
+            wanted = "observations whose last number is in [0, 1]"
+            raise ValueError(f"trial_horizon: expected {wanted}, got {space}; pass trials=K too")
 
-        (Steps that only reset, in environments of autoreset mode NEXT_STEP, are counted too.)
+    def learn(self, total_steps: int, callback: Callable[[Row], object] | None = None) -> list[Row]:
+        """Iterate until ``total_steps`` environment steps have been taken in all; return the rows.
 
-        ``callback(row)`` is called after each iteration; training stops when it returns True.
+        ``callback(row)`` is called after each iteration; training stops when it returns True. Steps
+        that only reset (autoreset mode NEXT_STEP) are counted too.
         """
         rows = []
         for row in self.iterations(total_steps):
@@ -101,30 +117,27 @@ class PPO:
                 break
         return rows
 
-    def iterations(self, total_steps):
-        """As :meth:`learn`, but yields each row and keeps none, for runs of very many iterations."""
+    def iterations(self, total_steps: int) -> Iterator[Row]:
+        """Yield the rows of :meth:`learn` and keep none, for runs of very many iterations."""
         self.total_steps = total_steps
         while self.steps < total_steps:
             yield self.iteration()
 
-    def iteration(self):
-        """Collect and learn once; returns a row of figures (a dict)."""
+    def iteration(self) -> Row:
+        """Collect and learn once; return a row of figures."""
         with self.passes.stream:
             return self._iteration()
 
     def _iteration(self):
         start, c = time.perf_counter(), self.config
-        rollout, ended = self.collector.collect(
-            c.unroll, np.random.default_rng([self.seed, self.updates, self.comm.rank, 0])
-        )
+        rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 0])
+        rollout, ended = self.collector.collect(c.unroll, rng)
         lr = c.lr * (1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1)
         self.steps += c.num_envs * c.unroll
         stats, norm = self.update(rollout, max(lr, 0.0))
         self.updates += 1
-        totals = np.array(
-            [len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)], np.float64
-        )
-        count, returns, lengths = self.comm.allreduce(totals)
+        totals = [len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)]
+        count, returns, lengths = self.comm.allreduce(np.array(totals, np.float64))
         self.episodes += int(count)
         taken = time.perf_counter() - start
         self.seconds += taken
@@ -142,95 +155,69 @@ class PPO:
         }
 
     def update(self, rollout, lr):
-        """All passes over one rollout; returns mean statistics and the mean gradient norm."""
-        c = self.config
-        terminated, done = (
-            rollout.done if c.truncation_is_termination else rollout.terminated,
-            rollout.done,
-        )
+        """Learn from one rollout; return the means of loss.STATS and of the gradient norm."""
+        c, done = self.config, rollout.done
+        terminated = done if c.truncation_is_termination else rollout.terminated
         if c.trial_horizon:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
         rewards = rollout.rewards * rollout.rewards.dtype.type(c.reward_scale)
-        advantages = gae(
-            rewards, rollout.values, rollout.next_values, terminated, done, c.gamma, c.gae_lambda
-        )
+        values = rollout.values, rollout.next_values
+        advantages = gae(rewards, *values, terminated, done, c.gamma, c.gae_lambda)
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
         return self.passes(rollout, advantages, advantages + rollout.values, lr, rng)
 
     def _trial_ends(self, rollout):
-        """(T, B) bool: steps that ended a trial; the last number of the observation after them says so."""
-        size = self.agent.observation_encoder.size
-        last = move(
-            self.agent.observation_encoder.observation_vector(self.collector.obs), self.agent.device
-        )
-        return self.agent.xp.concatenate([rollout.x[1:, :, size - 1], last[None, :, -1]]) != 0
+        """Return where a trial ended (T, B): the last number of the next observation says so."""
+        encoder, agent = self.agent.observation_encoder, self.agent
+        last = move(encoder.observation_vector(self.collector.obs), agent.device)
+        flags = rollout.x[1:, :, encoder.size - 1], last[None, :, -1]
+        return agent.xp.concatenate(flags) != 0
 
     def groups(self, rng):
-        """The minibatches of one pass: (minibatches, environments) numbers of environments."""
+        """Return the minibatches of one pass: (minibatches, environments) environment numbers."""
         return rng.permutation(self.envs.num_envs).reshape(self.config.minibatches, -1)
 
     def batch(self, rollout, advantages, returns, group):
-        """What the loss needs of the environments ``group``; advantages as they are."""
-        past = (
-            rollout.actions,
-            rollout.log_probs,
-            rollout.values,
-            advantages,
-            returns,
-            rollout.valid,
-        )
-        return Batch(*(z.take(group, axis=1) for z in past))
+        """Return what the loss needs of the environments ``group``; advantages as they are."""
+        past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns)
+        return Batch(*(z.take(group, axis=1) for z in (*past, rollout.valid)))
 
     def enough(self, stats):
-        """Whether a pass with these statistics (minibatches, 6) has gone too far from the policy that acted."""
-        return (
-            self.config.target_kl is not None
-            and np.mean(stats, axis=0)[STATS.index("kl")] > self.config.target_kl
-        )
+        """Return whether a pass with these statistics (minibatches, 6) exceeds target_kl."""
+        bound = self.config.target_kl
+        return bound is not None and np.mean(stats, axis=0)[STATS.index("kl")] > bound
 
     def gradient(self, rollout, group, batch, count):
-        """The loss's gradient on one minibatch (of this rank) as one vector, and its statistics."""
-        agent = self.agent
-        x, reset, state = (
-            z.take(group, axis=1) for z in (rollout.x, rollout.reset, rollout.initial_state)
-        )
-        dist_params, value, _, cache = agent.forward(x, reset, state)
-        _, figures, d_dist, d_value = ppo_loss(
-            agent.distribution, dist_params, value, batch, self.config, count
-        )
+        """Return the gradient on one minibatch (of this rank), a vector, and the statistics."""
+        agent, inputs = self.agent, (rollout.x, rollout.reset, rollout.initial_state)
+        dist_params, value, _, cache = agent.forward(*(z.take(group, axis=1) for z in inputs))
+        loss = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
+        _, figures, d_dist, d_value = loss
         grads, _ = agent.backward(d_dist, d_value, cache)
         return agent.gradient_vector(grads), figures
 
     def state_dict(self):
-        """All that the next iteration depends on, but the agent's parameters: arrays by name, this rank's share."""
-        k, count = self.collector, to_host(self.adam.moments.count)
-        state = {
-            "adam/m": to_host(self.adam.moments.m),
-            "adam/v": to_host(self.adam.moments.v),
-            "counters": np.array(
-                [*count, self.steps, self.updates, self.episodes, self.total_steps or 0], np.int64
-            ),
-            "seconds": np.array(self.seconds),
-        }
-        return state | {f"collector/{name}": value for name, value in k.state_dict().items()}
+        """Return arrays by name, this rank's share: the next iteration's needs but parameters."""
+        m, v, count = map(to_host, self.adam.moments)
+        counters = [*count, self.steps, self.updates, self.episodes, self.total_steps or 0]
+        state = {"adam/m": m, "adam/v": v, "counters": np.array(counters, np.int64)}
+        state["seconds"] = np.array(self.seconds)
+        collector = self.collector.state_dict()
+        return state | {f"collector/{name}": value for name, value in collector.items()}
 
     def load_state_dict(self, state):
-        """Take up what :meth:`state_dict` gave, so that training goes on as if it had never stopped."""
-        device = self.agent.device
-        moments = self.adam.moments
+        """Take up the result of :meth:`state_dict`: training goes on as if it had never stopped."""
+        device, moments, prefix = self.agent.device, self.adam.moments, "collector/"
         moments.m[:], moments.v[:] = move(state["adam/m"], device), move(state["adam/v"], device)
-        moments.count[:], self.steps, self.updates, self.episodes, total = (
-            int(n) for n in state["counters"]
-        )
+        moments.count[:], *counters = (int(n) for n in state["counters"])
+        self.steps, self.updates, self.episodes, total = counters
         self.total_steps, self.seconds = total or None, float(state["seconds"])
-        prefix = "collector/"
-        self.collector.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
+        collector = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self.collector.load_state_dict(collector)
 
 
 class Passes:
-    """All passes over one rollout, on the CPU. (The GPU form: cuda/minis5_cuda/rl/ppo.py.)
+    """Passes over one rollout on the CPU. (GPU form: cuda/minis5_cuda/rl/ppo.py.)
 
     Parameters
     ----------
@@ -243,7 +230,7 @@ class Passes:
         self.ppo, self.stream = ppo, nullcontext()  # the stream on which an iteration works
 
     def __call__(self, rollout, advantages, returns, lr, rng):
-        """Learn from a rollout; returns the mean of each of loss.STATS and the mean gradient norm."""
+        """Learn from a rollout; return the means of loss.STATS and of the gradient norm."""
         ppo, c, agent = self.ppo, self.ppo.config, self.ppo.agent
         stats, norms = [], []
         for _ in range(c.epochs):
@@ -251,25 +238,22 @@ class Passes:
             scales = self._advantage_scales(advantages, rollout.valid, groups)
             for group, (count, mean, deviation) in zip(groups, scales, strict=True):
                 batch = ppo.batch(rollout, advantages, returns, group)
-                batch = batch._replace(
-                    advantages=((batch.advantages - mean) / deviation).astype(agent.dtype)
-                )
+                normalised = ((batch.advantages - mean) / deviation).astype(agent.dtype)
+                batch = batch._replace(advantages=normalised)
                 grad, figures = ppo.gradient(rollout, group, batch, count)
                 total = ppo.comm.allreduce(np.concatenate([grad, figures.astype(agent.dtype)]))
-                norms.append(
-                    ppo.adam.step(agent.parameter_vector, total[: grad.size], lr, c.max_grad_norm)
-                )
-                stats.append(total[grad.size :].astype(np.float64))
+                grad, figures = total[: grad.size], total[grad.size :]
+                norms.append(ppo.adam.step(agent.parameter_vector, grad, lr, c.max_grad_norm))
+                stats.append(figures.astype(np.float64))
             if ppo.enough(stats[-c.minibatches :]):
                 break
         return np.mean(stats, axis=0), float(np.mean(norms))
 
     def _advantage_scales(self, advantages, valid, groups):
-        """(count, mean, deviation) of each minibatch over all ranks, in one reduction for a whole pass."""
+        """Return (count, mean, deviation) of each minibatch over all ranks, by one reduction."""
         a, v = advantages.astype(np.float64), valid.astype(np.float64)
-        sums = np.stack(
-            [[v[:, g].sum(), (v * a)[:, g].sum(), (v * a * a)[:, g].sum()] for g in groups]
-        )
+        moments = (v, v * a, v * a * a)
+        sums = np.stack([[z[:, group].sum() for z in moments] for group in groups])
         count, total, squares = self.ppo.comm.allreduce(sums.ravel()).reshape(-1, 3).T
         if not self.ppo.config.normalize_advantages:
             return [(n, 0.0, 1.0) for n in count]

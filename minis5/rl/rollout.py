@@ -1,58 +1,67 @@
-"""Collecting experience: the agent acts in a vector environment for T steps; what learning needs is kept.
+"""Rollouts: the agent acts in a vector environment for T steps, and the collector keeps them.
 
-The memory's life: ``Collector.state`` is the core's state before the observation in hand. A rollout remembers it as ``initial_state``
-and returns it with the flags ``reset``; learning starts from ``initial_state`` and replays the T steps with the same flags, so that it
-meets the very states that acting met (with the weights of the time; they drift as the weights change, as in the paper).
+``Collector.state`` is the core's state before the observation in hand. A rollout begins with a copy
+of it, ``initial_state``, and has the flags ``reset`` of its steps. Learning starts from that state
+and replays the T steps with the same flags. It meets the very states that acting met, as long as
+the weights are the same; they drift as the weights change, as in the paper.
 
-Autoreset modes of Gymnasium's vector environments, and what becomes of an episode's last observation o:
+Gymnasium's vector environments have three autoreset modes. They differ in an episode's last
+observation o:
     SAME_STEP   o comes in infos["final_obs"]; the observation returned begins the next episode
-    NEXT_STEP   o is returned; the next step only resets: it is marked not valid and is not learnt from
+    NEXT_STEP   o is returned; the next step only resets and is marked not valid: nothing is learnt
     DISABLED    o is returned; the collector resets the environments that ended, at once
-Where an episode was truncated, V(o) is kept as the next value. Where it terminated, nothing follows.
+If an episode was truncated, V(o) is kept as the next value. If it terminated, nothing follows.
 
-Tests: tests/rl/test_rollout.py.
+GPU form: cuda/minis5_cuda/rl/rollout.py. Tests: tests/rl/test_rollout.py.
 """
 
 from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
+from minis5.arrays import Array
 from minis5.spaces import leaves, rebuild, take
 
 SAME_STEP, NEXT_STEP, DISABLED = (
-    gym.vector.AutoresetMode[m] for m in ("SAME_STEP", "NEXT_STEP", "DISABLED")
+    AutoresetMode.SAME_STEP,
+    AutoresetMode.NEXT_STEP,
+    AutoresetMode.DISABLED,
 )
+# Files name what a collector keeps; attribute "state" is called "memory" there.
+KEPT = {"memory": "state"}
+KEPT |= {name: name for name in ("reset", "previous_action", "resetting", "returns", "lengths")}
 
 
 class Rollout(NamedTuple):
     """T steps of B environments; every array is (T, B, ...) but ``initial_state``."""
 
-    x: np.ndarray  # network input
-    reset: np.ndarray  # bool: x[t] begins an episode
-    actions: np.ndarray
-    log_probs: np.ndarray
-    values: np.ndarray
-    next_values: np.ndarray  # value of the true next observation
-    rewards: np.ndarray
-    terminated: np.ndarray  # bool
-    done: np.ndarray  # bool: terminated or truncated
-    valid: np.ndarray  # bool: False where the step only reset the environment
-    initial_state: np.ndarray  # the core's state before x[0], batch on axis 1
+    x: Array  # network input
+    reset: Array  # bool: x[t] begins an episode
+    actions: Array
+    log_probs: Array
+    values: Array
+    next_values: Array  # value of the true next observation
+    rewards: Array
+    terminated: Array  # bool
+    done: Array  # bool: terminated or truncated
+    valid: Array  # bool: False where the step only reset the environment
+    initial_state: Array  # the core's state before x[0], batch on axis 1
 
 
 def is_native(envs):
-    """Return whether these are minis5's own environments, whose state can be read and set (get_state, set_state)."""
+    """Return whether these are minis5's own environments (which have get_state and set_state)."""
     return getattr(envs, "native", False)
 
 
 def autoreset_mode(envs):
-    """The vector environment's autoreset mode; Gymnasium's default, NEXT_STEP, where it does not say."""
+    """Return the environments' autoreset mode; Gymnasium's default is NEXT_STEP."""
     return envs.metadata.get("autoreset_mode", NEXT_STEP)
 
 
 def final_observations(infos, rows, space):
-    """Last observations of the episodes that ended in ``rows``, stacked as a batch (SAME_STEP)."""
+    """Return the last observations of the episodes that ended in ``rows``, as a batch."""
     final = infos["final_obs"]
     if isinstance(final, np.ndarray) and final.dtype == object:
         items = [final[i] for i in rows]
@@ -61,14 +70,10 @@ def final_observations(infos, rows, space):
     return take(final, rows)
 
 
-# in files: here
-KEPT = {"memory": "state"} | {
-    n: n for n in ("reset", "previous_action", "resetting", "returns", "lengths")
-}
-
-
 class Collector:
-    """Holds what lies between two rollouts: observation, reset flags, memory, previous action, running returns.
+    """Collects rollouts and holds what lies between two of them.
+
+    That is the observation, reset flags, state, previous action and running returns.
 
     Parameters
     ----------
@@ -76,18 +81,17 @@ class Collector:
     envs : gymnasium.vector.VectorEnv
     seed : int
         Of the environments; number i of this collector has the stream (seed, first_index + i).
+    first_index : int
+        Number of the first environment among those of all processes.
     """
 
     def __init__(self, agent, envs, seed=0, first_index=0):
         self.agent, self.envs, self.mode = agent, envs, autoreset_mode(envs)
-        native = is_native(envs)  # its streams know their indices themselves
-        streams = [
-            np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(envs.num_envs)
-        ]
-        self.obs, _ = envs.reset(
-            seed=seed if native else [int(s.generate_state(1)[0]) for s in streams]
-        )
         B, width = envs.num_envs, agent.distribution.encoded_size
+        if not is_native(envs):  # native environments' streams know their indices themselves
+            streams = [np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(B)]
+            seed = [int(stream.generate_state(1)[0]) for stream in streams]
+        self.obs, _ = envs.reset(seed=seed)
         self.reset = np.ones(B, bool)
         self.state = agent.initial_state(B)
         self.previous_action = np.zeros((B, width), agent.dtype)
@@ -95,7 +99,7 @@ class Collector:
         self.returns, self.lengths = np.zeros(B), np.zeros(B, np.int64)
 
     def collect(self, T, rng):
-        """Act for T steps. Returns the rollout and the (return, length) of each episode that ended."""
+        """Act for T steps; return the rollout and (return, length) of each episode that ended."""
         agent, B = self.agent, self.envs.num_envs
         step, dist = agent.stepper(), agent.distribution
         x = np.empty((T, B, agent.input_size), agent.dtype)
@@ -112,9 +116,8 @@ class Collector:
             action = dist.sample(params[-1], rng)
             actions.append(action)
             self.previous_action = dist.encode(action, agent.dtype)
-            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(
-                agent.actions.to_env(action)
-            )
+            to_env = agent.actions.to_env(action)
+            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(to_env)
             done[t] = terminated[t] | truncated
             self._count(rewards[t], done[t], ended)
             if self.mode == NEXT_STEP:
@@ -123,28 +126,16 @@ class Collector:
             self.reset = done[t]
             rows = np.flatnonzero(truncated & ~terminated[t])
             if rows.size:
-                next_values[t, rows], known[t, rows] = self._value_of_final(step, rows, infos), True
+                next_values[t, rows], known[t, rows] = self._final_values(step, rows, infos), True
             if self.mode == DISABLED and done[t].any():
                 self.obs, _ = self.envs.reset(options={"reset_mask": done[t]})
         features.append(self._look(step, self.obs, self.previous_action, self.reset, self.state))
-        # all at once: one large product instead of T small ones
-        values = step.value(np.stack(features))
+        values = step.value(np.stack(features))  # one large product instead of T small ones
         next_values = np.where(known, next_values, values[1:])
         values, actions = values[:-1].copy(), np.stack(actions)
         log_probs = dist.log_prob(np.stack(params), actions)
-        return Rollout(
-            x,
-            reset,
-            actions,
-            log_probs,
-            values,
-            next_values,
-            rewards,
-            terminated,
-            done,
-            valid,
-            initial_state,
-        ), ended
+        acted = (x, reset, actions, log_probs, values, next_values)
+        return Rollout(*acted, rewards, terminated, done, valid, initial_state), ended
 
     def _count(self, rewards, done, ended):
         self.returns += np.where(self.resetting, 0, rewards)
@@ -153,22 +144,21 @@ class Collector:
             ended.append((self.returns[i], self.lengths[i]))
             self.returns[i] = self.lengths[i] = 0
 
-    def _value_of_final(self, step, rows, infos):
-        """Value of an episode's last observation, seen with the memory of that episode."""
+    def _final_values(self, step, rows, infos):
+        """Return the values of last observations, each seen with the state of its own episode."""
         if self.mode == DISABLED:
             final = take(self.obs, rows)
         else:
             final = final_observations(infos, rows, self.envs.single_observation_space)
-        no_reset = np.zeros(rows.size, bool)
-        state = np.ascontiguousarray(self.state[:, rows])
+        no_reset, state = np.zeros(rows.size, bool), np.ascontiguousarray(self.state[:, rows])
         return step.value(self._look(step, final, self.previous_action[rows], no_reset, state))
 
     def _look(self, step, obs, previous_action, reset, state):
-        """Features of an observation, without moving on."""
+        """Return the features of an observation, without moving on."""
         return step.features(self.agent.encode(obs, previous_action, reset), reset, state)[0]
 
     def state_dict(self):
-        """What the next rollout depends on: arrays by name, "obs/..." and "envs/..." included."""
+        """Return arrays by name that the next rollout depends on, "obs/..." and "envs/..." too."""
         state = {name: getattr(self, attribute).copy() for name, attribute in KEPT.items()}
         state |= {f"obs/{i}": leaf.copy() for i, leaf in enumerate(leaves(self.obs))}
         if is_native(self.envs):
@@ -176,13 +166,12 @@ class Collector:
         return state
 
     def load_state_dict(self, state):
-        """Take up what :meth:`state_dict` gave. Environments without ``set_state`` are the caller's to restore."""
+        """Take up the result of :meth:`state_dict`; the caller restores foreign environments."""
         for name, attribute in KEPT.items():
             setattr(self, attribute, state[name].copy())
-        self.obs = rebuild(
-            self.obs, iter([state[f"obs/{i}"] for i in range(len(leaves(self.obs)))])
-        )
+        observations = [state[f"obs/{i}"] for i in range(len(leaves(self.obs)))]
+        self.obs = rebuild(self.obs, iter(observations))
         if is_native(self.envs):
-            self.envs.set_state(
-                {k.removeprefix("envs/"): v for k, v in state.items() if k.startswith("envs/")}
-            )
+            prefix = "envs/"
+            theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self.envs.set_state(theirs)
