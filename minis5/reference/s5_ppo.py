@@ -1,17 +1,18 @@
 """The specification: every formula of minis5 once, as plain Python loops in complex128 and float64.
 
-Read this file first.  Each faster form in the library is tested against the function of the same name here, and imports
-nothing from here; this file imports nothing from the library.  Loops run over time t, batch b and, where the recurrence
-itself is at stake, state p; a vector product inside one time step is written with ``@``.
+Read this file first. Each faster form in the library is tested against the function of the same
+name here. This file imports nothing of the library. Loops run over time t, batch b and, in the
+recurrence, state p; a vector product inside one time step is written with ``@``.
 
-Letters: T time, B batch, H features, P complex states; order (T, B, ·).  reset[t, b] means "x[t-1] is forgotten before
-step t".  ``dz`` is the gradient dL/dRe z + i dL/dIm z.
+Letters: T time, B batch, H features, P complex states; order (T, B, ·). reset[t, b] means "x[t-1]
+is forgotten before step t". ``dz`` is the gradient dL/dRe z + i dL/dIm z.
 
-Leaves out: initial values (hippo.py, s5.py, agent.py), sampling, and every backward pass but that of the recurrence:
-the others are tested against central differences.
-Sources: [S5] Smith, Warrington, Linderman, arXiv 2208.04933; [R] Lu et al., arXiv 2303.03982; [GAE] Schulman et al.,
-arXiv 1506.02438; [PPO] Schulman et al., arXiv 1707.06347; [Adam] Kingma and Ba, arXiv 1412.6980.
-Tested in tests/reference/test_s5_ppo.py against numbers worked by hand.
+Leaves out: initial values (nn/hippo.py, rl/agent.py); sampling; every backward pass but that of the
+recurrence, because the others are tested against central differences.
+Sources: [S5] Smith, Warrington, Linderman, arXiv 2208.04933; [R] Lu et al., arXiv 2303.03982;
+[GAE] Schulman et al., arXiv 1506.02438; [PPO] Schulman et al., arXiv 1707.06347;
+[Adam] Kingma and Ba, arXiv 1412.6980.
+Tests: tests/reference/test_s5_ppo.py, against numbers worked by hand.
 """
 
 import numpy as np
@@ -20,9 +21,10 @@ import numpy as np
 
 
 def combine(e_i, e_j):
-    """e_i ⊕ e_j for elements (a, b, c), earlier one left; c is True where an episode begins inside the element.
+    """Return e_i ⊕ e_j for elements (a, b, c), the earlier one to the left.
 
-    A reset selects the later element: nothing of the earlier one, NaN included, is touched.
+    c is True if an episode begins inside the element. A reset selects the later element: nothing of
+    the earlier one, NaN included, is touched.
     """
     a_i, b_i, c_i = e_i
     a_j, b_j, c_j = e_j
@@ -32,7 +34,10 @@ def combine(e_i, e_j):
 
 
 def scan_fold(a, b, reset, x0):
-    """One scalar column as the left fold of ⊕ over (1, x0, 0), (a[0], b[0], reset[0]), ... → [x[0], ..., x[T-1]]."""
+    """Return [x[0], ..., x[T-1]] of one scalar column by folding ⊕ from the left.
+
+    The elements are (1, x0, False), (a[0], b[0], reset[0]), ...
+    """
     element = (1.0, x0, False)
     states = []
     for a_t, b_t, reset_t in zip(a, b, reset, strict=True):
@@ -42,9 +47,9 @@ def scan_fold(a, b, reset, x0):
 
 
 def scan(a, b, reset=None, x0=None):
-    """x[t] = b[t] where reset[t], else a[t] x[t-1] + b[t], with x[-1] = x0.
+    """Return x (T, B, P): x[t] = b[t] where reset[t], else a[t] x[t-1] + b[t], with x[-1] = x0.
 
-    a (P,) or (T, B, P), b (T, B, P), reset (T, B), x0 (B, P) or None for zeros → x (T, B, P).
+    a (P,) or (T, B, P), b (T, B, P), reset (T, B), x0 (B, P) or None for zeros.
     """
     T, B, P = b.shape
     x = np.zeros((T, B, P), np.result_type(a, b, np.float64))
@@ -61,12 +66,12 @@ def scan(a, b, reset=None, x0=None):
 
 
 def scan_vjp(a, b, reset, x0, x, dx):
-    """Adjoint of ``scan``: from dx = dL/dx (T, B, P) the gradients da (shape of a), db (T, B, P), dx0 (B, P).
+    """Return da (shape of a), db (T, B, P), dx0 (B, P): the adjoint of ``scan``, from dx = dL/dx.
 
     With g[t] the gradient of the state x[t] through all later times:
     g[t] = dx[t] + conj(a[t+1]) g[t+1], the second term absent where reset[t+1] or t = T-1;
-    db = g; da[t] = g[t] conj(x[t-1]), absent where reset[t]; dx0 = conj(a[0]) g[0], absent where reset[0].
-    A constant a receives the sum of da[t] over t and b.
+    db = g; da[t] = g[t] conj(x[t-1]), absent where reset[t]; dx0 = conj(a[0]) g[0], absent where
+    reset[0]. A constant a receives the sum of da[t] over t and b.
     """
     T, B, P = b.shape
     da = np.zeros(a.shape, x.dtype)
@@ -96,7 +101,7 @@ def scan_vjp(a, b, reset, x0, x, dx):
 
 
 def discretise(lam, step, discretization):
-    """One state x' = lam x + v sampled every ``step`` → (lam_bar, w) of x[t] = lam_bar x[t-1] + w v[t].
+    """Return (lam_bar, w) of x[t] = lam_bar x[t-1] + w v[t]: x' = lam x + v sampled every ``step``.
 
     Zero-order hold: lam_bar = exp(lam step), w = (lam_bar - 1) / lam.
     Bilinear: r = 1 / (1 - lam step / 2), lam_bar = r (1 + lam step / 2), w = r step.
@@ -121,12 +126,14 @@ def ssm(
     step_rescale=1.0,
     dt=None,
 ):
-    """y[t] = 2 Re(C x[t]) + D ∘ u[t], x[t] = lam_bar x[t-1] + w ∘ (B u[t]); without conj_sym the factor 2 is 1.
+    """Return y (T, B, H) and the last state (B, P) of a layer.
 
-    layer: Lambda_re (P,), Lambda_im (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1); the last axis of B and C
-    is (real, imaginary).  clip_eigs: Re lam = min(Lambda_re, -1e-4).  The step of state p is step_rescale
-    exp(log_step[p]), times dt[t, b] where given (irregularly spaced inputs: the future work of [R]).
-    u (T, B, H), reset (T, B), x0 complex (B, P) or None, dt (T, B) or None → y (T, B, H), last state (B, P).
+    y[t] = 2 Re(C x[t]) + D ∘ u[t] (without conj_sym the factor 2 is 1),
+    x[t] = lam_bar x[t-1] + w ∘ (B u[t]).
+    layer: Lambda_re (P,), Lambda_im (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1); the
+    last axis of B and C is (real, imaginary). clip_eigs: Re lam = min(Lambda_re, -1e-4). The step
+    of state p is step_rescale exp(log_step[p]), times dt[t, b] if given (irregularly spaced inputs,
+    the future work of [R]). u (T, B, H), reset (T, B), x0 complex (B, P) or None, dt (T, B).
     """
     T, batch, H = u.shape
     P = layer["Lambda_re"].shape[0]
@@ -159,7 +166,7 @@ def ssm(
 
 
 def activate(x, activation):
-    """Linear, ReLU, leaky ReLU with slope 0.01."""
+    """Return x after linear, ReLU, or leaky ReLU with slope 0.01."""
     if activation == "linear":
         return x
     if activation == "relu":
@@ -170,29 +177,32 @@ def activate(x, activation):
 
 
 def gelu(x):
-    """x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))), the tanh approximation [Hendrycks and Gimpel, arXiv 1606.08415]."""
+    """Return x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))), an approximation [arXiv 1606.08415]."""
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), written so that exp cannot overflow."""
+    """Return 1 / (1 + exp(-x)), written so that exp cannot overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
 def dense(p, x, activation="linear"):
-    """activation(kernelᵀ x + bias) of one vector; kernel (in, out)."""
+    """Return activation(kernelᵀ x + bias) of one vector; kernel (in, out)."""
     return activate(x @ p["kernel"] + p["bias"], activation)
 
 
 def layer_norm(p, x, eps=1e-6):
-    """(x - mean) / √(variance + eps) · scale + bias over one vector, variance without correction [arXiv 1607.06450]."""
+    """Return (x - mean) / √(variance + eps) · scale + bias over one vector [arXiv 1607.06450].
+
+    The variance is without correction.
+    """
     mean = sum(x) / len(x)
     variance = sum((x - mean) ** 2) / len(x)
     return (x - mean) / np.sqrt(variance + eps) * p["scale"] + p["bias"]
 
 
 def gate(p, s, kind):
-    """The four gates after an SSM [R, appendix B and the authors' code], on one vector s."""
+    """Return one of the four gates after an SSM, on one vector s [R, appendix B and their code]."""
     h = gelu(s)
     if kind == "full_glu":
         return dense(p["out1"], h) * sigmoid(dense(p["out2"], h))
@@ -205,16 +215,16 @@ def gate(p, s, kind):
     raise ValueError(f"gate: expected 'full_glu', 'half_glu1', 'half_glu2' or 'gelu', got {kind!r}")
 
 
-# Block, stack and agent [R, appendix B]
+# S5 layer with its gate, stack and agent [R, appendix B]
 
 
 def each(f, x):
-    """f of every vector x[t, b]."""
+    """Return f of every vector x[t, b]."""
     return np.array([[f(x[t, n]) for n in range(x.shape[1])] for t in range(x.shape[0])])
 
 
 def under(params, prefix):
-    """The part of a flat dict of parameters below ``prefix/``, nested again: {"a/b": z} → {"a": {"b": z}}."""
+    """Return the part of a flat dict below ``prefix/``, as a tree: {"a/b": z} → {"a": {"b": z}}."""
     nested = {}
     for name, value in params.items():
         if name.startswith(prefix + "/"):
@@ -226,11 +236,12 @@ def under(params, prefix):
     return nested
 
 
-def s5_layer(p, u, reset, x0, config, dt=None):
-    """u + gate([gtrxl_norm] ssm([norm] u)), then [postnorm]; bracketed norms where config asks for them.
+def s5_layer(p, u, reset, state, config, dt=None):
+    """Return y (T, B, H) and the last state (B, P) of one S5 layer with its gate.
 
-    p nested: ssm, norm, gtrxl_norm, out1, out2, postnorm.  u (T, B, H), x0 complex (B, P) → y (T, B, H), last (B, P).
-    differs from popjaxrl: each norm has its own parameters (there pre-norm and gtrxl norm share one).
+    y = u + gate([gtrxl_norm] ssm([norm] u)), then [postnorm]; norms in brackets if config asks for
+    them. p nested: ssm, norm, gtrxl_norm, out1, out2, postnorm. u (T, B, H), state complex (B, P).
+    # differs from popjaxrl: each norm has its own parameters (there two of them share theirs).
     """
     s = u
     if config.prenorm:
@@ -239,7 +250,7 @@ def s5_layer(p, u, reset, x0, config, dt=None):
         p["ssm"],
         s,
         reset if config.resets else None,
-        x0,
+        state,
         discretization=config.discretization,
         conj_sym=config.conj_sym,
         clip_eigs=config.clip_eigs,
@@ -255,22 +266,26 @@ def s5_layer(p, u, reset, x0, config, dt=None):
 
 
 def stack(p, u, reset, state, config, dt=None):
-    """n_layers blocks in a row.  state (n_layers, B, 2P) planar: real parts, then imaginary parts → y, last state."""
+    """Return y and the last state of n_layers S5 layers in a row.
+
+    state (n_layers, B, 2P) planar: real parts, then imaginary parts.
+    """
     P = state.shape[-1] // 2
     last = np.zeros(state.shape)
     for i in range(config.n_layers):
-        x0 = state[i, :, :P] + 1j * state[i, :, P:]
-        u, x_last = s5_layer(p["layers"][str(i)], u, reset, x0, config, dt)
+        x = state[i, :, :P] + 1j * state[i, :, P:]
+        u, x_last = s5_layer(p["layers"][str(i)], u, reset, x, config, dt)
         last[i, :, :P], last[i, :, P:] = x_last.real, x_last.imag
     return u, last
 
 
-def agent(params, config, x, reset, memory, core=stack):
-    """Encoder, core, two heads: x (T, B, in) → distribution parameters (T, B, n), value (T, B), last memory.
+def agent(params, config, x, reset, state, core=stack):
+    """Return distribution parameters (T, B, n), value (T, B) and the core's last state.
 
-    params: flat dict, "encoder/0/kernel" and so on; reset (T, B); memory: the core's state before step 0.  Distribution
-    parameters are logits, or [mean | log_std] with a free log_std where params has one.  config.activation is the
-    encoder's; the heads have leaky ReLU.
+    Encoder, core, two heads. params: flat dict, "encoder/0/kernel" and so on; x (T, B, in); reset
+    (T, B); state: the core's before step 0; core: the core's function (cores.py has the others).
+    Distribution parameters are logits, or [mean | log_std] with a free log_std if params has one.
+    config.activation is the encoder's; the heads have leaky ReLU.
     """
 
     def body(prefix, widths, v, activation="leaky_relu"):
@@ -279,7 +294,7 @@ def agent(params, config, x, reset, memory, core=stack):
         return v
 
     features = each(lambda v: body("encoder", config.encoder, v, config.activation), x)
-    features, memory = core(under(params, "core"), features, reset, memory, config.core_config)
+    features, state = core(under(params, "core"), features, reset, state, config.core_config)
     actor = each(
         lambda v: dense(under(params, "actor/out"), body("actor", config.heads, v)), features
     )
@@ -288,21 +303,21 @@ def agent(params, config, x, reset, memory, core=stack):
     )
     if "log_std" in params:
         actor = each(lambda mean: np.concatenate([mean, params["log_std"]]), actor)
-    return actor, critic[..., 0], memory
+    return actor, critic[..., 0], state
 
 
 # Distributions: log-probability of one action and entropy, from one vector of parameters
 
 
 def categorical(logits, action):
-    """log p[action] and -Σ p log p with log p = logits - log Σ exp(logits)."""
+    """Return log p[action] and -Σ p log p, with log p = logits - log Σ exp(logits)."""
     top = max(logits)
     log_p = logits - (top + np.log(sum(np.exp(logits - top))))
     return log_p[action], -sum(np.exp(log_p) * log_p)
 
 
 def multi_categorical(logits, action, nvec):
-    """Independent categoricals, the nvec[i] logits of each component side by side: sums over components."""
+    """Return sums over independent categoricals, the nvec[i] logits of each side by side."""
     log_prob, entropy, start = 0.0, 0.0, 0
     for n, chosen in zip(nvec, action, strict=True):
         lp, h = categorical(logits[start : start + n], chosen)
@@ -311,7 +326,10 @@ def multi_categorical(logits, action, nvec):
 
 
 def diag_gaussian(params, action):
-    """[mean | log_std]: Σ -((a - mean)/std)²/2 - log std - log(2π)/2 and Σ log std + log(2πe)/2."""
+    """Return log-probability and entropy of [mean | log_std].
+
+    Σ -((a - mean)/std)²/2 - log std - log(2π)/2 and Σ log std + log(2πe)/2.
+    """
     n = len(params) // 2
     log_prob, entropy = 0.0, 0.0
     for mean, log_std, a in zip(params[:n], params[n:], action, strict=True):
@@ -324,10 +342,11 @@ def diag_gaussian(params, action):
 
 
 def gae(rewards, values, next_values, terminated, done, gamma, lam):
-    """A[t] = δ[t] + γλ (1 - done[t]) A[t+1], δ[t] = r[t] + γ (1 - terminated[t]) V'[t] - V[t] [GAE; PPO, eq. 11, 12].
+    """Return the advantages (T, B) [GAE; PPO, eq. 11, 12].
 
-    V'[t] values the observation that truly followed step t, the last one of a truncated episode included; done is
-    terminated or truncated.  A reset selects, as in ``scan``.  All (T, B) → advantages (T, B).
+    A[t] = δ[t] + γλ (1 - done[t]) A[t+1], δ[t] = r[t] + γ (1 - terminated[t]) V'[t] - V[t].
+    V'[t] values the observation that truly followed step t, the last one of a truncated episode
+    included; done is terminated or truncated. A reset selects, as in ``scan``. All (T, B).
     """
     T, B = rewards.shape
     advantages = np.zeros((T, B))
@@ -342,12 +361,13 @@ def gae(rewards, values, next_values, terminated, done, gamma, lam):
 
 
 def ppo_loss(dist, dist_params, value, batch, *, clip, value_coef, entropy_coef, clip_value=True):
-    """Mean over the valid steps of -min(r A, clip(r) A) + value_coef L_v - entropy_coef entropy [PPO, eq. 7 and 9].
+    """Return the mean over the valid steps of policy, value and entropy terms [PPO, eq. 7 and 9].
 
-    r = exp(log_prob - old log_prob), clip(r) within 1 ± clip.  L_v = max((v - R)², (v_c - R)²) / 2, where v_c is v
-    moved to within ± clip of the old value, or (v - R)² / 2 without clip_value.
-    dist(params, action) → (log_prob, entropy) is one of the three above.  batch has (T, B) arrays log_probs, values
-    (both old), advantages, returns, valid, and actions (T, B, ...).
+    -min(r A, clip(r) A) + value_coef L_v - entropy_coef entropy, with
+    r = exp(log_prob - old log_prob), clip(r) within 1 ± clip. L_v = max((v - R)², (v_c - R)²) / 2,
+    where v_c is v moved to within ± clip of the old value, or (v - R)² / 2 without clip_value.
+    dist(params, action) → (log_prob, entropy) is one of the three above. batch has (T, B) arrays
+    log_probs, values (both old), advantages, returns, valid, and actions (T, B, ...).
     """
     total, count = 0.0, 0
     for t, n in np.ndindex(value.shape):
@@ -367,14 +387,14 @@ def ppo_loss(dist, dist_params, value, batch, *, clip, value_coef, entropy_coef,
 
 
 def clip_by_global_norm(grads, max_norm):
-    """All gradients times max_norm / norm where their joint Euclidean norm exceeds max_norm → (grads, norm)."""
+    """Return (grads, norm), all gradients times max_norm / norm if their joint norm exceeds it."""
     norm = np.sqrt(sum(np.sum(g**2) for g in grads.values()))
     scale = max_norm / norm if norm > max_norm else 1.0
     return {name: g * scale for name, g in grads.items()}, norm
 
 
 def adam_step(params, grads, m, v, step, *, lr, eps, beta1=0.9, beta2=0.999):
-    """Step number ``step`` ≥ 1 of Adam [Adam, algorithm 1] on dicts of arrays → new (params, m, v)."""
+    """Return new (params, m, v), dicts of arrays, after step number ``step`` ≥ 1 [Adam, alg. 1]."""
     m = {k: beta1 * m[k] + (1.0 - beta1) * g for k, g in grads.items()}
     v = {k: beta2 * v[k] + (1.0 - beta2) * g**2 for k, g in grads.items()}
     new = {}
