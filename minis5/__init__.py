@@ -1,13 +1,14 @@
-"""minis5: resettable S5 state-space models and PPO for partially observable and in-context reinforcement learning.
-
-Reads best in the order that the README gives. The interface:
+"""minis5: resettable S5 and PPO for partially observable and in-context reinforcement learning.
 
     scan, scan_vjp              the resettable recurrence and its adjoint
     s5                          the S5 layer: init_ssm, ssm_forward, ssm_backward
     make_vec                    vector environments
-    ActorCritic, AgentConfig    the agent;  load reads a saved one
+    ActorCritic, AgentConfig    the agent; save writes it to a file, load reads it
     PPO, PPOConfig              the trainer
     reference                   the specification: plain Python loops
+
+Folders, in the order to read them: reference → nn → rl → run; envs beside them. README.md has the
+auditor's path, README.md in this folder the interface in full.
 """
 
 from minis5 import reference
@@ -29,7 +30,9 @@ from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.ppo import PPO
 
 __version__ = "0.2.0"
-set_loader(load_gpu_forms)
+
+set_loader(load_gpu_forms)  # the one door to the GPU
+
 __all__ = [
     "PPO",
     "ActorCritic",
