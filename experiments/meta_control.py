@@ -1,16 +1,21 @@
-"""Many control tasks, one agent: each episode a task and an encoding that it is not told, and tasks that it has never met.
+"""Many control tasks, one agent that is not told which, also tested on tasks that it has never met.
 
-    python experiments/meta_control.py                          the native tasks: all runs, then the report
-    python experiments/meta_control.py --tasks dmc/mixture      the suite itself (pip install -e '.[control]')
-    python experiments/meta_control.py --tasks dmc/mixture --variants s5-native mlp-native     from the native tasks to the suite
+    python experiments/meta_control.py                          native tasks: all runs, the report
     python experiments/meta_control.py --report                 the report alone
+    python experiments/meta_control.py --tasks dmc/mixture      the suite (needs extra "control")
+    python experiments/meta_control.py --tasks dmc/mixture --variants s5-native mlp-native
+                                                 agents that go on from native tasks to the suite
 
-Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of its action from 2; the agent
-sees these, the last reward, and no label. After each stage of training it is tested on all tasks, also on those held out, on
-projections that it has not met, with sampled actions. "Mixture" is of minis5's own tasks, "dmc/mixture" of the suite's, split as
-in the paper. An action lasts 4 frames: an episode of 1000 frames is 250 steps, and a rollout whole episodes.
-Source: 2303.03982, the experiment on many tasks of DMControl; PPO in the place of Muesli. How it runs and reports:
-experiments/sweep.py. Tests: tests/test_experiments.py.
+Every episode draws one of the training tasks, a projection of its observation to 12 numbers and of
+its action from 2. The agent sees these numbers and the last reward, but no label. After each stage
+of training it is tested with sampled actions on all tasks, those held out included, on projections
+that it has not met. "Mixture" has minis5's own tasks, "dmc/mixture" the DeepMind Control Suite's,
+split as in the paper. An action lasts 4 frames: an episode of 1000 frames is 250 steps, and a
+rollout has whole episodes.
+
+How it runs and reports: experiments/sweep.py. Leaves out: Muesli, the paper's algorithm; PPO
+learns here. Source: 2303.03982, the experiment on many tasks of DMControl.
+Tests: tests/test_experiments.py.
 """
 
 import json
@@ -20,45 +25,25 @@ from sweep import Sweep, main
 
 from minis5.envs.foreign import dmc
 
-NATIVE = {  # as in the paper, less finger, whose contacts are not written here
+NATIVE = {  # as in the paper, without finger, whose contacts minis5 does not have
     "train": ("BallInCupCatch", "CartPoleSwingUp", "PointMassEasy", "ReacherEasy"),
     "held out": ("CartPoleBalance", "PendulumSwingUp", "PointMassHard", "ReacherHard"),
 }
 SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
 SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
 REPEAT = 4  # frames of an action
-PROJECTED = ("--env-option", "project_observation=12", "--env-option", "project_action=2")
-SHARED = (
-    "--env-option",
-    f"action_repeat={REPEAT}",
-    "--unroll",
-    "250",
-    "--gamma",
-    "0.98",
-    "--lr",
-    "5e-4",
-    "--anneal-lr",
-    "false",
-)
-SHARED += (
-    "--adam-eps",
-    "1e-8",
-    "--reward-scale",
-    "0.02",
-    "--observation-scale",
-    "5",
-    "--entropy-coef",
-    "0.002",
-)
-SHARED += ("--target-kl", "0.03", "--eval-episodes", "8")
-STAGES = {  # the suite's physics takes some hundred times as long
+PROJECTED = "--env-option project_observation=12 --env-option project_action=2".split()
+SHARED = f"--env-option action_repeat={REPEAT} --unroll 250 --gamma 0.98 --lr 5e-4".split()
+SHARED += "--anneal-lr false --adam-eps 1e-8 --reward-scale 0.02 --observation-scale 5".split()
+SHARED += "--entropy-coef 0.002 --target-kl 0.03 --eval-episodes 8".split()
+STAGES = {  # the suite's physics is about a hundred times slower
     "Mixture": tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 20)),
     "dmc/mixture": tuple(k * 100_000 for k in (1, 2, 4, 8, 16, 32)),
 }
 
 
 def begun_with(variant):
-    """Options for training in the suite that begins with the agent which the native tasks have trained."""
+    """Return the options to begin training in the suite with the agent of the native tasks."""
     return "--init-from", f"{{runs}}/Mixture-{variant}-seed{{seed}}"
 
 
@@ -66,12 +51,9 @@ VARIANTS = {  # name: options, label, colour
     "s5": (("--postnorm", "true"), "S5", "#0072b2"),
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
-    # for dmc/mixture, after the same agent has been trained on Mixture:
-    "s5-native": (
-        ("--postnorm", "true", *begun_with("s5")),
-        "S5, begun on native tasks",
-        "#56b4e9",
-    ),
+}
+VARIANTS |= {  # for dmc/mixture, after the same agent has been trained on Mixture
+    "s5-native": ((*VARIANTS["s5"][0], *begun_with("s5")), "S5, begun on native tasks", "#56b4e9"),
     "mlp-native": (("--core", "mlp", *begun_with("mlp")), "MLP, begun on native tasks", "#bbbbbb"),
 }
 DEFAULT = ("s5", "lstm", "mlp")
@@ -100,7 +82,7 @@ EPISODES = {"Mixture": 64, "dmc/mixture": 16}  # of each task in a test
 
 
 def by_task(folder):
-    """Rows of details.csv: the mean return on every task, trained on and held out."""
+    """Return rows of details.csv: the mean return on every task, trained on and held out."""
     from minis5 import load
     from minis5.run.evaluate import evaluate
 
@@ -116,16 +98,14 @@ def by_task(folder):
             found = evaluate(
                 agent, config["env"], episodes, config["seed"], deterministic=False, **options
             )
-            figures = {
-                "return": round(found["mean_return"], 2),
-                "std": round(found["std_return"], 2),
-            }
-            rows.append({"step": summary["steps"], "split": split, "tested": tested, **figures})
+            mean, std = round(found["mean_return"], 2), round(found["std_return"], 2)
+            row = {"step": summary["steps"], "split": split, "tested": tested}
+            rows.append(row | {"return": mean, "std": std})
     return rows
 
 
 def collect(details):
-    """(env, variant) → {tested: {step: returns of the seeds}}, steps that all its seeds have come to."""
+    """Return (env, variant) → {tested: {step: returns of all seeds}}."""
     found = {}
     for env in SPLITS:
         for variant in VARIANTS:
@@ -141,7 +121,7 @@ def collect(details):
 
 
 def table(results, details):
-    """A Markdown table for each environment: mean return by task, at the last stage."""
+    """Return a Markdown table for each environment: mean return by task, at the last stage."""
     found, lines = collect(details), []
     for env, splits in SPLITS.items():
         agents = {variant: cells for (where, variant), cells in found.items() if where == env}
@@ -165,17 +145,14 @@ def table(results, details):
             lines.append(f"| {split} | **mean** | {' | '.join(means)} | |")
         seeds = {VARIANTS[v][1]: sum(key[:2] == (env, v) for key in details) for v in agents}
         counts = "; ".join(f"{label}: {count}" for label, count in seeds.items())
-        lines += [
-            "",
-            f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; returns are at most 1000.",
-            "",
-        ]
+        note = f"Seeds: {counts}. {EPISODES[env]} episodes of each task, sampled actions; "
+        lines += ["", f"{note}returns are at most 1000.", ""]
     machines = "; ".join(sorted({group[0]["machine"] for group in results.values()}))
     return [*lines, f"Trained and tested on {machines}."]
 
 
 def figure(path, results, details):
-    """For each environment: mean return over the tasks trained on, and over those held out, against steps."""
+    """Draw mean return against frames, over the tasks trained on and over those held out."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -189,29 +166,15 @@ def figure(path, results, details):
                 if (env, variant) in found:
                     cells = found[env, variant]
                     steps = sorted(cells[tasks[0]])
-                    # of each seed
-                    means = [np.mean([cells[t][step] for t in tasks], axis=0) for step in steps]
-                    frames = [step * REPEAT / 1e6 for step in steps]
-                    axes.plot(
-                        frames,
-                        [m.mean() for m in means],
-                        "o-",
-                        color=colour,
-                        markersize=3,
-                        label=label,
-                    )
-                    axes.fill_between(
-                        frames,
-                        [m.min() for m in means],
-                        [m.max() for m in means],
-                        color=colour,
-                        alpha=0.2,
-                    )
-            axes.set(
-                title=f"{env}: tasks {'trained on' if split == 'train' else split}",
-                xlabel="million frames",
-            )
-            axes.set(ylabel="mean return over the tasks")
+                    # The mean over the tasks, for each step and seed.
+                    means = np.array([np.mean([cells[t][n] for t in tasks], axis=0) for n in steps])
+                    frames = [n * REPEAT / 1e6 for n in steps]
+                    look = {"color": colour, "markersize": 3, "label": label}
+                    axes.plot(frames, means.mean(axis=1), "o-", **look)
+                    low, high = means.min(axis=1), means.max(axis=1)
+                    axes.fill_between(frames, low, high, color=colour, alpha=0.2)
+            axes.set(title=f"{env}: tasks {'trained on' if split == 'train' else split}")
+            axes.set(xlabel="million frames", ylabel="mean return over the tasks")
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")
     drawing.savefig(path)

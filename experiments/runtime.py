@@ -1,19 +1,23 @@
-"""What learning costs with each core as sequences grow: time and memory of one update against T = 2^6 … 2^14.
+"""Measure time and memory of one update with each core, against sequences of T = 2^6 … 2^14 steps.
 
-    python experiments/runtime.py                                 the laptop's network on one CPU core
+    python experiments/runtime.py                                 laptop's network, one CPU core
     python experiments/runtime.py --preset paper --lengths 64 256 1024
-    python experiments/runtime.py --device cuda --preset paper    on a GPU, the update replayed as one CUDA graph
-    python experiments/runtime.py --in-turn 1024                  the cores by turns in one process: ratios to S5, printed only
+    python experiments/runtime.py --device cuda --preset paper    a GPU, replaying a CUDA graph
+    python experiments/runtime.py --in-turn 1024                  only print ratios to S5's time
     python experiments/runtime.py --report                        the table and the picture anew
 
-An update is what training does with a minibatch of 8 episodes of T steps: forward, PPO's loss, backward, Adam. All cores have
-about as many parameters as the preset's S5; attention sees the whole sequence (window = T), so that it can do what the others can.
-Every measurement is a process of its own: after a warm-up the update is repeated, and the median of its CPU time is kept (on a GPU:
-of the time until the GPU has finished). Memory is what the process, or the whole GPU, held at most, less what it held before. What
-results.csv has already is not measured again; a length is left out once attention's T² would take it over --limit seconds.
+An update is what training does with a minibatch of 8 episodes of T steps: forward, PPO's loss,
+backward, Adam. All cores have about as many parameters as the preset's S5. Attention sees the whole
+sequence (window = T), so that it can remember as much as the others.
 
-Writes results.csv and runtime.png to experiments/runtime, and the table to the READMEs.
-Source of the claim: 2303.03982, sections 1 and 5: time of S5 grows as T, of attention as T². Tests: tests/test_runtime.py.
+Every measurement has a process of its own. After a warm-up it repeats the update and keeps the
+median CPU time (on a GPU: the time until the GPU has finished). Memory is the most that the process
+or the whole GPU held, less what it held before. The script skips what results.csv has already, and
+lengths at which a measurement would take more than --limit seconds.
+
+Writes results.csv and runtime.png to experiments/runtime, and the table to the READMEs (sweep.py).
+Leaves out: acting. Source of the claim that S5's time grows as T and attention's as T²: 2303.03982,
+sections 1 and 5. Tests: tests/test_runtime.py.
 """
 
 import argparse
@@ -29,12 +33,14 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 from gpu_report import slope
-from sweep import ROOT, replace_block
+from sweep import ROOT, readmes, replace_block
 
 from minis5 import files
 from minis5.nn.scan import set_num_threads
-from minis5.run import machine, presets
+from minis5.run import presets
 from minis5.run.bench import commit
+from minis5.run.machine import machine, versions
+from minis5.run.train import core_parameters
 
 OUT = ROOT / "experiments" / "runtime"
 LENGTHS = tuple(2**k for k in range(6, 15))
@@ -45,26 +51,19 @@ CORES = {
     "mlp": ("MLP", "#777777"),
 }
 CORES |= {"attention": ("self-attention", "#009e73")}
-ENVS = 8  # of a minibatch: 64 environments in 8 minibatches, as both presets have it
-FITTED_FROM = 1024  # shorter sequences pay for calls more than for steps
-SECONDS = 2.0  # of repetitions, and at least three of them
+ENVS = 8  # of a minibatch: both presets have 64 environments in 8 minibatches
+FITTED_FROM = 1024  # in shorter sequences, calls cost more than steps
+SECONDS = 2.0  # of repetitions, at least three
 KEY = ("device", "preset", "core", "length")
-COLUMNS = (
-    *KEY,
-    "milliseconds",
-    "low",
-    "high",
-    "repeats",
-    "peak_mib",
-    "parameters",
-    "machine",
-    "versions",
-    "commit",
-)
+COLUMNS = (*KEY, "milliseconds", "low", "high", "repeats", "peak_mib", "parameters")
+COLUMNS += ("machine", "versions", "commit")
 
 
 def update(core, length, preset, device, shape=None):
-    """A function that makes one update, and its agent. ``shape``: hyper-parameters that replace the preset's."""
+    """Return a function that makes one update, and its agent.
+
+    ``shape`` has hyper-parameters that replace the preset's.
+    """
     from minis5.arrays import move
     from minis5.envs.registry import make_vec
     from minis5.rl.agent import ActorCritic
@@ -112,11 +111,14 @@ def update(core, length, preset, device, shape=None):
 
 
 def held(device, peak):
-    """MiB that this process (or the GPU's pool) holds, or held at most; NaN where the system does not tell."""
+    """Return the MiB that this process or the GPU holds; with ``peak``, held at most.
+
+    NaN if the system does not tell.
+    """
     if device == "cuda":
         import cupy
 
-        # CUDA graphs have pools of their own: ask the driver
+        # CuPy's pool does not count the pools of CUDA graphs. The driver counts all.
         free, total = cupy.cuda.runtime.memGetInfo()
         return (total - free) / 2**20
     try:
@@ -128,7 +130,7 @@ def held(device, peak):
 
 
 def measure(core, length, preset, device, shape=None):
-    """One row of results.csv, in this process."""
+    """Return one row of results.csv, measured in this process."""
     run, agent = update(core, length, preset, device, shape)
     before, times, began = held(device, False), [], time.perf_counter()
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -140,83 +142,68 @@ def measure(core, length, preset, device, shape=None):
         run()
         times.append(1e3 * (clock() - start))
     low, middle, high = (float(f"{value:.5g}") for value in np.percentile(times, [10, 50, 90]))
-    facts = machine.machine(device)
-    return {
-        "device": device,
-        "preset": preset,
-        "core": core,
-        "length": length,
-        "milliseconds": middle,
-        "low": low,
-        "high": high,
-        "repeats": len(times),
-        "peak_mib": round(held(device, True) - before, 1),
-        "parameters": sum(
-            z.size for name, z in agent.parameters().items() if name.startswith("core/")
-        ),
-        "machine": machine.get("gpu", f"{machine['processor']}, one core"),
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in machine.versions(device).items()
-        ),
-        "commit": commit(),
-    }
+    row = {"device": device, "preset": preset, "core": core, "length": length}
+    row |= {"milliseconds": middle, "low": low, "high": high, "repeats": len(times)}
+    row |= {"peak_mib": round(held(device, True) - before, 1), "parameters": core_parameters(agent)}
+    facts, numbers = machine(device), versions(device).items()
+    row |= {"machine": facts.get("gpu", f"{facts['processor']}, one core")}
+    row |= {"versions": ", ".join(f"{name} {version}" for name, version in numbers)}
+    return row | {"commit": commit()}
 
 
 def in_turn(cores, length, preset, device, shape=None, repeats=40):
-    """core → ratios of its update's time to S5's, round by round, so that a busy neighbour slows both."""
-    runs = {
-        core: update(core, length, preset, device, shape)[0]
-        for core in dict.fromkeys(["s5", *cores])
-    }
-    clock, times = (
-        time.process_time if device == "cpu" else time.perf_counter,
-        {core: [] for core in runs},
-    )
+    """Return core → ratios of its update's time to S5's, one for each round.
+
+    Within a round, other processes slow both sides alike.
+    """
+    both = dict.fromkeys(["s5", *cores])
+    runs = {core: update(core, length, preset, device, shape)[0] for core in both}
+    times = {core: [] for core in runs}
+    clock = time.process_time if device == "cpu" else time.perf_counter
     for turn in range(repeats + 1):
         for core, run in runs.items():
             start = clock()
             run()
-            times[core] += [clock() - start] if turn else []  # the first is the warm-up
+            times[core] += [clock() - start] if turn else []  # the first round is the warm-up
     return {core: np.divide(times[core], times["s5"]) for core in cores}
 
 
 def read(path):
-    """results.csv: key → row."""
+    """Return the rows of results.csv by key."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return {tuple(row[name] for name in KEY): row for row in csv.DictReader(text.splitlines())}
 
 
 def write(path, rows):
+    """Write results.csv, whole or not at all."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [COLUMNS, *([row[name] for name in COLUMNS] for row in rows.values())]
-    )
+    lines = [COLUMNS, *([row[name] for name in COLUMNS] for row in rows.values())]
+    csv.writer(text, lineterminator="\n").writerows(lines)
     files.write_text(path, text.getvalue())
 
 
 def curves(rows):
-    """(device, preset) → core → lengths, milliseconds, MiB, in the order of CORES."""
+    """Return (device, preset) → core → lengths, milliseconds, MiB, in the order of CORES."""
     found = {}
     for device, preset in dict.fromkeys(key[:2] for key in rows):
         found[device, preset] = cores = {}
         for core in CORES:
-            points = [rows[key] for key in rows if key[:3] == (device, preset, core)]
-            points = sorted(
-                (int(r["length"]), float(r["milliseconds"]), float(r["peak_mib"])) for r in points
-            )
+            some = [row for key, row in rows.items() if key[:3] == (device, preset, core)]
+            names = ("length", "milliseconds", "peak_mib")
+            points = sorted(tuple(float(row[name]) for name in names) for row in some)
             if points:
                 cores[core] = np.array(points).T
     return found
 
 
 def exponent(lengths, values):
-    """Slope on log axes from FITTED_FROM on, or None where there are too few points."""
+    """Return the slope on log axes from FITTED_FROM on, None if there are too few points."""
     long = lengths >= FITTED_FROM
     return slope(lengths[long], values[long])
 
 
 def table(rows):
-    """Markdown: milliseconds and MiB by length, and the fitted slopes."""
+    """Return Markdown tables: milliseconds and MiB by length, and the fitted slopes."""
     lines = []
     for (device, preset), cores in curves(rows).items():
         lengths = sorted({int(n) for points in cores.values() for n in points[0]})
@@ -225,10 +212,8 @@ def table(rows):
             for core, points in cores.items()
         }
         for k, title, unit in ((1, "time of an update", "ms"), (2, "memory", "MiB")):
-            lines += [
-                f"| {device}, {preset}: {title}, {unit} | {' | '.join(map(str, lengths))} | grows as |"
-            ]
-            lines += ["|---" + "|---:" * (len(lengths) + 1) + "|"]
+            head = (f"{device}, {preset}: {title}, {unit}", *map(str, lengths), "grows as")
+            lines += [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(lengths) + 1) + "|"]
             for core, points in cores.items():
                 by_length = dict(zip(points[0].astype(int), points[k], strict=True))
                 cells = [f"{by_length[n]:,.3g}" if n in by_length else "–" for n in lengths]
@@ -237,23 +222,21 @@ def table(rows):
                 lines.append(f"| {CORES[core][0]} ({sizes[core]:,}) | {' | '.join(cells)} |")
             lines.append("")
     machines = "; ".join(dict.fromkeys(row["machine"] for row in rows.values()))
-    note = f"In brackets: parameters of the core. {ENVS} environments × T steps. Slopes: least squares from T = {FITTED_FROM} on. "
-    return [*lines, f"{note}{machines}."]
+    note = f"In brackets: parameters of the core. {ENVS} environments × T steps. Slopes: least "
+    return [*lines, f"{note}squares from T = {FITTED_FROM} on. {machines}."]
 
 
 def draw(rows, path):
-    """A row of panels for each device and preset: time and memory against T."""
+    """Draw a row of panels for each device and preset: time and memory against T."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     found = curves(rows)
     FigureCanvasAgg(figure := Figure(figsize=(11, 4 * len(found)), dpi=150, layout="constrained"))
-    for ((device, preset), cores), panels in zip(
-        found.items(), figure.subplots(len(found), 2, squeeze=False), strict=True
-    ):
-        for k, (axes, label) in enumerate(
-            zip(panels, ("milliseconds for an update", "MiB"), strict=True), 1
-        ):
+    rows_of_panels = figure.subplots(len(found), 2, squeeze=False)
+    for ((device, preset), cores), panels in zip(found.items(), rows_of_panels, strict=True):
+        for k, label in ((1, "milliseconds for an update"), (2, "MiB")):
+            axes = panels[k - 1]
             for core, points in cores.items():
                 name, colour = CORES[core]
                 grows = exponent(points[0], points[k])
@@ -261,97 +244,43 @@ def draw(rows, path):
                 axes.plot(points[0], points[k], "o-", color=colour, markersize=4, label=name)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
-            axes.set(
-                xlabel="T",
-                ylabel=label,
-                title=f"{device}, the {preset} preset's sizes, {ENVS} environments × T steps",
-            )
+            title = f"{device}, the {preset} preset's sizes, {ENVS} environments × T steps"
+            axes.set(xlabel="T", ylabel=label, title=title)
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small")
     figure.savefig(path)
 
 
 def too_long(rows, device, preset, core, length, limit):
-    """Whether four updates (a warm-up and three) would take more than ``limit`` seconds, each four times as long as at half T.
+    """Return whether a measurement would take more than ``limit`` seconds.
 
-    Where half T was not measured because it took too long already, so does this.
+    It is four updates: a warm-up and three. Their time is estimated from that of the longest
+    sequence measured so far, growing as T².
     """
-    shorter = [
-        row
-        for key, row in rows.items()
-        if key[:3] == (device, preset, core) and int(key[3]) < length
-    ]
+    same = [row for key, row in rows.items() if key[:3] == (device, preset, core)]
+    shorter = [row for row in same if int(row["length"]) < length]
     if not shorter:
         return False
     longest = max(shorter, key=lambda row: int(row["length"]))
-    return 4 * (length / int(longest["length"])) ** 2 * float(longest["milliseconds"]) / 1e3 > limit
+    seconds = float(longest["milliseconds"]) / 1e3 * (length / int(longest["length"])) ** 2
+    return 4 * seconds > limit
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--preset",
-        choices=("laptop", "paper"),
-        default="laptop",
-        help="whose sizes (default laptop)",
-    )
-    parser.add_argument(
-        "--cores",
-        nargs="+",
-        choices=CORES,
-        default=tuple(CORES),
-        metavar="CORE",
-        help=", ".join(CORES),
-    )
-    parser.add_argument(
-        "--lengths",
-        nargs="+",
-        type=int,
-        default=LENGTHS,
-        metavar="T",
-        help="default 64 128 … 16384",
-    )
-    parser.add_argument(
-        "--limit",
-        type=float,
-        default=300,
-        metavar="S",
-        help="seconds that one measurement may take (default 300)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="default experiments/runtime; READMEs change only there",
-    )
-    parser.add_argument(
-        "--in-turn",
-        type=int,
-        metavar="T",
-        help="only print ratios of the cores' times to S5's at this length",
-    )
-    parser.add_argument("--report", action="store_true", help="no measurements")
-    # the measuring process
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    """Measure and report, as the command line says."""
+    options = parsed(argv)
     if options.one:
-        print(
-            json.dumps(
-                measure(options.cores[0], options.lengths[0], options.preset, options.device)
-            )
-        )
+        row = measure(options.cores[0], options.lengths[0], options.preset, options.device)
+        print(json.dumps(row))
         return 0
     if options.in_turn:
         set_num_threads(1)
         with threadpoolctl.threadpool_limits(1):
-            for core, ratios in in_turn(
-                options.cores, options.in_turn, options.preset, options.device
-            ).items():
-                low, middle, high = np.percentile(ratios, [10, 50, 90])
-                print(
-                    f"{core} at T = {options.in_turn}: {middle:.2f} x the time of s5 (10 % .. 90 %: {low:.2f} .. {high:.2f})"
-                )
+            found = in_turn(options.cores, options.in_turn, options.preset, options.device)
+        for core, ratios in found.items():
+            low, middle, high = np.percentile(ratios, [10, 50, 90])
+            print(f"{core} at T = {options.in_turn}: {middle:.2f} x the time of s5", end=" ")
+            print(f"(10 % .. 90 %: {low:.2f} .. {high:.2f})")
         return 0
     out = options.out or OUT
     rows = read(out / "results.csv")
@@ -362,59 +291,55 @@ def main(argv=None):
             if key in rows:
                 continue
             if too_long(rows, *key[:3], length, options.limit):
-                print(
-                    f"{core} at T = {length}: left out, it would take more than {options.limit:g} s",
-                    flush=True,
-                )
+                why = f"it would take more than {options.limit:g} s"
+                print(f"{core} at T = {length}: left out, {why}", flush=True)
                 continue
             row = apart(core, length, options.preset, options.device)
             rows[key] = {name: str(row[name]) for name in COLUMNS}
             write(out / "results.csv", rows)
-            print(
-                f"{core} at T = {length}: {row['milliseconds']:,} ms, {row['peak_mib']:,} MiB",
-                flush=True,
-            )
+            cost = f"{row['milliseconds']:,} ms, {row['peak_mib']:,} MiB"
+            print(f"{core} at T = {length}: {cost}", flush=True)
     if not rows:
         sys.exit(f"runtime: nothing to report; there is no {out / 'results.csv'}")
     draw(rows, out / "runtime.png")
     lines = table(rows)
-    for readme in (
-        (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
-    ):
-        replace_block(readme, "runtime", lines)
     print(*lines, sep="\n")
+    replace_block(readmes(options.out), "runtime", lines)
     return 0
 
 
+def parsed(argv):
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add, sizes, cores = parser.add_argument, ("laptop", "paper"), tuple(CORES)
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--preset", choices=sizes, default="laptop", help="whose sizes (default laptop)")
+    text = ", ".join(cores)
+    add("--cores", nargs="+", choices=cores, default=cores, metavar="CORE", help=text)
+    text = "default 64 128 … 16384"
+    add("--lengths", nargs="+", type=int, default=LENGTHS, metavar="T", help=text)
+    text = "seconds that a measurement may take (default 300)"
+    add("--limit", type=float, default=300, metavar="S", help=text)
+    text = "default experiments/runtime; with it, the repository's READMEs stay"
+    add("--out", type=Path, metavar="FOLDER", help=text)
+    text = "only print ratios of the cores' times to S5's at this length"
+    add("--in-turn", type=int, metavar="T", help=text)
+    add("--report", action="store_true", help="no measurements")
+    add("--one", action="store_true", help=argparse.SUPPRESS)  # in the process that measures
+    return parser.parse_args(argv)
+
+
 def apart(core, length, preset, device):
-    """`measure` in a process of its own, on one CPU core."""
-    arguments = [
-        "--one",
-        "--device",
-        device,
-        "--preset",
-        preset,
-        "--cores",
-        core,
-        "--lengths",
-        str(length),
-    ]
-    path = os.pathsep.join(
-        filter(None, [str(ROOT), str(ROOT / "cuda"), os.environ.get("PYTHONPATH")])
-    )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": path,
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    """Call `measure` in a process of its own, on one CPU core."""
+    arguments = f"--one --device {device} --preset {preset} --cores {core} --lengths {length}"
+    folders = [str(ROOT), str(ROOT / "cuda"), os.environ.get("PYTHONPATH")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, *arguments.split()]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(
-            f"runtime: {core} at T = {length} failed with exit code {done.returncode}; the same command goes on from here"
-        )
+        failed = f"{core} at T = {length} failed with exit code {done.returncode}"
+        sys.exit(f"runtime: {failed}; the same command goes on from here")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,4 +1,7 @@
-"""The experiment on time and memory at tiny sizes: equal parameters, an update that learns, tables, slopes. No figure is tested."""
+"""The experiment on time and memory, tiny: equal parameters, an update that learns, tables, slopes.
+
+Leaves out: the figures themselves.
+"""
 
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ TINY = {"encoder": (8,), "heads": (8,), "n_layers": 1, "ssm_size": 8}
 
 
 def rows(times, core="s5", device="cpu"):
-    """Rows as results.csv has them; the figures are made up and stay here."""
+    """Return rows as results.csv has them; their figures are made up."""
     made = {}
     for length, ms in times.items():
         row = dict.fromkeys(runtime.COLUMNS, "x") | {
@@ -34,7 +37,7 @@ def rows(times, core="s5", device="cpu"):
 
 @pytest.mark.parametrize("core", runtime.CORES)
 def test_an_update(core):
-    """It changes the parameters, again and again; every core has S5's size as near as a unit allows."""
+    """Each update changes the parameters. Every core has S5's size, as near as a unit allows."""
     run, agent = runtime.update(core, 16, "laptop", "cpu", {"encoder": (16,), "heads": (8,)})
     s5 = runtime.update("s5", 16, "laptop", "cpu", {"encoder": (16,), "heads": (8,)})[1]
 
