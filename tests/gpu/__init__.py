@@ -1,1 +1,1 @@
-"""Tests that need a GPU. A package, so that its modules may have names of other folders' modules."""
+"""Tests that need a GPU; a package, so that its modules may be named like those elsewhere."""
