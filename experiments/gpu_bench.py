@@ -1,24 +1,28 @@
-"""What the library costs on a GPU: the scan, one PPO update, training.
+"""Measure what the library costs on a GPU: the scan, one PPO update, training.
 
     python experiments/gpu_bench.py                  all parts
-    python experiments/gpu_bench.py length jax       some; the others keep the figures of an earlier run, if all else is the same
+    python experiments/gpu_bench.py length jax       some parts
     python experiments/gpu_bench.py --report         the table and the figure anew, from the json
 
     total       scan over T = 2^8 … 2^20 at T·B·P = 2^25 numbers, a constant and varying
     width       scan over B·P = 2^5 … 2^13 at T = 4096
-    length      scan over T = 2^8 … 2^20 at B·P = 128: its time has to grow no faster than T
+    length      scan over T = 2^8 … 2^20 at B·P = 128: its time should grow no faster than T
     sequential  the scan against a kernel that walks through time, one thread a column
-    jax         the scan against jax.lax.associative_scan (jax_scan.py), where JAX finds the GPU
+    jax         the scan against jax.lax.associative_scan (jax_scan.py), if JAX finds the GPU
     update      one PPO update with the paper's network and settings, float32 and TF32
     train       whole training, steps/s, float32 and TF32
-    cpu         one iteration of the same training on this machine's CPUs, all of them
+    cpu         one iteration of the same training on all CPUs of this machine
 
-The scan is of complex float32 numbers, planar, with 2% resets. Its time is that of a replayed CUDA graph between two events, so
-without Python; it is compared with a device-to-device copy of the bytes that it has to move at least (gpu_report.py:
-necessary_bytes), turn by turn. Against JAX both sides are called from Python and wait at the end. Each part first checks its result
-against the CPU, then warms up.
+Parts that are not run keep the figures of an earlier run, if machine and versions are the same.
+Each part first checks its result against the CPU, then warms up.
 
-Writes results.json and scan.png to experiments/gpu_bench, and the table to the READMEs. Tests: tests/test_gpu_bench.py.
+The scan is of complex float32 numbers, planar, with 2% resets. Its time is that of a replayed CUDA
+graph between two events, without Python. The script compares it, turn by turn, with a
+device-to-device copy of the bytes that a scan has to move at least (gpu_report.py). Against JAX,
+Python calls both sides and waits for their results.
+
+Writes results.json and scan.png to experiments/gpu_bench, and the tables to the READMEs (sweep.py).
+Leaves out: several GPUs. Tests: tests/test_gpu_bench.py.
 """
 
 import argparse
@@ -33,49 +37,49 @@ from pathlib import Path
 import numpy as np
 from gpu_report import SERIES, merged, report, table
 from gpu_scan import bench_jax, bench_scan, bench_sequential, in_turn, wall_ms
-from sweep import ROOT
+from sweep import ROOT, readmes
 
 from minis5 import files
-from minis5.device import missing_for_cuda
+from minis5.device import missing_for_cuda, set_tf32
+from minis5.envs.registry import make_vec
 from minis5.rl import comm
-from minis5.run import machine, presets
+from minis5.rl.agent import ActorCritic
+from minis5.rl.ppo import PPO
+from minis5.run import presets
 from minis5.run.bench import TABLE, commit, row, show
+from minis5.run.config import choose_workers
+from minis5.run.machine import machine, versions
 
 OUT = ROOT / "experiments" / "gpu_bench"
 ENV = "RepeatPreviousHard"
-QUICK = {
-    "num_envs": 16,
-    "unroll": 32,
-    "epochs": 1,
-    "encoder": (16,),
-    "heads": (16,),
-    "n_layers": 1,
-    "ssm_size": 16,
-}
+QUICK = {"num_envs": 16, "unroll": 32, "epochs": 1}
+QUICK |= {"encoder": (16,), "heads": (16,), "n_layers": 1, "ssm_size": 16}
+
+
+def settings(quick):
+    """Return the paper's settings of agent and training, or tiny ones."""
+    return presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[:2]
 
 
 def trainer(device, quick, ranks=None):
-    """PPO with the paper's preset on this process's share of the environments; and its size in words."""
-    from minis5.envs.registry import make_vec
-    from minis5.rl.agent import ActorCritic
-    from minis5.rl.ppo import PPO
+    """Return PPO with the paper's preset on this process's share of the environments, and a text.
 
-    agent_config, config, _ = presets.resolve(ENV, "paper", "s5", QUICK if quick else {})
+    The text says how large the network and the batch are.
+    """
+    agent_config, config = settings(quick)
     ranks = ranks or comm.Comm()
     share = config.num_envs // ranks.size
     envs = make_vec(ENV, share, first_index=ranks.rank * share, device=device)
-    agent = ActorCritic(
-        envs.single_observation_space, envs.single_action_space, agent_config, device=device
-    )
-    size = f"{agent_config.core_config.n_layers} x {agent_config.encoder[-1]}, {config.num_envs} x {config.unroll} steps"
-    return PPO(agent, envs, config, comm=ranks), f"{size}, epochs {config.epochs}"
+    spaces = envs.single_observation_space, envs.single_action_space
+    agent = ActorCritic(*spaces, agent_config, device=device)
+    network = f"{agent_config.core_config.n_layers} x {agent_config.encoder[-1]}"
+    batch = f"{config.num_envs} x {config.unroll} steps, epochs {config.epochs}"
+    return PPO(agent, envs, config, comm=ranks), f"{network}, {batch}"
 
 
 @contextmanager
 def products(tf32):
-    """Within, matrix products on the GPU are in TF32 or not; yields what the rows call it."""
-    from minis5_cuda.blas import set_tf32
-
+    """Have the GPU multiply matrices in TF32 or in float32, and yield the name of the precision."""
     set_tf32(tf32)
     try:
         yield "TF32" if tf32 else "float32"
@@ -84,24 +88,25 @@ def products(tf32):
 
 
 def bench_update(repeats, quick):
-    """All passes over one rollout, which ends with the statistics on the host. Its parity with the CPU: tests/gpu."""
+    """Time all passes over one rollout, until the host has the statistics.
+
+    tests/gpu checks that the update equals the CPU's.
+    """
     rows = []
     for tf32 in (False, True):
         with products(tf32) as precision:
             ppo, size = trainer("cuda", quick)
             with ppo.passes.stream:
                 rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
-                ms = in_turn(
-                    {"update": partial(ppo._update, rollout, 0.0)}, max(3, repeats // 3), wall_ms
-                )
-        rows.append(
-            {"part": "update", **row(f"PPO update, {size}, {precision}", ms["update"], "ms", None)}
-        )
+                work = {"update": partial(ppo.update, rollout, 0.0)}
+                ms = in_turn(work, max(3, repeats // 3), wall_ms)
+        line = row(f"PPO update, {size}, {precision}", ms["update"], "ms", None)
+        rows.append({"part": "update", **line})
     return rows
 
 
 def bench_train(repeats, quick):
-    """All of an iteration; the first two are the warm-up."""
+    """Time whole iterations. The first two are the warm-up."""
     rows = []
     for tf32, aim in ((False, 90_000), (True, 150_000)):
         with products(tf32) as precision:
@@ -109,17 +114,16 @@ def bench_train(repeats, quick):
             lines = [ppo.iteration() for _ in range(2 + repeats)]
         assert np.isfinite([line["loss"] for line in lines]).all(), "train: the loss is not finite"
         speeds = [line["steps_per_second"] for line in lines[2:]]
-        rows.append(
-            {
-                "part": "train",
-                **row(f"train, {size}, {precision}", speeds, "steps/s", None if quick else aim),
-            }
-        )
+        line = row(f"train, {size}, {precision}", speeds, "steps/s", None if quick else aim)
+        rows.append({"part": "train", **line})
     return rows
 
 
 def train_rank(ranks, quick):
-    """One process's part of one iteration on the CPU: (milliseconds of the update, of all, size in words)."""
+    """Do one process's part of an iteration on the CPU.
+
+    Returns the milliseconds of the update, those of the iteration, and the size as a text.
+    """
     ppo, size = trainer("cpu", quick, ranks)
     start = time.perf_counter()
     rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
@@ -130,46 +134,34 @@ def train_rank(ranks, quick):
 
 
 def cpu_times(quick):
-    """The same of rank 0, with as many processes as `minis5 train` takes."""
-    from minis5.run.train import _choose_workers
-
-    workers = _choose_workers(
-        None, presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1], ENV, {}
-    )
+    """Run `train_rank` in as many processes as `minis5 train` takes; return rank 0's result."""
+    workers = choose_workers(None, settings(quick)[1], ENV, native=True)
     return comm.run(train_rank, workers, (quick,))
 
 
 def bench_cpu(repeats, quick):
-    """One iteration: minutes, so neither warmed up nor repeated. In a process of its own, which may fork: CUDA must not be."""
+    """Time one iteration on the CPU. It takes minutes: there is no warm-up and no repetition.
+
+    A process that uses CUDA must not fork, so another one forks the workers.
+    """
     code = f"import json, gpu_bench; print(json.dumps(gpu_bench.cpu_times({quick})))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    command, folder = [sys.executable, "-c", code], Path(__file__).parent
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     update, iteration, size = json.loads(done.stdout.splitlines()[-1])
-    config = presets.resolve(ENV, "paper", "s5", QUICK if quick else {})[1]
+    config = settings(quick)[1]
     speed = 1e3 * config.num_envs * config.unroll / iteration
-    rows = (
-        row(f"PPO update on the CPU, {size}", [update], "ms", None),
-        row(f"train on the CPU, {size}", [speed], "steps/s", None),
-    )
-    return [{"part": "cpu", **line} for line in rows]
+    lines = [row(f"PPO update on the CPU, {size}", [update], "ms", None)]
+    lines += [row(f"train on the CPU, {size}", [speed], "steps/s", None)]
+    return [{"part": "cpu", **line} for line in lines]
 
 
 PARTS = {part: partial(bench_scan, part) for part in SERIES}
-PARTS |= {
-    "sequential": bench_sequential,
-    "jax": bench_jax,
-    "update": bench_update,
-    "train": bench_train,
-    "cpu": bench_cpu,
-}
+PARTS |= {"sequential": bench_sequential, "jax": bench_jax}
+PARTS |= {"update": bench_update, "train": bench_train, "cpu": bench_cpu}
 
 
 def main(argv=None):
+    """Measure and report, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
@@ -178,15 +170,15 @@ def main(argv=None):
         "--repeats", type=int, default=15, metavar="N", help="runs of each (default 15)"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, to see that it works; needs --out"
+        "--quick", action="store_true", help="tiny sizes, to see that all works; needs --out"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help=f"default {OUT.relative_to(ROOT)}; READMEs change only there",
+        help=f"default {OUT.relative_to(ROOT)}; with it, the repository's READMEs stay",
     )
-    parser.add_argument("--commit", default=commit(), help="of the source, where git does not tell")
+    parser.add_argument("--commit", default=commit(), help="of the source, if git does not tell")
     parser.add_argument("--report", action="store_true", help="no measurements")
     options = parser.parse_args(argv)
     if unknown := set(options.parts) - set(PARTS):
@@ -194,9 +186,6 @@ def main(argv=None):
     if options.quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
     out = options.out or OUT
-    readmes = (
-        (out / "README.md",) if options.out else (OUT.with_name("README.md"), ROOT / "README.md")
-    )
     file = out / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     if not options.report:
@@ -207,18 +196,17 @@ def main(argv=None):
         results = measure(options, results, file)
     if results is None:
         sys.exit(f"gpu_bench: nothing to report; there is no {file}")
-    report(results, out, readmes)
     print(*table(results), sep="\n")
+    report(results, out, readmes(options.out))
     return 0
 
 
 def measure(options, old, file):
-    """Run the parts; the json is written after each."""
+    """Run the parts; write the json after each."""
     facts = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "device": "cuda", "quick": options.quick}
-    facts |= {"versions": machine.versions("cuda"), "machine": machine.machine("cuda")}
-    print(
-        "{gpu}, {processor}, {cpus} CPUs".format(**facts["machine"]), f"commit {options.commit}\n"
-    )
+    facts |= {"versions": versions("cuda"), "machine": machine("cuda")}
+    print("{gpu}, {processor}, {cpus} CPUs".format(**facts["machine"]), end=" ")
+    print(f"commit {options.commit}\n")
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
     rows, results = [], old
     for part in dict.fromkeys(options.parts or PARTS):

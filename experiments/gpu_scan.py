@@ -1,6 +1,6 @@
-"""The parts of gpu_bench.py about the scan: against T, against B·P, against a copy, a sequential kernel, and JAX.
+"""Measure the scan for gpu_bench.py: against T and B·P, a copy, a sequential kernel, and JAX.
 
-Tests: tests/test_gpu_bench.py.
+Leaves out: real-valued scans. Tests: tests/test_gpu_bench.py.
 """
 
 import math
@@ -22,7 +22,7 @@ AIM = 1.333  # times the copy: three quarters of its bandwidth
 
 
 def shapes(part, quick=False):
-    """(T, B, P) of a part, P at most 128."""
+    """Return the shapes (T, B, P) of a part, P at most 128."""
     steps = [1 << k for k in (range(8, 11) if quick else range(8, 21))]
     numbers, T = (1 << 15, 256) if quick else (NUMBERS, 4096)
     widths = [1 << k for k in (range(5, 8) if quick else range(5, 14))]
@@ -33,7 +33,7 @@ def shapes(part, quick=False):
 
 
 def inputs(T, B, P, varying=False, device="cuda"):
-    """(a, b, reset, x0, dx), planar, with |a| from 0.9 to 1."""
+    """Return (a, b, reset, x0, dx), planar, with |a| from 0.9 to 1."""
     rng = np.random.default_rng(0)
     polar = rng.random((2, *((T, B) if varying else (1, 1)), P), np.float32)
     size, angle = 1 - polar[0] / 10, 3 * polar[1]
@@ -44,19 +44,19 @@ def inputs(T, B, P, varying=False, device="cuda"):
 
 
 def check(data, x, g):
-    """The first and the last column of states and gradients against the CPU's scan."""
+    """Compare the first and the last column of states and gradients with the CPU's scan."""
     a, b, reset, x0, dx = data
     T, B, P = b.shape[0], b.shape[1], b.shape[2] // 2
     for i, p in ((0, 0), (B - 1, P - 1)):
 
         def column(z, i=i, p=p):
-            return np.ascontiguousarray(
-                to_host(z[:, i % z.shape[1], p::P] if z.ndim == 3 else z[:, i])
-            )[:, None]
+            z = z[:, i % z.shape[1], p::P] if z.ndim == 3 else z[:, i]
+            return np.ascontiguousarray(to_host(z))[:, None]
 
         a1, b1, reset1, dx1 = map(column, (a, b, reset, dx))
-        exact = scan_forward(a1, b1, reset1, np.zeros((1, 2), np.float32))
-        _, exact_g, _ = scan_backward(a1, reset1, np.zeros((1, 2), np.float32), exact, dx1)
+        zero = np.zeros((1, 2), np.float32)
+        exact = scan_forward(a1, b1, reset1, zero)
+        _, exact_g, _ = scan_backward(a1, reset1, zero, exact, dx1)
         for name, got, wanted in (("states", x, exact), ("gradients", g, exact_g)):
             bound = 1e-5 * math.log2(2 * T) * np.abs(wanted).max()
             assert np.abs(column(got) - wanted).max() < bound, (
@@ -65,7 +65,7 @@ def check(data, x, g):
 
 
 def on_a_stream(part):
-    """A part of the benchmark on a stream of its own: CUDA graphs cannot be recorded on the default one."""
+    """Run a part of the benchmark on a stream of its own: the default stream records no graphs."""
 
     @wraps(part)
     def run(*arguments):
@@ -80,7 +80,7 @@ def on_a_stream(part):
 
 
 def event_ms(function):
-    """Milliseconds that the GPU takes for what `function` queues."""
+    """Return the milliseconds that the GPU takes for what `function` queues."""
     import cupy
 
     start, stop, stream = cupy.cuda.Event(), cupy.cuda.Event(), cupy.cuda.get_current_stream()
@@ -92,17 +92,15 @@ def event_ms(function):
 
 
 def wall_ms(function):
-    """Milliseconds until `function` returns; it waits for its own work."""
+    """Return the milliseconds until `function`, which waits for its own work, returns."""
     start = time.perf_counter()
     function()
     return 1e3 * (time.perf_counter() - start)
 
 
 def in_turn(functions, repeats, clock, warm_up=3):
-    """Each function in turn, `repeats` times round: name → milliseconds of each run."""
-    times = {
-        name: [clock(function) for _ in range(warm_up)] for name, function in functions.items()
-    }
+    """Run all functions in turn, `repeats` times; return name → milliseconds of each run."""
+    times = {name: [clock(work) for _ in range(warm_up)] for name, work in functions.items()}
     for _ in range(repeats):
         for name, function in functions.items():
             times[name].append(clock(function))
@@ -110,59 +108,60 @@ def in_turn(functions, repeats, clock, warm_up=3):
 
 
 def copying(bytes_moved):
-    """A function that copies on the device, reading half of the bytes and writing the other half."""
+    """Return a function that copies on the device: it reads half of the bytes and writes half."""
     import cupy
 
     source, target = cupy.zeros(bytes_moved // 2, np.uint8), cupy.empty(bytes_moved // 2, np.uint8)
-    return lambda: target.data.copy_from_device_async(
-        source.data, target.nbytes, cupy.cuda.get_current_stream()
-    )
+
+    def copy():
+        stream = cupy.cuda.get_current_stream()
+        target.data.copy_from_device_async(source.data, target.nbytes, stream)
+
+    return copy
 
 
 def scan_rows(part, shape, varying, repeats, aim):
-    """Rows for one shape: forward, backward and both, each against a copy of its bytes."""
+    """Return the rows for one shape: forward, backward, both, each against a copy of its bytes."""
     import cupy
     from minis5_cuda.graphs import Graph
 
     data = a, b, reset, x0, dx = inputs(*shape, varying)
     x = scan_forward(a, b, reset, x0)
     check(data, x, scan_backward(a, reset, x0, x, dx)[1])
-    work = {
-        "forward": lambda: scan_forward(a, b, reset, x0, out=x),
-        "backward": lambda: scan_backward(a, reset, x0, x, dx),
-    }
-    work["forward+backward"] = lambda: (
-        scan_forward(a, b, reset, x0, out=x),
-        scan_backward(a, reset, x0, x, dx),
-    )
+
+    def forward():
+        scan_forward(a, b, reset, x0, out=x)
+
+    def backward():
+        return scan_backward(a, reset, x0, x, dx)
+
+    work = {"forward": forward, "backward": backward}
+    work["forward+backward"] = lambda: (forward(), backward())
     moved = {name: necessary_bytes(*shape, name, varying) for name in work}
     functions = {}
     for name in work:
         functions |= {name: Graph(work[name]), f"copy for {name}": Graph(copying(moved[name]))}
     ms = in_turn(functions, repeats, event_ms)
-    rows = [
-        scan_row(part, name, shape, varying, ms[name], ms[f"copy for {name}"], aim) for name in work
-    ]
     del functions
     cupy.get_default_memory_pool().free_all_blocks()
-    return rows
+    times = {name: (ms[name], ms[f"copy for {name}"]) for name in work}
+    return [scan_row(part, name, shape, varying, *pair, aim) for name, pair in times.items()]
 
 
 @on_a_stream
 def bench_scan(part, repeats, quick):
-    """The parts total, width and length."""
+    """Measure the parts total, width and length."""
     rows = []
     for shape in shapes(part, quick):
         for varying in (False, True) if part == "total" else (False,):
-            rows += scan_rows(
-                part, shape, varying, repeats, AIM if shape == AIMED and not varying else None
-            )
+            aim = AIM if shape == AIMED and not varying else None
+            rows += scan_rows(part, shape, varying, repeats, aim)
     return rows
 
 
 @on_a_stream
 def bench_sequential(repeats, quick):
-    """One thread a column, a loop over T: the least work, but little of it at a time."""
+    """Measure the scan against one thread a column: the least work, but little of it at a time."""
     from minis5_cuda.graphs import Graph
     from minis5_cuda.nn import scan as gpu
 
@@ -175,23 +174,21 @@ def bench_sequential(repeats, quick):
             return x, gpu.scan_backward(a, reset, x0, x, dx, sequential=sequential)[1]
 
         check(data, *both(True))
-        ms = in_turn(
-            {name: Graph(partial(both, name)) for name in (False, True)}, repeats, event_ms
-        )
+        graphs = {name: Graph(partial(both, name)) for name in (False, True)}
+        ms = in_turn(graphs, repeats, event_ms)
         what = "forward+backward, T={} B={} P={}, a constant".format(*shape)
-        rows.append(
-            {
-                "part": "sequential",
-                **row(what, ms[False], "ms", None, "a sequential kernel", ms[True]),
-            }
-        )
+        line = row(what, ms[False], "ms", None, "a sequential kernel", ms[True])
+        rows.append({"part": "sequential", **line})
     return rows
 
 
 @on_a_stream
 def bench_jax(repeats, quick):
-    """Forward, and forward and backward; both sides called from Python, waiting for the result."""
-    # or it takes most of the memory, which is ours too
+    """Measure forward, and forward with backward, against JAX.
+
+    Python calls both sides and waits for the result.
+    """
+    # Otherwise JAX takes most of the GPU's memory at once.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import jax
@@ -199,11 +196,13 @@ def bench_jax(repeats, quick):
 
         device = jax.devices("gpu")[0]
     except (ImportError, RuntimeError) as error:
-        print(
-            f"jax: left out, for there is no JAX with a GPU ({str(error).splitlines()[0]}); pip install 'jax[cuda13]'"
-        )
+        reason = f"there is no JAX with a GPU ({str(error).splitlines()[0]})"
+        print(f"jax: left out, because {reason}; pip install 'jax[cuda13]'")
         return []
     import cupy
+
+    def waiting(function, arguments):
+        return jax.block_until_ready(function(*arguments))
 
     rows, synchronize = [], cupy.cuda.get_current_stream().synchronize
     for shape in [(256, 4, 16)] if quick else (WIDE, LONG):
@@ -221,20 +220,12 @@ def bench_jax(repeats, quick):
             synchronize()
 
         functions = {"forward": partial(ours, False), "forward+backward": partial(ours, True)}
-        functions["JAX forward"] = lambda f=jax_forward, z=theirs: f(*z[:3]).block_until_ready()
-        functions["JAX forward+backward"] = lambda f=jax_both, z=theirs: jax.block_until_ready(
-            f(*z)
-        )
+        functions["JAX forward"] = partial(waiting, jax_forward, theirs[:3])
+        functions["JAX forward+backward"] = partial(waiting, jax_both, theirs)
         ms = in_turn(functions, repeats, wall_ms)
         for name in ("forward", "forward+backward"):
-            what, aim = (
-                "{}, T={} B={} P={}, a constant".format(name, *shape),
-                None if quick or "+" not in name else 0.1,
-            )
-            rows.append(
-                {
-                    "part": "jax",
-                    **row(what, ms[name], "ms", aim, f"JAX {jax.__version__}", ms[f"JAX {name}"]),
-                }
-            )
+            what = "{}, T={} B={} P={}, a constant".format(name, *shape)
+            aim, against = None if quick or "+" not in name else 0.1, f"JAX {jax.__version__}"
+            line = row(what, ms[name], "ms", aim, against, ms[f"JAX {name}"])
+            rows.append({"part": "jax", **line})
     return rows

@@ -1,9 +1,11 @@
-"""The scan in JAX: jax.lax.associative_scan with the resettable operator, for gpu_bench.py to compare with.
+"""The scan in JAX, for comparison: jax.lax.associative_scan with the resettable operator.
 
-    e_i ⊕ e_j = (a_j·a_i, a_j·b_i + b_j, c_i)  where c_j = 0,  else e_j            e_t = (a_t, b_t, c_t),  c_t: reset at t
+    e_i ⊕ e_j = (a_j·a_i, a_j·b_i + b_j, c_i)  if c_j = 0,  else e_j
+    e_t = (a_t, b_t, c_t),  c_t: reset at t
 
-Written from the paper; c selects, it is not multiplied with. Complex numbers are JAX's own. Source: 2303.03982, section 4.1.
-Tests: tests/test_gpu_bench.py, where JAX is installed.
+Written from the paper. c selects and is never multiplied with. Complex numbers are JAX's own.
+Leaves out: an initial state. Source: 2303.03982, section 4.1.
+Tests: tests/test_gpu_bench.py, if JAX is installed.
 """
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 
 
 def combine(e_i, e_j):
+    """Return e_i ⊕ e_j."""
     (a_i, b_i, c_i), (a_j, b_j, c_j) = e_i, e_j
     return (
         jnp.where(c_j, a_j, a_j * a_i),
@@ -20,12 +23,12 @@ def combine(e_i, e_j):
 
 
 def forward(a, b, reset):
-    """x (T, B, P) from a (P,) or (T, B, P), b (T, B, P), both complex, and reset (T, B) bool; the state before is zero."""
+    """Return x (T, B, P) from complex a (P,) or (T, B, P), b (T, B, P), and reset (T, B) bool."""
     return jax.lax.associative_scan(combine, (jnp.broadcast_to(a, b.shape), b, reset[..., None]))[1]
 
 
 def forward_and_backward(a, b, reset, dx):
-    """x, da, db by automatic differentiation, gradients as everywhere in minis5 (JAX's are the conjugates)."""
+    """Return x, da, db. Gradients are minis5's, dz = ∂L/∂Re z + i ∂L/∂Im z: JAX's conjugates."""
     x, pull = jax.vjp(lambda a, b: forward(a, b, reset), a, b)
     da, db = pull(dx.conj())
     return x, da.conj(), db.conj()

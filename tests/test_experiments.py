@@ -1,4 +1,7 @@
-"""The experiment scripts at tiny sizes: runs, skips, resumes, reports. Their figures are not what is tested."""
+"""The experiment scripts at tiny sizes: runs, skips, resumes, reports.
+
+Leaves out: the figures themselves.
+"""
 
 import csv
 import json
@@ -14,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import memory_length  # noqa: E402
 import meta_control  # noqa: E402
 import popgym_throughput  # noqa: E402
+import sweep  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
 from meta_cartpole import META_CARTPOLE  # noqa: E402
 from meta_control import META_CONTROL  # noqa: E402
@@ -44,7 +48,7 @@ def rows(path):
 
 
 def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
-    # with so small matrices, threads of a busy machine only wait
+    # With matrices this small, threads of a busy machine only wait.
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
@@ -119,6 +123,29 @@ def test_failures_are_told(tmp_path, capfd):
     assert "not empty" in capfd.readouterr().err
 
 
+def test_a_table_goes_to_every_page_with_a_place_for_it(tmp_path):
+    with_block, without = tmp_path / "a.md", tmp_path / "b.md"
+    with_block.write_text("x\n<!-- t:begin -->\nold\n<!-- t:end -->\ny\n")
+    without.write_text("nothing here\n")
+    sweep.replace_block((with_block, without), "t", ["new", "lines"])
+    assert with_block.read_text() == "x\n<!-- t:begin -->\nnew\nlines\n<!-- t:end -->\ny\n"
+    assert without.read_text() == "nothing here\n"
+    with pytest.raises(
+        SystemExit, match="t: expected <!-- t:begin --> and <!-- t:end --> in .*b.md"
+    ):
+        sweep.replace_block((without,), "t", ["new"])
+    sweep.replace_block((), "t", ["new"])  # a folder of --out without a README
+    assert sweep.readmes(tmp_path) == () and sweep.readmes(None) == sweep.READMES
+
+
+def test_every_experiment_has_a_place_in_the_readme():
+    text = sweep.READMES[0].read_text(encoding="utf-8")
+    sweeps = MEMORY_TASKS, memory_length.MEMORY_LENGTH, POPGYM, META_CARTPOLE, META_CONTROL
+    others = "popgym_throughput", "runtime", "gpu_bench", "gpu_bench_series"
+    for name in (*(one.name for one in sweeps), *others):
+        assert text.count(f"<!-- {name}:begin -->") == text.count(f"<!-- {name}:end -->") == 1
+
+
 def test_popgym_training(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     families = {
@@ -159,14 +186,14 @@ def test_popgym_training(tmp_path, monkeypatch):
 
 def test_memory_length(tmp_path):
     """One core, CPU time and memory of each run; the figure; the tables by memory length."""
-    sweep = memory_length.MEMORY_LENGTH
-    assert sweep.tasks[0] == "MemoryChain-4" and sweep.tasks[-1] == "MemoryChain-2048"
-    assert all(len(numbers) == len(sweep.tasks) for numbers in memory_length.PAPER.values())
+    tasks = memory_length.MEMORY_LENGTH.tasks
+    assert tasks[0] == "MemoryChain-4" and tasks[-1] == "MemoryChain-2048"
+    assert all(len(numbers) == len(tasks) for numbers in memory_length.PAPER.values())
     (tmp_path / "README.md").write_text(
         "<!-- memory_length:begin -->\n<!-- memory_length:end -->\n"
     )
     options = ["--quick", "--out", str(tmp_path), "--tasks", "MemoryChain-8", "--seeds", "0"]
-    main(sweep, [*options, "--variants", "attention", "s5-a2c"])
+    main(memory_length.MEMORY_LENGTH, [*options, "--variants", "attention", "s5-a2c"])
     attention, a2c = found = rows(tmp_path / "results.csv")
     assert attention["workers"] == "1" and attention["command"].startswith(
         "minis5 train MemoryChain-8 --seed 0 --core attention "
@@ -247,7 +274,7 @@ def test_popgym_throughput(tmp_path, capsys):
 
 
 def test_meta_control(tmp_path, monkeypatch):
-    """At every stage a row for each task, trained on and held out; frames are four times the steps."""
+    """Every stage has a row for each task, trained on or held out; a step is four frames."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     # of eight: all take minutes to compile
     split = {"train": ("PointMassEasy",), "held out": ("PointMassHard",)}

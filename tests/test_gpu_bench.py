@@ -1,5 +1,7 @@
-"""The benchmark of the GPU as far as it goes without one: bytes, slopes, rows, tables, the figure, its checks, the scan in JAX; and
-the scan's parts in the simulator, which says nothing of speed. The figures in this file are made up and stay in it."""
+"""The GPU's benchmark without a GPU: bytes, slopes, rows, tables, figure, checks, JAX's scan.
+
+The scan's parts run in the simulator, which says nothing of speed. The figures here are made up.
+"""
 
 import json
 import sys
@@ -34,7 +36,7 @@ def results(rows, **changes):
 
 
 def lengths(exponent):
-    """Rows of the part "length" whose times grow like T^exponent once the GPU is full, and do not before."""
+    """Return rows of the part "length": their times grow as T^exponent once the GPU is full."""
     rows = []
     for T, B, P in gpu_scan.shapes("length"):
         for direction in gpu_report.DIRECTIONS:
@@ -188,12 +190,9 @@ def test_without_a_gpu(tmp_path, monkeypatch, capsys):
 
 
 def test_measuring_writes_after_each_part(tmp_path, monkeypatch, capsys):
-    machine = {**MACHINE, "system": "s"}
     monkeypatch.setattr(gpu_bench, "missing_for_cuda", lambda: None)
-    runlog = types.SimpleNamespace(
-        versions=lambda device: {"a": "1"}, machine=lambda device: machine
-    )
-    monkeypatch.setattr(gpu_bench, "runlog", runlog)
+    monkeypatch.setattr(gpu_bench, "versions", lambda device: {"a": "1"})
+    monkeypatch.setattr(gpu_bench, "machine", lambda device: {**MACHINE, "system": "s"})
     calls = []
 
     def part(name, repeats, quick):
