@@ -5,18 +5,18 @@
 
 Prints the rows of RANDOM_RETURNS in minis5/envs/random_returns.py, which `minis5 envs` shows. Takes
 about ten minutes on one core, most of it for the tasks of the DeepMind Control Suite.
-Tests: tests/envs/test_env_properties.py measures again, with fewer episodes.
+Tests: tests/envs/test_random_returns.py measures again, with fewer episodes.
 """
 
 import sys
 
 from minis5.envs.random_returns import measure
-from minis5.envs.registry import REGISTRY
+from minis5.envs.registry import REGISTRY, make_vec
+
+EPISODES = 40_000
 
 if __name__ == "__main__":
     for level in sys.argv[1:] or REGISTRY:
-        returns = measure(level, episodes=40_000)
-        print(
-            f'    "{level}": ({returns.mean():.5f}, {returns.std() / len(returns) ** 0.5:.5f}),',
-            flush=True,
-        )
+        returns = measure(make_vec(level, EPISODES, seed=0))
+        mean, error = returns.mean(), returns.std() / EPISODES**0.5
+        print(f'    "{level}": ({mean:.5f}, {error:.5f}),', flush=True)
