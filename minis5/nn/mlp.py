@@ -1,10 +1,14 @@
-"""A core without memory: dense layers where the others have memory, so that a comparison of equal sizes tells what memory adds.
+"""A core without memory: dense layers only.
 
-    u ← leaky ReLU(kernel u + bias), for each width of ``widths`` and then for the core's own.
+    u ← leaky ReLU(kernel u + bias), for each width of ``widths`` and then for the core's own
 
-Left out: everything between steps. # differs from popjaxrl: its MLP has as many weights as its authors chose; presets.py gives this
-one as many as S5 has.
-Source: the MLP of 2303.03982, section 5. Specification: reference_cores.mlp. Tests: tests/nn/test_mlp.py.
+An agent with this core and one of equal size with a memory differ by what memory adds.
+
+Leaves out: everything between steps.
+# differs from popjaxrl: presets.py gives this core as many weights as S5 has; popjaxrl's MLP has as
+# many as its authors chose.
+Source: the MLP of 2303.03982, section 5. Specification: reference.mlp.
+GPU form: that of layers.py. Tests: tests/nn/test_mlp.py.
 """
 
 import math
@@ -21,7 +25,8 @@ from minis5.nn.parameters import orthogonal
 class MLPConfig:
     """Dense layers, without memory."""
 
-    # of the layers before the last. minis5 train: two as wide as S5's parameters allow
+    # widths of the layers before the last. minis5 train: two, so wide that the core has as many
+    # parameters as S5
     widths: tuple[int, ...] = (256, 256)
 
     def __post_init__(self):
@@ -38,28 +43,25 @@ class MLPCore:
         self.config, self.d_model = config, d_model
 
     def shapes(self):
-        """Nested shapes of the parameters: "0/kernel", "0/bias", ..."""
+        """Return the shapes of the parameters, nested as they are: "0/kernel", "0/bias", ..."""
         widths = (self.d_model, *self.config.widths, self.d_model)
-        return {
-            str(i): {"kernel": (m, n), "bias": (n,)}
-            for i, (m, n) in enumerate(zip(widths, widths[1:], strict=False))
-        }
+        pairs = zip(widths, widths[1:], strict=False)
+        return {str(i): {"kernel": (m, n), "bias": (n,)} for i, (m, n) in enumerate(pairs)}
 
     def init(self, rng):
-        """Kernels orthogonal with gain √2, biases 0, as in the agent's encoder."""
-        return {
-            i: {
-                "kernel": orthogonal(rng, layer["kernel"], math.sqrt(2)),
-                "bias": np.zeros(layer["bias"]),
-            }
-            for i, layer in self.shapes().items()
-        }
+        """Return the encoder's initial values: kernels orthogonal with gain √2, biases 0."""
+        params = {}
+        for i, layer in self.shapes().items():
+            kernel = orthogonal(rng, layer["kernel"], math.sqrt(2))
+            params[i] = {"kernel": kernel, "bias": np.zeros(layer["bias"])}
+        return params
 
     def initial_state(self, batch, dtype=np.float32):
+        """Return the empty state (0, batch, 0)."""
         return np.zeros((0, batch, 0), dtype)
 
     def forward(self, params, u, reset, state):
-        """(..., H) → (..., H); ``reset`` has nothing to reset, ``state`` is handed on."""
+        """Return y, ``state`` unchanged, cache.  (..., H) → (..., H). Resets change nothing."""
         caches = []
         for i in range(len(params)):
             u, cache = dense_forward(params[str(i)], u, "leaky_relu")
@@ -67,7 +69,7 @@ class MLPCore:
         return u, state, (caches, state)
 
     def backward(self, dy, cache, dlast=None):
-        """Gradients of :meth:`forward`."""
+        """Return du, dstate (empty), gradients."""
         caches, state = cache
         grads = {}
         for i in reversed(range(len(caches))):
@@ -75,5 +77,5 @@ class MLPCore:
         return dy, array_module(state).zeros_like(state), grads
 
     def stepper(self, params):
-        """One-step mode: step(u (B, H), reset (B,), state) → y (B, H), state."""
+        """Return step(u (B, H), reset (B,), state) → y (B, H), state."""
         return lambda u, reset, state: self.forward(params, u, reset, state)[:2]
