@@ -3,8 +3,8 @@
     python experiments/minimal.py
 
 The environment RepeatPreviousEasy deals one card a step and asks for the suit of the card dealt
-three steps before. The page solves it in less than a minute on two CPU cores. It takes layers and
-their gradients from the library. Everything that connects them is here, from top to bottom.
+three steps before. The page takes layers and their gradients from the library, and connects them
+from top to bottom. In half a minute on two CPU cores the mean return reaches 0.98 of at most 1.
 
 Letters: T steps, B environments, H features; arrays are (T, B, ...). dX is the gradient of the loss
 with respect to X. A cache holds what a backward function needs from its forward function.
@@ -104,11 +104,11 @@ def body_forward(p, x, reset, state):
 
 
 def body_backward(du, cache):
-    """Return the gradients of the body's parameters. No gradient enters the rollout before."""
+    """Return the gradients of the body's parameters. No gradient flows into the rollout before."""
     encoder, layers = cache[0], {}
     for name, (ssm, gate) in reversed(cache[1].items()):
         ds, grads = gate_backward(du, gate)
-        du_ssm, _, grads["ssm"] = ssm_backward(ds, None, ssm)  # None: no dX of the last state
+        du_ssm, _, grads["ssm"] = ssm_backward(ds, None, ssm)  # None: the last state's gradient
         du, layers[name] = du_ssm + du, grads  # u reaches u + y in two ways
     return {"encoder": mlp_backward(du, encoder)[1], "core": {"layers": layers}}
 
@@ -137,7 +137,7 @@ def train(s):
     score, history = np.zeros(B), []  # score: the return of each environment's episode so far
 
     for update in range(s.iterations):
-        # 1. Act for T steps and look at one more. An episode that ends at t is reset at t + 1.
+        # 1. Act for T steps; look at one more for its value. What ends at t is reset at t + 1.
         rng = np.random.default_rng([s.seed, update, 0, 0])
         reset[0], initial_state, ended = reset[T], state, []
         for t in range(T + 1):
@@ -165,8 +165,8 @@ def train(s):
         rng = np.random.default_rng([s.seed, update, 0, 1])
         lr = s.lr * (1 - update / s.iterations)
         for _ in range(s.epochs):
-            for part in rng.permutation(B).reshape(s.minibatches, -1):
-                a = A[:, part].astype(np.float64)
+            for part in rng.permutation(B).reshape(s.minibatches, -1):  # environments
+                a = A[:, part].astype(np.float64)  # the loss takes (A - mean)/deviation
                 deviation = np.sqrt(max((a * a).mean() - a.mean() ** 2, 0)) + 1e-8
                 normal = ((A[:, part] - a.mean()) / deviation).astype(np.float32)
                 batch = Batch(*(z[:, part] for z in past))._replace(advantages=normal)

@@ -1,5 +1,7 @@
 """experiments/minimal.py trains as `minis5.PPO` does, bit for bit, and stays one page."""
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -65,3 +67,10 @@ def test_settings_are_those_of_the_preset():
 def test_stays_a_page():
     text = (EXPERIMENTS / "minimal.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 200
+
+
+def test_solves_its_task():
+    command = [sys.executable, str(EXPERIMENTS / "minimal.py")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    returns = re.findall(r"mean return (\S+)", printed)
+    assert len(returns) == minimal.Settings().iterations and float(returns[-1]) >= 0.95
