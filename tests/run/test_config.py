@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import small_runs  # noqa: F401  registers Countdown-v0
 from small_runs import TINY
@@ -37,6 +38,17 @@ def test_everything_arrives():
     assert config.versions["minis5"] == minis5.__version__ and config.machine["cpus"] >= 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 5
+
+
+def test_numbers_of_numpy_fit_into_json(tmp_path):
+    numbers = {"steps": np.int64(64), "seed": np.int32(4), "target_return": np.float32(0.5)}
+    config = configure("MemoryChain", **DEFAULTS | numbers)
+    write_config(tmp_path, config)
+    assert (
+        read_config(tmp_path)
+        == config
+        == configure("MemoryChain", **DEFAULTS | {"steps": 64, "target_return": 0.5})
+    )
 
 
 def test_the_preset_decides_the_steps():
