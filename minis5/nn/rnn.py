@@ -11,7 +11,7 @@ left with one product (B, K) @ (K, gates·K) and one fused loop.
 The state before each step is kept, with zeros where the step begins an episode: a reset selects.
 
 Leaves out: several layers, which the paper's baselines do not have.
-Source: those of gru.py and lstm.py; flax's initial values. Specification: reference.recurrent in
+Source: those of gru.py and lstm.py; flax's initial values. Specification: recurrent in
 minis5/reference/cores.py. Tests: tests/nn/test_gru.py, tests/nn/test_lstm.py.
 """
 

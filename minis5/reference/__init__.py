@@ -1,7 +1,11 @@
-"""The specification: every formula of minis5 once, in plain Python and float64. It imports nothing of the library.
+"""The specification: every formula of minis5 once, in plain Python and float64.
 
-Read s5_ppo first (recurrence, S5, agent, advantages, loss, Adam), then cores (GRU, LSTM, MLP), then attention.
-Every faster form in the library is tested against the function of the same name here.
+It imports nothing of minis5 outside this folder. Every faster form in the library is tested against
+the function of the same name here. In the order in which to read them:
+
+    s5_ppo       recurrence, S5, agent, advantages, loss, Adam
+    cores        GRU, LSTM, MLP
+    attention    the self-attention core
 """
 
 from minis5.reference.attention import attention, self_attention, sinusoid
@@ -39,7 +43,6 @@ __all__ = [
     "adam_step",
     "agent",
     "attention",
-    "s5_layer",
     "categorical",
     "clip_by_global_norm",
     "combine",
@@ -59,6 +62,7 @@ __all__ = [
     "multi_categorical",
     "none",
     "ppo_loss",
+    "s5_layer",
     "scan",
     "scan_fold",
     "scan_vjp",

@@ -1,12 +1,14 @@
 """The specification, continued: the memory cores beside S5, one vector at a time, in float64.
 
-Each is f(params, u, reset, state, config) → y (T, B, H), last state, for params nested as in the library, u (T, B, H),
-reset (T, B) and a state with the batch on axis 1. Kernels are (in, out); gates stand side by side in their columns.
+Each is f(params, u, reset, state, config) → y (T, B, H), last state. Parameters are nested as in
+the library, u is (T, B, H), reset (T, B), and a state has the batch on axis 1. Kernels are
+(in, out); the gates are side by side in their columns.
 
-Leaves out: what reference.py leaves out. Imports nothing of the library but reference.py.
-Sources: [GRU] Cho et al., arXiv 1406.1078, with the reset gate behind the recurrent product; [LSTM] Hochreiter and
-Schmidhuber, 1997, with the forget gate of Gers, Schmidhuber and Cummins, 2000.
-Tested in tests/nn/test_gru.py, tests/nn/test_lstm.py, tests/nn/test_mlp.py against numbers worked by hand.
+Leaves out: the same as s5_ppo.py. It imports nothing of minis5 outside this folder.
+Source: [GRU] Cho et al., arXiv 1406.1078, with the reset gate after the recurrent product; [LSTM]
+Hochreiter and Schmidhuber, 1997, with the forget gate of Gers, Schmidhuber and Cummins, 2000.
+Tests: tests/nn/test_gru.py, tests/nn/test_lstm.py and tests/nn/test_mlp.py compare with numbers
+worked by hand.
 """
 
 import numpy as np
@@ -16,7 +18,10 @@ from minis5.reference.s5_ppo import dense, each, sigmoid, stack
 
 
 def gru_step(p, x, h):
-    """r, z = σ(W x + U h + b); n = tanh(Wn x + bn + r ∘ (Un h + cn)); h' = (1 - z) ∘ n + z ∘ h, of one vector."""
+    """Return h' = (1 - z) ∘ n + z ∘ h of one vector.
+
+    r, z = σ(W x + U h + b); n = tanh(Wn x + bn + r ∘ (Un h + cn)).
+    """
     K = len(h)
     wx = x @ p["input"]["kernel"] + p["input"]["bias"]
     uh = h @ p["recurrent"]["kernel"]
@@ -27,7 +32,10 @@ def gru_step(p, x, h):
 
 
 def lstm_step(p, x, h, c):
-    """i, f, o = σ(W x + U h + b); g = tanh(...); c' = f ∘ c + i ∘ g; h' = o ∘ tanh(c'), of one vector → h', c'."""
+    """Return h' = o ∘ tanh(c') and c' = f ∘ c + i ∘ g of one vector.
+
+    i, f, o = σ(W x + U h + b); g = tanh(Wg x + Ug h + bg).
+    """
     a = x @ p["input"]["kernel"] + p["input"]["bias"] + h @ p["recurrent"]["kernel"]
     i, f, g, o = np.split(a, 4)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -35,7 +43,10 @@ def lstm_step(p, x, h, c):
 
 
 def recurrent(step, p, u, reset, state):
-    """``step(p, x, *state)`` → new state, from step to step; y[t] is its first part, through the layer "out" if there is one."""
+    """Run ``step(p, x, *state)`` → new state over all steps; return y and the last state.
+
+    y[t] is the new state's first part, through the layer "out" if there is one.
+    """
     T, B, _ = u.shape
     y = np.zeros((T, B, state.shape[-1]))
     last = np.zeros(state.shape)
@@ -51,19 +62,19 @@ def recurrent(step, p, u, reset, state):
 
 
 def gru(p, u, reset, state, config):
-    """state (1, B, K)."""
+    """Run a GRU.  state: (1, B, K)."""
     del config
     return recurrent(gru_step, p, u, reset, state)
 
 
 def lstm(p, u, reset, state, config):
-    """state (2, B, K): h and c."""
+    """Run an LSTM.  state: (2, B, K), h and c."""
     del config
     return recurrent(lstm_step, p, u, reset, state)
 
 
 def mlp(p, u, reset, state, config):
-    """Dense layers with leaky ReLU; the state is empty."""
+    """Apply dense layers with leaky ReLU; the state is empty."""
     del reset, config
     for i in range(len(p)):
         u = each(lambda x, layer=p[str(i)]: dense(layer, x, "leaky_relu"), u)
@@ -71,7 +82,7 @@ def mlp(p, u, reset, state, config):
 
 
 def none(p, u, reset, state, config):
-    """No core at all."""
+    """Return u: no core at all."""
     del p, reset, config
     return u, state
 
