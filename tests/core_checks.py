@@ -1,7 +1,8 @@
-"""What every memory core has to stand, shared by the tests of the cores: test_gru.py, test_lstm.py, test_mlp.py.
+"""Checks that every memory core must pass; test_gru.py, test_lstm.py and test_mlp.py call them.
 
-A case is (core's name, configuration, d_model). Parameters are moved away from their initial values, biases too; resets are at the
-first step, twice in a row, in the middle and at the last step, and the state is not zero.
+A case is (core's name, configuration, d_model). Parameters are moved away from their initial
+values, biases too. There are resets at the first step, twice in a row, in the middle and at the
+last step; the state is not zero.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ T, B = 7, 4
 
 
 def problem(case, seed=0, dtype=np.float64, T=T, B=B):
-    """A core, nested parameters and inputs: core, params, u, reset, state, rng."""
+    """Return a core, nested parameters and inputs: core, params, u, reset, state, rng."""
     name, config, d_model = case
     rng, core = np.random.default_rng(seed), CORES[name][1](config, d_model)
     params = {
@@ -47,7 +48,7 @@ def equals_reference(case):
 
 
 def gradients(case):
-    """Every parameter, the input and the state, from cotangents on the output and the last state."""
+    """Every parameter, the input and the state; cotangents on the output and the last state."""
     core, params, u, reset, state, _ = problem(case, 1)
     inputs = {"u": u} | ({"state": state} if state.size else {}) | flatten_tree(params)
 
@@ -79,7 +80,10 @@ def step_by_step(case, dtype):
 
 
 def packed_is_separate(case):
-    """Episodes one behind the other in a row, and each alone from a state of zeros: outputs, states, all gradients."""
+    """Episodes in one sequence give what each gives alone from a state of zeros.
+
+    Outputs, states and all gradients.
+    """
     core, params, u, reset, state, rng = problem(case, 3, T=9, B=1)
     edges = (0, 2, 3, 9)
     reset[list(edges[:-1])] = True
@@ -123,7 +127,11 @@ def two_parts_are_the_whole(case):
 
 
 def nothing_passes_a_reset(case, bad=np.nan, at=3):
-    """Neither NaN nor Inf: behind a reset everything is as with other inputs and states before it, and the other way round."""
+    """Neither NaN nor Inf passes a reset, forward or backward.
+
+    After a reset, nothing depends on inputs and states before it; before it, no gradient depends on
+    those after it.
+    """
     core, params, u, reset, state, rng = problem(case, 5)
     reset[:] = False
     reset[at, 1] = True
@@ -148,7 +156,7 @@ def nothing_passes_a_reset(case, bad=np.nan, at=3):
 
 
 def single_precision(case):
-    """float32 is float64 but for rounding, and stays float32."""
+    """float32 agrees with float64 up to rounding, and stays float32."""
     both = []
     for dtype in (np.float32, np.float64):
         core, params, u, reset, state, rng = problem(case, 6, np.float32)
@@ -163,7 +171,7 @@ def single_precision(case):
 
 
 def caches_do_not_share_memory(case):
-    """A second forward does not disturb the first one's gradients, and neither changes its inputs."""
+    """A second forward leaves the first one's gradients alone; neither changes its inputs."""
     core, params, u, reset, state, rng = problem(case, 7)
     dy = rng.standard_normal(u.shape)
     dlast = random_like(rng, state)
@@ -184,7 +192,7 @@ def caches_do_not_share_memory(case):
 
 
 def columns_are_independent(case):
-    """Some environments alone, as slices and in another order, give what they give among all."""
+    """Some environments alone, sliced or reordered, give what they give among all."""
     core, params, u, reset, state, rng = problem(case, 8)
     y, last, cache = core.forward(params, u, reset, state)
     dy = rng.standard_normal(u.shape)
@@ -197,7 +205,10 @@ def columns_are_independent(case):
 
 
 def device(case, dtype):
-    """Simulated kernels on simulated arrays against the CPU: forward, backward, one-step mode. To be called in the simulator."""
+    """Forward, backward and one-step mode on simulated arrays agree with the CPU.
+
+    To be called in the simulator.
+    """
     import cupy
 
     from minis5.arrays import to_host

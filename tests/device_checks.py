@@ -122,7 +122,7 @@ def gradients(name, env_id):
 
 
 def irregular_steps():
-    """A layer with a step that differs from input to input."""
+    """Compare a layer whose step differs from input to input."""
     import cupy
 
     from minis5.nn.s5 import init_ssm, ssm_backward, ssm_forward
@@ -149,7 +149,7 @@ def irregular_steps():
 
 
 def same_uniforms(ppo):
-    """Let a CPU trainer's actions come from the generator that a GPU's take theirs from."""
+    """Draw a CPU trainer's actions from the generator that a GPU trainer uses."""
     collect = ppo.collector.collect
     ppo.collector.collect = lambda T, rng: collect(T, Generator(int(rng.integers(2**32))))
 
@@ -181,7 +181,7 @@ def strict_graphs():
 
 
 def iterations(env_id, core, dtype, changes, count=2, options=None):
-    """Whole iterations: rollout, advantages, all passes."""
+    """Compare whole iterations: rollout, advantages, all passes."""
     from minis5_cuda.graphs import SIMULATED
 
     strict_graphs()
@@ -236,7 +236,7 @@ def name_of(arguments):
 
 
 def whole_run(folder):
-    """minis5 train on the device, resumed there and on the CPU; its agent acts alike on both."""
+    """Train on the device, resume there and on the CPU; the agent acts alike on both."""
     from minis5 import load, save
     from minis5.run.train import resume, train
 
@@ -287,7 +287,7 @@ def whole_run(folder):
 
 
 def mistakes(folder):
-    """What is said where a run on the device cannot be."""
+    """Every reason why a run on the device is impossible gets a sentence."""
     from minis5.arrays import DeviceError
     from minis5.run.train import resume, train
 
@@ -323,7 +323,7 @@ def mistakes(folder):
 
 
 def random_numbers():
-    """Bit for bit the CPU's, from call to call and after a new beginning."""
+    """Random numbers are the CPU's bit for bit, from call to call and after a restart."""
     import cupy
 
     for draw in ("random", "standard_normal"):

@@ -1,8 +1,9 @@
 """Backward passes against central differences in float64, shared by the tests.
 
-Every output gets a random cotangent w (real and imaginary parts apart), which makes the scalar L = Σ Re(conj(w)·y).
-Each input is moved along a random direction and along single entries, the real and the imaginary part of a complex
-input apart.  The change of L is summed from the changes of y, so that rounding enters with the size of y, not of L.
+Every output gets a random cotangent w (real and imaginary parts apart), which makes the scalar
+L = Σ Re(conj(w)·y). Each input is moved along a random direction and along single entries, with the
+real and the imaginary part of a complex input apart. The change of L is summed from the changes
+of y, so that rounding enters with the size of y, not of L.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ EPS = np.finfo(np.float64).eps
 
 
 def random_like(rng, z):
-    """Standard normal numbers with the shape and dtype of z."""
+    """Return standard normal numbers with the shape and dtype of z."""
     w = rng.standard_normal(np.shape(z))
     return (w + 1j * rng.standard_normal(np.shape(z)) if np.iscomplexobj(z) else w).astype(
         np.asarray(z).dtype
@@ -19,12 +20,15 @@ def random_like(rng, z):
 
 
 def inner(w, z):
-    """Σ Re(conj(w)·z), the pairing of a gradient with a change."""
+    """Return Σ Re(conj(w)·z), the pairing of a gradient with a change."""
     return float(np.sum(np.real(np.conj(w) * z)))
 
 
 def directions(rng, z, entries):
-    """Unit vectors with their names: one random direction and ``entries`` single entries for each part of z."""
+    """Yield names and unit vectors: a random direction and ``entries`` single entries.
+
+    A complex z has them for its real and its imaginary part.
+    """
     for unit, part in ((1.0, "re"), (1j, "im")) if np.iscomplexobj(z) else ((1.0, ""),):
         v = rng.standard_normal(z.shape)
         yield f"{part} random", unit * v / np.linalg.norm(v)
@@ -37,9 +41,10 @@ def directions(rng, z, entries):
 def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, seed=0):
     """Assert that ``backward`` is the adjoint of ``forward`` at ``inputs``.
 
-    forward(inputs) → tuple of arrays; backward(inputs, cotangents) → dict with the keys of ``inputs``.  A derivative
-    along a unit vector may differ by rtol of its root mean square over all of them, or of itself where it is larger,
-    plus the rounding of the difference quotient.
+    forward(inputs) → tuple of arrays; backward(inputs, cotangents) → dict with the keys of
+    ``inputs``. A derivative along a unit vector may differ by rtol of the larger of two numbers:
+    the derivative itself, and the root mean square over all unit vectors. To this comes the
+    rounding of the difference quotient.
     """
     rng = np.random.default_rng(seed)
     outputs = forward(inputs)
@@ -71,7 +76,10 @@ def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, 
 
 
 def assert_close(got, expected, *, T=2, c=8, dtype=None, name=""):
-    """|got - expected| ≤ c·eps·log2(T + 1)·max|expected|, eps that of ``dtype`` (of ``got`` by default), everywhere."""
+    """Assert |got - expected| ≤ c·eps·log2(T + 1)·max|expected| everywhere.
+
+    eps is that of ``dtype``; by default that of ``got``.
+    """
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape, f"{name}: shape {got.shape}, expected {expected.shape}"
     if got.size == 0:

@@ -1,9 +1,12 @@
-"""A stand-in for CuPy where there is no GPU: NumPy underneath, in Numba's simulator, and stricter than the real one.
+"""A stand-in for CuPy without a GPU: NumPy underneath, Numba's simulator for kernels.
 
-What it is for: all of minis5 that runs on CuPy arrays runs here, kernels simulated. An array is wrapped, so that nothing works by
-accident which CuPy refuses: mixing with NumPy arrays, implicit conversion, functions that CuPy does not have. (A test looks for
-FUNCTIONS and METHODS in the real CuPy where it can be imported.) While `recording`, as in a CUDA graph, whatever waits for the GPU
-or copies from the host is an error. Left out: streams, but for which of them is the current one, memory pools, speed.
+All of minis5 that runs on CuPy arrays runs here too. The stand-in is stricter than CuPy. An array
+is wrapped, so that nothing works by accident which CuPy refuses: mixing with NumPy arrays,
+implicit conversion, functions that CuPy does not have. (A test looks for FUNCTIONS and METHODS in
+the real CuPy if it can be imported.) While `recording`, as in a CUDA graph, it is an error to
+wait for the GPU or to copy from the host.
+
+Leaves out: streams, except which is current; memory pools; speed.
 """
 
 import sys
@@ -12,8 +15,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-FUNCTIONS = """arange array asarray ascontiguousarray broadcast_to clip empty empty_like exp eye full full_like log
-maximum minimum ones ones_like sqrt sum where zeros zeros_like""".split()
+FUNCTIONS = """arange array asarray ascontiguousarray broadcast_to clip empty empty_like exp eye
+full full_like log maximum minimum ones ones_like sqrt sum where zeros zeros_like""".split()
 METHODS = "all any argmax astype conj copy max mean min ravel reshape sum take transpose".split()
 
 __version__ = "simulated"
@@ -24,12 +27,12 @@ waits = 0  # how often the host waited
 def _wait(what):
     global waits
     if recording:
-        raise RuntimeError(f"{what} waits for the GPU, within work that is recorded")
+        raise RuntimeError(f"{what} waits for the GPU, while recording")
     waits += 1
 
 
 def unwrap(x):
-    """What NumPy is to compute with."""
+    """Return what NumPy can compute with."""
     if isinstance(x, ndarray):
         return x._a
     if isinstance(x, np.ndarray) and x.ndim:
@@ -153,12 +156,12 @@ ndarray.__hash__ = None
 
 
 def asarray(x, dtype=None):
-    """From the host: a copy. From the simulated device: the same memory where the dtype is right."""
+    """Return a copy of a host array; of a device array the same memory, if the dtype is right."""
     if isinstance(x, ndarray):
         return x if dtype is None or x.dtype == dtype else ndarray(x._a.astype(dtype))
     if recording:
         raise RuntimeError(
-            "a copy from the host, or a look at another library's array, within work that is recorded"
+            "while recording: a copy from the host, or a look at another library's array"
         )
     if hasattr(type(x), "__cuda_array_interface__"):  # Numba's
         return asarray(ndarray(x._ary), dtype)
@@ -171,7 +174,7 @@ array = asarray
 def concatenate(arrays, axis=0):
     if recording and len(arrays) > 8:
         raise RuntimeError(
-            "cupy.concatenate of more than eight arrays copies from the host, within work that is recorded"
+            "while recording: cupy.concatenate of more than eight arrays copies from the host"
         )
     return wrap(np.concatenate(unwrap(list(arrays)), axis=axis))
 
@@ -224,7 +227,7 @@ cuda = types.SimpleNamespace(
 
 @contextmanager
 def recorded():
-    """What is done within is recorded, as it were."""
+    """Record what is done within, as it were."""
     global recording
     recording = True
     try:
@@ -234,18 +237,18 @@ def recorded():
 
 
 def _not_recorded(copy):
-    """Numba's copies between host and device."""
+    """Make one of Numba's copies between host and device an error while recording."""
 
     def checked(*args, **kwargs):
         if recording:
-            raise RuntimeError(f"{copy.__name__}, within work that is recorded")
+            raise RuntimeError(f"{copy.__name__}, while recording")
         return copy(*args, **kwargs)
 
     return checked
 
 
 def install():
-    """Be CuPy for this process, and know Numba's simulated arrays."""
+    """Become CuPy for this process, and know Numba's simulated arrays."""
     from numba import cuda as numba_cuda
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 

@@ -1,5 +1,8 @@
-"""Running a test's functions in a process of their own, with Numba's simulator in the place of a GPU and tests/simulated_cupy.py in
-the place of CuPy: both have to be there before numba.cuda and CuPy are first imported."""
+"""Run a test's functions in a process of their own, on a simulated GPU.
+
+Numba's simulator stands in for the GPU and tests/simulated_cupy.py for CuPy. Both must be in place
+before numba.cuda and CuPy are first imported.
+"""
 
 import os
 import subprocess
@@ -11,7 +14,7 @@ import numpy as np
 
 
 def small_blocks():
-    """A simulated thread is a thread of Python: let there be few."""
+    """Let kernels have few threads, because a simulated thread is a thread of Python."""
     from minis5_cuda import envs, pack, random, reduce, spaces
     from minis5_cuda.nn import scan
     from minis5_cuda.rl import rollout
@@ -23,8 +26,11 @@ def small_blocks():
 
 
 def patient():
-    """Mend two things of the simulator: it looks for its threads so busily that they hardly get to work; and it can make a shared
-    array twice, where two threads come to it at once. (An array belongs to its line of code: one a line.)"""
+    """Mend two faults of the simulator.
+
+    It polls its threads so busily that they hardly get to work. And it can make a shared array
+    twice, if two threads come to it at once. (An array belongs to its line of code: one a line.)
+    """
     from numba.cuda.simulator.kernel import BlockManager, BlockThread
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
@@ -57,15 +63,21 @@ def patient():
 
 
 def simulated(file, call):
-    """Call there a function of a test file: ``call`` is text, such as "play('a.npz')"."""
+    """Call a function of ``file`` there; ``call`` is text, such as "play('a.npz')"."""
     file = Path(file)
     path = os.pathsep.join(
         [str(file.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     )
     module = file.stem
     variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    code = "import simulated_cupy, simulator; simulated_cupy.install(); simulator.patient(); simulator.small_blocks(); "
-    code += f"import {module}; {module}.{call}"
+    code = f"""
+import simulated_cupy, simulator
+simulated_cupy.install()
+simulator.patient()
+simulator.small_blocks()
+import {module}
+{module}.{call}
+"""
     environment = {**os.environ, **variables}
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False

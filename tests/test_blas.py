@@ -1,6 +1,9 @@
-"""Matrix products for the GPU, with a stand-in for cuBLAS: its functions do on the host what NVIDIA's specification says, column
-by column and with raw pointers, so that the order of the operands, transpositions, leading dimensions and the declared arguments
-are really put to the test. On a GPU: tests/gpu."""
+"""Matrix products for the GPU, with a stand-in for cuBLAS.
+
+Its functions do on the host what NVIDIA's specification says, column by column and with raw
+pointers. So the order of the operands, transpositions, leading dimensions and declared arguments
+are put to the test. On a GPU: tests/gpu/test_blas.py.
+"""
 
 import ctypes
 import sys
@@ -36,7 +39,10 @@ class DeviceArray:
 
 
 class Library:
-    """cuBLAS's functions with the types of cublas_api.h; `calls` lists them; `status` (name: number) makes one fail."""
+    """cuBLAS's functions with the types of cublas_api.h.
+
+    `calls` lists the calls; `status` (name: number) makes a function fail.
+    """
 
     def __init__(self):
         self.calls, self.faults, self.status = [], [], {}
@@ -75,7 +81,7 @@ class Library:
         self.workspace = workspace, size
 
     def _gemm(self, number, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
-        """C (m, n) = alpha op(A) op(B) + beta C, with op(A) (m, k) and op(B) (k, n), element by element."""
+        """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n)."""
         size = ctypes.sizeof(number)
 
         def element(address, leading, i, j):
@@ -103,7 +109,7 @@ class Library:
 
 @pytest.fixture
 def library(monkeypatch):
-    """A stand-in for cuBLAS, and one for CuPy."""
+    """Put a stand-in for cuBLAS and one for CuPy in place."""
 
     def clear():
         for cached in (blas._handle, blas._library, blas._one_and_zero):
@@ -139,12 +145,15 @@ def library(monkeypatch):
 
 
 def numbers(rng, shape, dtype):
-    """Small integers, whose products every order of summation gives exactly."""
+    """Return small integers, whose products every order of summation gives exactly."""
     return rng.integers(-9, 10, shape).astype(dtype)
 
 
 def layouts(a):
-    """`a` in every layout that is allowed: C-contiguous, a transposed view, both cut out of something larger, spread vectors."""
+    """Return `a` in every layout that is allowed.
+
+    C-contiguous, a transposed view, both cut out of something larger, spread vectors.
+    """
     wide = np.full((a.shape[0], a.shape[1] + 3), np.nan, a.dtype)
     tall = np.full((a.shape[1], a.shape[0] + 2), np.nan, a.dtype)
     wide[:, 1:-2], tall[:, 2:] = a, a.T
@@ -308,7 +317,7 @@ def test_numpy_arrays_are_left_to_numpy(monkeypatch):
 
 
 def test_the_installed_library_has_the_functions():
-    """Not called, for that takes a GPU."""
+    """It is not called, because that takes a GPU."""
     pathfinder = pytest.importorskip("cuda.pathfinder")
     try:
         pathfinder.load_nvidia_dynamic_lib("cublas")

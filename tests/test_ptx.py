@@ -39,7 +39,7 @@ def inexact(code):
 
 
 def modules(package):
-    """Return the package's modules, those of its folders too, but for what records kernels."""
+    """Return the package's modules, those of its folders too, except those that record kernels."""
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     names = (info.name for info in found)
     recording = ("__main__", "ptx", "ptx_examples")

@@ -1,4 +1,4 @@
-"""ObservationEncoder: hand-worked vectors for each space, batches as gymnasium.vector makes them, and its errors."""
+"""ObservationEncoder: vectors by hand for each space, batches of gymnasium.vector, errors."""
 
 import numpy as np
 import pytest

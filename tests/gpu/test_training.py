@@ -46,7 +46,7 @@ def test_random_numbers():
 
 
 def trainer(seed=0, **changes):
-    """The paper's network on the GPU, with a short rollout."""
+    """Return a trainer of the paper's network on the GPU, with a short rollout."""
     agent_config, config, _ = presets.resolve(
         "RepeatPreviousHard", "paper", "s5", {"unroll": 64, "epochs": 2, **changes}
     )
@@ -71,7 +71,7 @@ def test_runs_are_identical_bit_for_bit():
 
 
 def test_recorded_work_is_the_work():
-    """The same iterations with graphs and without, bit for bit."""
+    """Iterations with graphs and without are the same bit for bit."""
     import minis5_cuda.graphs
 
     weights = []
@@ -86,7 +86,7 @@ def test_recorded_work_is_the_work():
 
 
 def test_a_whole_update_at_the_size_of_the_paper():
-    """One minibatch's gradient against the CPU's: 4 layers of 256, float32."""
+    """One minibatch's gradient agrees with the CPU's: 4 layers of 256, float32."""
     gpu = trainer()
     with gpu.passes.stream:
         rollout, _ = gpu.collector.collect(64, np.random.default_rng(0))
@@ -118,7 +118,7 @@ def test_tf32_is_off_unless_asked_for():
 
 
 def test_it_learns(tmp_path):
-    """The README's task, with its defaults, on the GPU."""
+    """The README's task is learnt on the GPU with its defaults."""
     summary = train("RepeatPreviousEasy", device="cuda", out=tmp_path / "run", quiet=True)
     assert summary["mean_return"] > 0.9
 

@@ -1,4 +1,7 @@
-"""Self-attention: the specification by hand, every shape of window, carried states, what must not be seen, gradients."""
+"""Self-attention: the specification by hand, windows, carried states, gradients.
+
+And that no step sees what it must not see.
+"""
 
 from dataclasses import replace
 
@@ -24,11 +27,15 @@ CONFIGS = [  # windows of one step, shorter than the sequence, and longer than a
 
 
 def name_of(config):
-    return f"layers{config.n_layers}-heads{config.n_heads}-window{config.window}-norm{config.final_norm}"
+    layers, heads = f"layers{config.n_layers}", f"heads{config.n_heads}"
+    return f"{layers}-{heads}-window{config.window}-norm{config.final_norm}"
 
 
 def problem(config, seed=0, T=9, B=3, H=4, dtype=np.float64, steps=(0, 2, 40), p_reset=0.2):
-    """A core, parameters moved away from their initial values, and inputs; the environments have taken ``steps`` steps before."""
+    """Return a core, parameters moved away from their initial values, and inputs.
+
+    The environments have taken ``steps`` steps before.
+    """
     rng = np.random.default_rng(seed)
     core = AttentionCore(config, H)
     initial = flatten_tree(core.init(rng))
@@ -70,7 +77,7 @@ def test_equals_reference(config):
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 @pytest.mark.parametrize("p_reset", [0.0, 0.2])
 def test_backward(config, p_reset):
-    """Every parameter, the input and the state, from cotangents on the output and the last state."""
+    """Every parameter, the input and the state; cotangents on the output and the last state."""
     core, params, u, reset, state, _ = problem(config, 1, p_reset=p_reset)
 
     def run(z):
@@ -89,7 +96,7 @@ def test_backward(config, p_reset):
 
 
 def test_backward_of_short_sequences():
-    """Fewer steps than the window: what was stored is stored again, and its gradient passes through."""
+    """With fewer steps than the window, stored rows are stored again and pass gradients on."""
     core, params, u, reset, state, rng = problem(replace(SMALL, window=8), 2, T=2, steps=(3, 5, 40))
     reset[:] = False
 
@@ -126,7 +133,10 @@ def test_step_by_step_is_forward(config, dtype):
 @pytest.mark.parametrize("cut", [1, 4, 8])
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_two_parts_are_the_whole(config, cut):
-    """Gradients too, through the state between the parts: the state holds all that a later step may see."""
+    """Gradients too, through the state between the parts.
+
+    So the state holds all that a later step may see.
+    """
     core, params, u, reset, state, rng = problem(config, 4)
     dy = rng.standard_normal(u.shape)
     y, last, cache = core.forward(params, u, reset, state)
@@ -170,7 +180,10 @@ def test_packed_episodes_are_separate_ones(config):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_nothing_passes_a_reset(config):
-    """Not even NaN: after a reset everything is as with other inputs and states before it, and gradients stay behind it."""
+    """Not even NaN passes a reset, forward or backward.
+
+    After a reset, nothing depends on inputs and states before it.
+    """
     core, params, u, reset, state, rng = problem(config, 6)
     reset[:] = False
     reset[3, 1] = True
@@ -196,7 +209,10 @@ def test_nothing_passes_a_reset(config):
 
 
 def test_nothing_passes_the_window():
-    """One block, window 4: NaN at step 2 is in the outputs 2 to 5, and its gradient comes from there alone; no step sees ahead."""
+    """With one block and a window of 4, NaN at step 2 reaches the outputs 2 to 5 alone.
+
+    Its gradient comes from there alone. No step sees ahead.
+    """
     core, params, u, reset, state, rng = problem(replace(SMALL, n_layers=1), 7)
     reset[:] = False
     dy = rng.standard_normal(u.shape)
@@ -227,7 +243,7 @@ def test_nothing_passes_the_window():
 
 
 def test_weights_get_nothing_from_what_is_not_seen():
-    """NaN in stored rows that no step sees: the weights' gradients are as without."""
+    """NaN in stored rows that no step sees leaves the gradients of the weights as they are."""
     core, params, u, reset, state, rng = problem(SMALL, 8)
     reset[0] = True
     dy, state2 = rng.standard_normal(u.shape), np.full_like(state, np.nan)
@@ -248,7 +264,7 @@ def test_environments_are_independent():
 
 
 def test_caches_do_not_share_memory():
-    """A second forward does not disturb the first one's gradients, and neither changes its inputs."""
+    """A second forward leaves the first one's gradients alone; neither changes its inputs."""
     core, params, u, reset, state, rng = problem(SMALL, 10)
     dy = rng.standard_normal(u.shape)
     inputs = [u, reset, state, dy, *flatten_tree(params).values()]
@@ -267,7 +283,10 @@ def test_caches_do_not_share_memory():
 
 
 def test_float32_is_near_float64():
-    """Values and gradients; also far into an episode, where float32 would be too coarse for the angles."""
+    """Values and gradients, also far into an episode.
+
+    There float32 would be too coarse for the angles.
+    """
     results = []
     for dtype in (np.float64, np.float32):
         core, params, u, reset, state, rng = problem(

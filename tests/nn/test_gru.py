@@ -1,4 +1,4 @@
-"""The GRU: its specification by hand, the layer against it, gradients, resets, precision, the simulated GPU."""
+"""The GRU: by hand, against its specification, gradients, resets, precision, its kernels."""
 
 import math
 
@@ -29,7 +29,7 @@ def sigmoid(x):
 
 
 def test_specification_by_hand():
-    """One unit, one input, two steps and a reset, each number in its place."""
+    """One unit, one input, two steps and a reset."""
     p = {
         "input": {"kernel": np.array([[0.5, -1.0, 2.0]]), "bias": np.array([0.1, 0.2, 0.3])},
         "recurrent": {"kernel": np.array([[1.5, 0.7, -0.4]]), "bias": np.array([0.6])},
@@ -87,7 +87,7 @@ def test_names_shapes_and_initial_values():
 
 
 def test_remembers_where_its_gate_is_shut():
-    """With z = 1 the state stays, to the last bit, until a reset."""
+    """With z = 1 the state stays the same to the last bit until a reset."""
     core, params, u, reset, state, _ = core_checks.problem(CASES[0])
     params["input"]["bias"][5:10] = 1e4
     reset[:] = False

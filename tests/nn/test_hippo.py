@@ -1,4 +1,4 @@
-"""HiPPO-N: what is known of the matrix and of its eigenvectors."""
+"""HiPPO-N: known properties of the matrix and of its eigenvectors."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,10 @@ def test_eigendecomposition(n):
 
 @pytest.mark.parametrize("n, blocks", [(2, 1), (8, 1), (8, 2), (24, 3), (64, 4)])
 def test_one_of_each_pair_is_enough(n, blocks):
-    """The kept half and its conjugates rebuild the block-diagonal matrix; the kept half is the one below the axis."""
+    """The kept half and its conjugates rebuild the block-diagonal matrix.
+
+    The kept half lies below the real axis.
+    """
     lam, V = hippo_eigen(n, blocks)
     size = n // blocks
     assert lam.shape == (n // 2,) and V.shape == (n, n // 2)

@@ -1,8 +1,9 @@
-"""The cores against independent implementations with automatic differentiation; skipped where JAX is missing.
+"""The cores against independent implementations with automatic differentiation.
 
-The S5 block is written below in jax.numpy from the equations of PAPER.md alone: the resettable operator in
-``lax.associative_scan``, gradients by ``jax.vjp``, float64.  States go in and out as pairs of real arrays, so that no
-convention for complex gradients is involved.  GRU and LSTM are cells under ``lax.scan``, from the papers' equations.
+The S5 layer is written below in jax.numpy from the papers' equations alone: the resettable
+operator in ``lax.associative_scan``, gradients by ``jax.vjp``, float64. States go in and out as
+pairs of real arrays, so that no convention for complex gradients is involved. GRU and LSTM are
+cells under ``lax.scan``, from the papers' equations. Skipped without JAX.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ jax = pytest.importorskip(
     "jax", reason="needs JAX (pip install jax) to compare with automatic differentiation"
 )
 jax.config.update("jax_enable_x64", True)
-# compiling is all the time that these tests take
+# these tests spend their time compiling
 jax.config.update("jax_disable_most_optimizations", True)
 jnp = jax.numpy
 
@@ -96,7 +97,10 @@ def stack(p, u, x0_re, x0_im, reset, dt, config):
 @pytest.mark.parametrize("with_dt", [False, True], ids=["same step", "irregular"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_values_and_gradients(config, with_dt):
-    """Resets, one at the start too, a state that is not zero: outputs, last states, gradients of every input."""
+    """Outputs, last states and gradients of every input.
+
+    With resets, one at the start too, and a state that is not zero.
+    """
     rng = np.random.default_rng(0)
     T, B, H = 11, 3, 5
     core = S5Core(config, H)

@@ -91,7 +91,7 @@ def test_layer_norm(dtype):
     assert y.dtype == dtype
     expected = ref.each(lambda v: ref.layer_norm(cast(p, np.float64), v), x.astype(np.float64))
     assert_close(y, expected, T=5, c=32)
-    x = np.full((1, 1, 5), 7.0, dtype)  # no variance: eps alone stands under the root
+    x = np.full((1, 1, 5), 7.0, dtype)  # no variance: eps alone is under the root
     np.testing.assert_array_equal(layer_norm_forward(p, x)[0][0, 0], p["bias"])
 
 

@@ -1,4 +1,4 @@
-"""The LSTM: its specification by hand, the layer against it, gradients, resets, precision, the simulated GPU."""
+"""The LSTM: by hand, against its specification, gradients, resets, precision, its kernels."""
 
 import math
 
@@ -33,7 +33,7 @@ def sigmoid(x):
 
 
 def test_specification_by_hand():
-    """One unit, one input, two steps and a reset, each number in its place."""
+    """One unit, one input, two steps and a reset."""
     p = {
         "input": {
             "kernel": np.array([[0.5, -1.0, 2.0, 0.8]]),
@@ -93,7 +93,7 @@ def test_names_shapes_and_initial_values(forget_bias):
 
 
 def test_the_forget_gate_keeps_or_clears_the_cell():
-    """With f = 1 and i = 0 the cell stays, with f = 0 it is empty."""
+    """With f = 1 and i = 0 the cell stays; with f = 0 it is empty."""
     core, params, u, reset, state, _ = core_checks.problem(CASES[0])
     reset[:] = False
     params["input"]["bias"][:10] = np.repeat([-1e4, 1e4], 5)

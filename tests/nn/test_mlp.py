@@ -1,4 +1,7 @@
-"""The memory-less core: by hand, against its specification, gradients, and that nothing passes from step to step."""
+"""The memoryless core: by hand, against its specification, gradients.
+
+And that nothing passes from step to step.
+"""
 
 import core_checks
 import numpy as np
@@ -44,7 +47,7 @@ def test_step_by_step(case, dtype):
 
 @cases
 def test_has_no_memory(case):
-    """NaN at one step is nowhere else, with resets or without."""
+    """NaN at one step stays there, with resets or without."""
     core, params, u, reset, state, rng = core_checks.problem(case)
     dy = rng.standard_normal(u.shape)
     y, _, cache = core.forward(params, u, reset, state)

@@ -1,4 +1,4 @@
-"""The S5 layer: initial values, against reference.py, gradients, its laws, its errors, its kernels."""
+"""The S5 layer: initial values, against reference.py, gradients, laws, errors, kernels."""
 
 import itertools
 
@@ -20,7 +20,10 @@ OPTIONS = [
 
 
 def problem(seed, T=9, B=3, H=4, P=3, dtype=np.float64):
-    """A layer with eigenvalues of every kind (one growing), and its inputs: layer, u, reset, x0, dt, rng."""
+    """Return a layer and its inputs: layer, u, reset, x0, dt, rng.
+
+    It has eigenvalues of every kind; one grows.
+    """
     rng = np.random.default_rng(seed)
     layer = {
         "Lambda_re": np.concatenate([-rng.random(P - 1), [0.05]]),
@@ -157,7 +160,7 @@ def test_step_that_is_the_same_everywhere(discretization):
 
 
 def test_irregular_steps_sample_one_continuous_system():
-    """A held input: steps 1, 2, 0.5 end where 7 steps of 0.5 end (zero-order hold is exact)."""
+    """With a held input, steps 1, 2, 0.5 end where 7 steps of 0.5 end: ZOH is exact."""
     layer, u, _, x0, _, _ = problem(5, 1)
     held = np.repeat(u, 7, axis=0)
     steps = np.repeat(np.array([[1.0], [2.0], [0.5]]), 3, axis=1)

@@ -39,7 +39,10 @@ def name_of(config):
 
 
 def problem(config, seed=0, T=6, B=3, H=3, dtype=np.float64):
-    """A core, parameters moved away from their initial values, and inputs: core, params, u, reset, state, dt, rng."""
+    """Return a core, parameters moved away from their initial values, and inputs.
+
+    core, params, u, reset, state, dt, rng.
+    """
     rng = np.random.default_rng(seed)
     core = S5Core(config, H)
     initial = flatten_tree(core.init(rng))
@@ -66,7 +69,10 @@ def test_equals_reference(config, with_dt):
 
 @pytest.mark.parametrize("config", CONFIGS[::3], ids=name_of)
 def test_backward(config):
-    """Every parameter of both blocks, the input and the state, from cotangents on the output and the last state."""
+    """Every parameter of both layers, the input and the state.
+
+    Cotangents are on the output and the last state.
+    """
     core, params, u, reset, state, dt, _ = problem(config, 1)
     dt = dt if config.conj_sym else None
 
@@ -124,7 +130,10 @@ def test_two_parts_are_the_whole(config, with_dt):
 
 @pytest.mark.parametrize("config", CONFIGS[::7], ids=name_of)
 def test_nothing_passes_a_reset(config):
-    """Not even NaN, in no layer: after a reset everything is as with other inputs and states before it."""
+    """Not even NaN passes a reset, in any layer.
+
+    After a reset, nothing depends on inputs and states before it.
+    """
     core, params, u, reset, state, _, rng = problem(config, 4)
     reset[:] = False
     reset[3, 1] = True
@@ -143,7 +152,7 @@ def test_nothing_passes_a_reset(config):
 
 
 def test_resets_can_be_switched_off():
-    """The paper's ablation: memory runs on, in all three modes."""
+    """In the paper's ablation memory runs on, in all three modes."""
     core, params, u, reset, state, _, rng = problem(replace(SMALL, resets=False), 5)
     assert reset.any()
     y, last, cache = core.forward(params, u, reset, state)
@@ -159,7 +168,7 @@ def test_resets_can_be_switched_off():
 
 
 def test_environments_are_independent():
-    """Some columns alone, as a minibatch over environments takes them, give what they give among all."""
+    """Some environments alone, as in a minibatch, give what they give among all."""
     core, params, u, reset, state, _, rng = problem(SMALL, 6, B=5)
     y, last, _ = core.forward(params, u, reset, state)
     rows = [3, 0]
@@ -170,7 +179,7 @@ def test_environments_are_independent():
 
 @pytest.mark.parametrize("config", CONFIGS[::9], ids=name_of)
 def test_caches_do_not_share_memory(config):
-    """A second forward does not disturb the first one's gradients, and neither changes its inputs."""
+    """A second forward leaves the first one's gradients alone; neither changes its inputs."""
     core, params, u, reset, state, _, rng = problem(config, 7)
     dy = rng.standard_normal(u.shape)
     inputs = [u, reset, state, dy, *flatten_tree(params).values()]

@@ -29,7 +29,7 @@ CHUNK = 32
 
 
 def resets(kind, T, B, rng):
-    """A (T, B) reset pattern; None is "no argument"."""
+    """Return a (T, B) reset pattern; None is "no argument"."""
     reset = np.zeros((T, B), bool)
     if kind == "absent":
         return None
@@ -49,7 +49,7 @@ def resets(kind, T, B, rng):
 
 
 def multipliers(rng, shape, size, dtype):
-    """Numbers with |a| within [0.999, 1] ("near 1") or below 1e-3, at any angle (sign)."""
+    """Return numbers with |a| in [0.999, 1] ("near 1") or below 1e-3, at any angle (sign)."""
     radius = rng.uniform(0.999, 1.0, shape) if size == "near 1" else rng.uniform(0.0, 1e-3, shape)
     if np.issubdtype(dtype, np.complexfloating):
         return (radius * np.exp(1j * rng.uniform(0, 2 * np.pi, shape))).astype(dtype)
@@ -57,14 +57,14 @@ def multipliers(rng, shape, size, dtype):
 
 
 def problem(rng, T, B=2, P=3, *, dtype=np.complex128, varying=False, size="near 1", reset="random"):
-    """a, b, reset, x0, dx."""
+    """Return a, b, reset, x0, dx."""
     a = multipliers(rng, (T, B, P) if varying else P, size, dtype)
     b, dx = (random_like(rng, np.zeros((T, B, P), dtype)) for _ in range(2))
     return a, b, resets(reset, T, B, rng), random_like(rng, np.zeros((B, P), dtype)), dx
 
 
 def wide(z):
-    """The same numbers in 64 bits a part."""
+    """Return the same numbers in 64 bits a part."""
     return None if z is None else z.astype(np.complex128 if np.iscomplexobj(z) else np.float64)
 
 
@@ -140,7 +140,7 @@ def test_poison_does_not_pass_a_reset_forward(dtype, poison):
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_poison_does_not_pass_a_reset_backward(dtype, varying, poison):
-    """Neither the gradient of later steps across the reset, nor a poisoned state just before it into da."""
+    """Neither gradients of later steps, nor a poisoned state just before the reset into da."""
     rng = np.random.default_rng(2)
     T, t1 = 40, 33
     a, b, reset, x0, dx = problem(rng, T, dtype=dtype, varying=varying, reset="none")
@@ -199,7 +199,7 @@ def test_chunks_with_carried_state_are_the_whole(chunk, varying):
 
 
 def test_packed_episodes_are_separate_episodes():
-    """One column that holds episodes of many lengths equals one scan for each, forward and backward."""
+    """A column of episodes of many lengths gives what a scan of each gives, both ways."""
     rng = np.random.default_rng(4)
     lengths = [1, 5, 1, 32, 20, 2]
     T = sum(lengths)
@@ -224,7 +224,7 @@ def test_packed_episodes_are_separate_episodes():
 
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_planar_form_writes_every_output(is_complex):
-    """Outputs that hold NaN on entry; in place; and the planar form means what the public one returns."""
+    """Outputs may hold NaN on entry or be inputs; the planar form is the public one."""
     dtype = np.complex64 if is_complex else np.float32
     a, b, reset, x0, dx = problem(np.random.default_rng(5), 33, 3, 4, dtype=dtype)
     x = scan(a, b, reset, x0)
@@ -255,7 +255,7 @@ def test_planar_round_trip():
 @pytest.mark.parametrize("B, P", [(64, 40), (1, 2600)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_change_no_bit(dtype, B, P):
-    """Large enough to be split along B, or along P; and three threads, which divide neither."""
+    """Large enough to be split along B or along P, also by three threads, which divide neither."""
     a, b, reset, x0, dx = problem(np.random.default_rng(7), 110, B, P, dtype=dtype)
     results = []
     try:
@@ -333,7 +333,7 @@ def test_in_the_simulator(check):
 
 
 def test_segments(monkeypatch):
-    """Segments cover time in whole tiles, fill the GPU once, and are not made if that is no gain."""
+    """Segments cover time in whole tiles and fill the GPU once; none are made for no gain."""
     from minis5_cuda.nn import scan
 
     monkeypatch.setattr(scan, "multiprocessors", lambda: 132)

@@ -1,4 +1,4 @@
-"""The specification itself: numbers worked by hand, laws of ⊕, the adjoint against central differences."""
+"""The specification itself: numbers by hand, laws of ⊕, the adjoint against differences."""
 
 import itertools
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def test_combine_is_associative(c_i, c_j, c_k):
 
 @pytest.mark.parametrize("c_j, c_k", [(True, False), (False, True), (True, True)])
 def test_combine_selects(c_j, c_k):
-    """NaN before a reset is in no bracketing of three elements."""
+    """NaN before a reset is gone in both bracketings of three elements."""
     i, j, k = (np.nan, np.nan, False), (2.0, 3.0, c_j), (5.0, 7.0, c_k)
     assert np.isfinite(ref.combine(ref.combine(i, j), k)[1])
     assert np.isfinite(ref.combine(i, ref.combine(j, k))[1])
@@ -49,7 +49,10 @@ def test_scan_by_hand():
 
 
 def test_scan_vjp_by_hand():
-    """The same five steps with dx = 1 at the two last ones, then at step 1: nothing passes the reset."""
+    """The same five steps with dx = 1 at the last two, then at step 1.
+
+    Nothing passes the reset.
+    """
     a, b = np.array([HALF_PLUS_I]), np.array([1, 2, 3, 4j, 0], complex).reshape(5, 1, 1)
     reset, x0 = np.array([0, 0, 1, 0, 0], bool).reshape(5, 1), np.array([[2 + 0j]])
     x = ref.scan(a, b, reset, x0)
@@ -166,7 +169,10 @@ def test_ssm_by_hand():
 
 
 def test_ssm_step_and_clip():
-    """dt and step_rescale multiply the step; two half steps with the input held equal one; clipping stops growth."""
+    """dt and step_rescale multiply the step; clipping stops growth.
+
+    Two half steps with a held input equal one step.
+    """
     layer, u = one_state_layer(), np.ones((1, 1, 1))
     whole, x_whole = ref.ssm(layer, u, None, None)
     _, x_halves = ref.ssm(layer, np.ones((2, 1, 1)), None, None, dt=np.full((2, 1), 0.5))
@@ -255,7 +261,10 @@ def test_distributions_by_hand():
 
 
 def test_gae_by_hand():
-    """γ = λ = 1/2, four steps: step 1 truncated (bootstrapped with 8), step 3 terminated (its next value unread)."""
+    """γ = λ = 1/2, four steps: step 1 truncated, step 3 terminated.
+
+    Step 1 is bootstrapped with 8; the next value of step 3 is not read.
+    """
     column = lambda *z: np.array(z).reshape(4, 1)  # noqa: E731
     advantages = ref.gae(
         rewards=column(1.0, 2.0, 3.0, 4.0),
@@ -294,7 +303,10 @@ def test_ppo_loss_by_hand():
 
 
 def test_adam_by_hand():
-    """Clipping to norm 1; the first step moves each parameter by lr against its sign, the second by both averages."""
+    """The gradient is clipped to norm 1; two steps.
+
+    The first moves each parameter by lr against its sign, the second by both averages.
+    """
     grads, norm = ref.clip_by_global_norm({"w": np.array([3.0]), "b": np.array([-4.0])}, 1.0)
     assert norm == 5.0
     np.testing.assert_allclose([grads["w"][0], grads["b"][0]], [0.6, -0.8], rtol=1e-15)

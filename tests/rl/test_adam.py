@@ -11,7 +11,7 @@ from minis5.rl.adam import Adam
 
 
 def run_reference(theta, grads, lr, eps, max_norm):
-    """The specification over several steps of one tensor → theta, norms."""
+    """Take several steps of one tensor by the specification; return theta and the norms."""
     params, m, v, norms = {"w": theta}, {"w": np.zeros_like(theta)}, {"w": np.zeros_like(theta)}, []
     for i, g in enumerate(grads):
         clipped, norm = ref.clip_by_global_norm({"w": g}, np.inf if max_norm is None else max_norm)
@@ -21,7 +21,10 @@ def run_reference(theta, grads, lr, eps, max_norm):
 
 
 def test_first_step_by_hand():
-    """lr against the gradient's sign whatever its size, less what eps takes; norm 5 reported, clipped to 1 or not."""
+    """A step is lr against the gradient's sign, whatever its size, less what eps takes.
+
+    The norm 5 is returned, whether it is clipped or not.
+    """
     for max_norm in (None, 1.0, 5.0):
         theta, adam = np.ones(2), Adam(2, np.float64, eps=1e-12)
         assert adam.step(theta, np.array([3.0, -4.0]), 0.1, max_norm) == 5.0
@@ -35,7 +38,7 @@ def test_first_step_by_hand():
 @pytest.mark.parametrize("max_norm", [None, 0.5, 1e6])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_equals_reference(dtype, max_norm):
-    """200 steps, learning rate falling, sizes of gradients from 1e-6 to 1e2."""
+    """200 steps with a falling learning rate and gradients of sizes from 1e-6 to 1e2."""
     rng = np.random.default_rng(0)
     N, size = 200, 50
     theta = rng.standard_normal(size).astype(dtype)

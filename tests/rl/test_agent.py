@@ -1,10 +1,11 @@
-"""The agent: inputs, parameters, forward against reference.py, one-step mode, and the gradient of the whole PPO loss.
+"""The agent: inputs, parameters, against reference.py, step by step, gradient of the whole loss.
 
-The whole-loss test stands away from the kinks: of leaky ReLU at 0, of both clips, of the maximum in the value loss.
-Old log-probabilities, old values and returns are chosen so that every branch of the loss is taken and none is near its
-edge; the sums that enter a leaky ReLU are found by listening to ``reference.activate``, and the first rollout is taken
-where all are clear of 0.  Every distance is above MARGIN, 100 times the step H of the differences, whose directions are
-unit vectors.
+The test of the whole loss keeps away from the kinks: of leaky ReLU at 0, of both clips, of the
+maximum in the value loss. Old log-probabilities, old values and returns are chosen so that every
+branch of the loss is taken and none is near its edge. Listening to ``reference.activate`` shows
+the sums that enter a leaky ReLU; the test takes the first rollout in which all are clear of 0.
+Every distance is above MARGIN, 100 times the step H of the differences, whose directions are unit
+vectors.
 """
 
 import dataclasses
@@ -45,7 +46,10 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def make_agent(kind, *, core="s5", dtype="float64", seed=0, moved=0.3, activation="leaky_relu"):
-    """A small agent whose parameters are moved away from their initial values, biases and log_std from zero too."""
+    """Return a small agent whose parameters are moved away from their initial values.
+
+    Biases and log_std are moved away from zero too.
+    """
     config = AgentConfig((6, 5), (4, 4), activation, core, CORES[core], dtype)
     agent = ActorCritic(OBSERVATION, ACTIONS[kind][0], config, seed)
     agent.parameter_vector += (
@@ -61,7 +65,10 @@ def reference_agent(agent, x, reset, memory):
 
 
 def rollout(agent, T=7, B=3, seed=0):
-    """As a rollout has them, with resets inside and a memory that is not zero: x, reset, memory, actions."""
+    """Return x, reset, memory, actions as a rollout has them.
+
+    There are resets inside, and the memory is not zero.
+    """
     rng = np.random.default_rng([seed, 2])
     reset = np.zeros((T, B), bool)
     # at once, twice in a row, at the last step
@@ -78,7 +85,10 @@ def rollout(agent, T=7, B=3, seed=0):
 
 
 def loss_batch(agent, params, value, actions, rng):
-    """What the loss needs: ratios and values below, within and above their clips, and two steps that do not count."""
+    """Return a batch for the loss, with two steps that do not count.
+
+    Ratios and values are below, within and above their clips.
+    """
     k = np.arange(value.size).reshape(value.shape)
     # clips at -0.22 and 0.18
     log_ratio = np.take([-0.4, 0.05, 0.4], k % 3) + rng.uniform(-0.05, 0.05, k.shape)
@@ -98,7 +108,7 @@ def loss_batch(agent, params, value, actions, rng):
 
 
 def kinks(agent, params, batch, value, config):
-    """Distances of ratios and values from where the loss bends; and that all its branches are taken."""
+    """Return how far ratios and values are from kinks of the loss; assert all branches."""
     ratio = np.exp(agent.distribution.log_prob(params, batch.actions) - batch.log_probs)
     moved, error = value - batch.values, value - batch.returns
     clipped_error = batch.values + np.clip(moved, -config.clip, config.clip) - batch.returns
@@ -121,7 +131,7 @@ def kinks(agent, params, batch, value, config):
 
 
 def pre_activations(monkeypatch, agent, x, reset, memory):
-    """Sizes of all sums that enter a leaky ReLU, from one forward of the specification."""
+    """Return the sizes of all sums that enter a leaky ReLU in a forward of the specification."""
     seen, activate = [], s5_ppo.activate
 
     def listen(z, activation):
@@ -138,7 +148,10 @@ def pre_activations(monkeypatch, agent, x, reset, memory):
 @pytest.mark.parametrize("core", CORES)
 @kinds
 def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
-    """Every parameter tensor and the stored memory: random directions and single entries, to 1e-6 relative."""
+    """Every parameter tensor and the stored memory, to 1e-6 relative.
+
+    Along random directions and single entries.
+    """
     agent, config = make_agent(kind, core=core), PPOConfig(entropy_coef=0.05, value_coef=0.7)
     rollouts = (rollout(agent, seed=seed) for seed in range(20))
     x, reset, memory, actions = next(
@@ -187,7 +200,7 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
 
 @kinds
 def test_whole_loss_in_32_bits(kind):
-    """float32 gives the float64 loss and gradient, to its precision."""
+    """float32 gives the loss and the gradient of float64, to its precision."""
     wide, narrow, config = (
         make_agent(kind),
         make_agent(kind, dtype="float32"),
@@ -267,7 +280,7 @@ def test_step_by_step_is_forward(kind, dtype, core):
 
 
 def test_stepper_keeps_its_weights():
-    """Weights prepared once stay, though the parameters change below them."""
+    """Weights prepared once stay the same when the parameters change."""
     agent = make_agent("gaussian")
     x, reset, memory, _ = rollout(agent)
     step = agent.stepper()
@@ -312,7 +325,7 @@ def test_parameters_are_views_of_one_vector(kind):
 
 
 def test_initial_weights():
-    """Orthogonal with the paper's gains, biases 0; the same seed gives the same agent, another seed another."""
+    """Kernels are orthogonal with the paper's gains, biases 0; the seed decides."""
     config = AgentConfig(
         (8, 8), (6, 6), core_config=S5Config(n_layers=1, ssm_size=4), dtype="float64"
     )
@@ -337,7 +350,7 @@ def test_initial_weights():
 
 
 def test_encoding():
-    """[observation | previous action | flag]; action cleared and flag set exactly where an episode begins."""
+    """[observation | previous action | flag]; action cleared and flag set if an episode begins."""
     agent = make_agent("categorical")
     obs = np.array([[1.0, 2, 3], [4, 5, 6]], np.float32)
     previous = agent.distribution.encode(np.array([2, 1]))
@@ -357,7 +370,10 @@ def test_encoding():
 
 @kinds
 def test_act(kind):
-    """Acting step by step: the mode of what forward gives on the encoded inputs, in the environment's own terms."""
+    """Acting step by step gives the mode of what forward gives on the encoded inputs.
+
+    It is in the environment's own terms.
+    """
     agent, T, B = make_agent(kind), 6, 3
     rng = np.random.default_rng(6)
     obs, reset = rng.standard_normal((T, B, 3)).astype(np.float32), rng.random((T, B)) < 0.3

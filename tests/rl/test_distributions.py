@@ -1,4 +1,4 @@
-"""Action distributions: against reference.py, gradients, frequencies of samples; their kernels."""
+"""Action distributions: against reference.py, gradients, frequencies of samples, kernels."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_backward(dist, spec):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_categorical_with_extreme_logits(dtype):
-    """Overflow neither in value nor in gradient; a constant added to all logits changes nothing."""
+    """Neither values nor gradients overflow; a constant added to all logits changes nothing."""
     dist = Categorical(3)
     logits = np.array([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0]], dtype)
     action = np.array([0, 2])
@@ -124,7 +124,7 @@ def test_samples_follow_the_generator(dist, spec):
 
 
 def test_encoding():
-    """What the next observation contains of an action."""
+    """The form of an action in the next observation."""
     np.testing.assert_array_equal(Categorical(3).encode(np.array([2, 0])), [[0, 0, 1], [1, 0, 0]])
     multi = MultiCategorical((2, 3))
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation: by hand, against reference.py, and its two well-known limits."""
+"""Generalised advantage estimation: by hand, against reference.py, its two limits."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_equals_reference(T, gamma, lam, dtype):
 
 
 def test_limits():
-    """λ = 0: the one-step error. λ = 1 with consistent values: the discounted sum of rewards less the value."""
+    """λ = 0 gives the one-step error, λ = 1 the discounted sum of rewards less the value."""
     rewards, values, next_values, terminated, done = problem(20)
     delta = rewards + 0.9 * np.where(terminated, 0.0, next_values) - values
     assert_close(gae(rewards, values, next_values, terminated, done, 0.9, 0.0), delta)
@@ -52,7 +52,7 @@ def test_limits():
 
 
 def test_termination_differs_from_truncation():
-    """Only the truncated step counts the value of what would have followed; across both, nothing flows back."""
+    """Only the truncated step counts the next value; nothing flows back across either."""
     zero, done = np.zeros((3, 1)), np.array([[False], [True], [False]])
     next_values = np.array([[0.0], [10.0], [0.0]])
     rewards = np.array([[0.0], [1.0], [100.0]])
@@ -64,7 +64,7 @@ def test_termination_differs_from_truncation():
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_poison_does_not_pass_an_end(poison):
-    """The next episode's numbers stay there, and nothing after a terminated step is read."""
+    """The next episode's numbers stay in it, and nothing after a terminated step is read."""
     rewards, values, next_values, terminated, done = problem(20)
     terminated[:], done[:] = False, False
     terminated[9, 0] = done[9, 0] = True

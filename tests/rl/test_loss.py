@@ -25,7 +25,10 @@ DISTRIBUTIONS = {
 
 
 def loss_problem(kind, T=9, B=4, dtype=np.float64, valid=True, seed=0):
-    """Ratios and changes of the value within and beyond their clips, on both sides."""
+    """Return a distribution, its parameters, values and a batch.
+
+    Ratios and changes of the value are within and beyond their clips, on both sides.
+    """
     dist, _ = DISTRIBUTIONS[kind]
     rng = np.random.default_rng(seed)
     params = rng.standard_normal((T, B, dist.num_params)).astype(dtype)
@@ -88,7 +91,7 @@ def test_loss_equals_reference(kind, dtype, clip_value, valid):
 @pytest.mark.parametrize("clip_value", [True, False])
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_loss_gradient(kind, clip_value):
-    """Central differences, away from the edges of the clips, which random numbers do not hit."""
+    """Central differences; random numbers do not hit the edges of the clips."""
     config = PPOConfig(clip=0.15, clip_value=clip_value, value_coef=0.7, entropy_coef=0.05)
     dist, params, value, batch = loss_problem(kind, valid=False)
 
@@ -103,7 +106,7 @@ def test_loss_gradient(kind, clip_value):
 
 
 def test_loss_statistics():
-    """KL as the mean of (ρ - 1) - log ρ, and the share of ratios beyond the clip, over the valid steps."""
+    """KL is the mean of (ρ - 1) - log ρ over valid steps; ratios beyond the clip are counted."""
     dist, params, value, batch = loss_problem("categorical", valid=False)
     _, stats, _, _ = ppo_loss(dist, params, value, batch, PPOConfig(clip=0.15))
     log_ratio = (dist.log_prob(params, batch.actions) - batch.log_probs)[batch.valid]
@@ -113,7 +116,10 @@ def test_loss_statistics():
 
 
 def test_parts_of_a_minibatch_add_up():
-    """With the whole count, losses and gradients of two halves are those of the whole: what ranks rely on."""
+    """With the whole count, losses and gradients of two halves add up to those of the whole.
+
+    Ranks rely on it.
+    """
     dist, params, value, batch = loss_problem("categorical", valid=False)
     config, count = PPOConfig(entropy_coef=0.05), batch.valid.sum()
     whole = ppo_loss(dist, params, value, batch, config)

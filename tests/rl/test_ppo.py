@@ -1,7 +1,7 @@
 """PPO: a whole update against the same steps taken by reference.py, its switches, and learning.
 
-The loss alone: tests/rl/test_loss.py. Training by several processes: tests/rl/test_comm.py. Training
-on a GPU: tests/rl/test_cuda_training.py.
+The loss alone: tests/rl/test_loss.py. Training by several processes: tests/rl/test_comm.py.
+Training on a GPU: tests/rl/test_cuda_training.py.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def without_times(rows):
 
 
 def fixed_rollout(ppo, T, truncated_too=True):
-    """A collected rollout with ends of both kinds, next values of its own, and steps that do not count."""
+    """Return a rollout with ends of both kinds, next values, and steps that do not count."""
     rollout, _ = ppo.collector.collect(T, np.random.default_rng(9))
     rng = np.random.default_rng(8)
     shape = rollout.rewards.shape
@@ -77,7 +77,7 @@ def fixed_rollout(ppo, T, truncated_too=True):
 
 
 def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
-    """Central differences of reference.py's agent and loss along every parameter."""
+    """Return central differences of reference.py's agent and loss along every parameter."""
     x, reset, initial_state = (
         rollout.x[:, group],
         rollout.reset[:, group],
@@ -110,7 +110,10 @@ def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
 
 @pytest.mark.parametrize("termination", [False, True])
 def test_a_whole_update_equals_the_reference(termination):
-    """Advantages, their normalisation, loss, gradient, clipping by the norm and Adam, minibatch after minibatch."""
+    """Advantages, their normalisation, loss, gradient, clipping by the norm, Adam.
+
+    Minibatch after minibatch.
+    """
     config = dataclasses.replace(
         SMALL, epochs=1, unroll=4, adam_eps=1e-3, truncation_is_termination=termination
     )
@@ -159,7 +162,7 @@ def test_a_whole_update_equals_the_reference(termination):
 
 
 def batches(ppo, rollout):
-    """The minibatches that an update learns from."""
+    """Return the minibatches that an update learns from, with their counts."""
     seen, gradient = [], ppo.gradient
     ppo.gradient = lambda r, g, batch, count: (
         seen.append((batch, count)) or gradient(r, g, batch, count)
@@ -186,7 +189,10 @@ def test_advantages_as_they_are():
 
 
 def test_rewards_are_scaled_before_all_else():
-    """Scale s gives the update that rewards of s times the size give, and the figures that are reported stay as they are."""
+    """Scale s gives the update that rewards of s times the size give.
+
+    The reported figures stay as they are.
+    """
     updates = []
     for scale, factor in ((0.25, 1.0), (1.0, 0.25)):
         ppo = make_ppo(dataclasses.replace(SMALL, reward_scale=scale))
@@ -207,7 +213,10 @@ def test_rewards_are_scaled_before_all_else():
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])
 def test_trial_horizon(monkeypatch, scale):
-    """Advantages end where a trial ends: in MemoryChain the steps with a reward, also those that end a rollout or an episode."""
+    """Advantages end where a trial ends.
+
+    In MemoryChain these are the steps with a reward, also if they end a rollout or an episode.
+    """
     seen = []
     monkeypatch.setattr("minis5.rl.ppo.gae", lambda *inputs: seen.append(inputs) or gae(*inputs))
     config = dataclasses.replace(SMALL, trial_horizon=True)
@@ -240,7 +249,7 @@ def test_trial_horizon(monkeypatch, scale):
 
 
 def test_truncation_is_termination():
-    """The switch changes what a truncated step is worth, and nothing where all ends are terminations."""
+    """The switch changes what a truncated step is worth; with terminations alone, nothing."""
     for both, differ in ((True, True), (False, False)):
         weights = []
         for switch in (True, False):
@@ -330,7 +339,7 @@ def test_same_seed_same_run():
 
 
 def test_seed_draws_actions_and_minibatches():
-    """In environments and with weights that are the same for every seed; anew in every iteration."""
+    """Anew in every iteration. Environments and weights are the same for every seed here."""
     drawn = []
     for seed in (0, 0, 1):
         ppo, actions, groups = still_ppo(seed=seed), [], []
@@ -354,7 +363,7 @@ def test_seed_draws_actions_and_minibatches():
 
 @pytest.mark.parametrize("env", ["MemoryChain", "PositionOnlyCartPoleEasy"])
 def test_state_dict_goes_on_bit_for_bit(env):
-    """Taken up by a PPO of another seed's environments and weights, midway through an annealed run."""
+    """A PPO with environments and weights of another seed takes up an annealed run midway."""
     config, total = dataclasses.replace(SMALL, anneal_lr=True), 8 * 24
     whole = make_ppo(config, dtype="float32", env=env)
     first = whole.learn(total, callback=lambda row: row["update"] == 4)
@@ -378,7 +387,7 @@ def test_state_dict_goes_on_bit_for_bit(env):
 
 
 def test_passes_run_on_the_cpu():
-    """As the agent lives there. (On a GPU: tests/rl/test_cuda_training.py.)"""
+    """The agent lives there. (On a GPU: tests/rl/test_cuda_training.py.)"""
     assert type(make_ppo().passes) is Passes
 
 
@@ -390,7 +399,10 @@ LEARNER = PPOConfig(num_envs=32, unroll=32, epochs=4, minibatches=4, lr=3e-3)
 
 @pytest.mark.parametrize("core", CORES)
 def test_learns_a_tiny_memory_task(core):
-    """MemoryChain of length 5: an agent with memory answers rightly, one without can only guess (mean 0)."""
+    """In MemoryChain of length 5, an agent with memory answers correctly.
+
+    An agent without memory can only guess: its mean return is 0.
+    """
     envs = make_vec("MemoryChain", LEARNER.num_envs, memory_length=5)
     shape = AgentConfig((16,), (16,), core=core, core_config=CORES[core])
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape)
@@ -415,7 +427,7 @@ def test_environments_that_do_not_fit():
 
 
 def test_rewards_that_are_not_finite():
-    """An error, and weights that are still good."""
+    """They raise an error and leave the weights good."""
     ppo = still_ppo(reward=float("nan"))
     before = ppo.agent.parameter_vector.copy()
     with pytest.raises(
@@ -426,7 +438,7 @@ def test_rewards_that_are_not_finite():
 
 
 def test_a_rollout_names_its_parts():
-    """Every field of a rollout is (T, B, ...), the memory apart."""
+    """Every field of a rollout is (T, B, ...), except the memory."""
     ppo = make_ppo()
     rollout, _ = ppo.collector.collect(5, np.random.default_rng(0))
     for name in Rollout._fields[:-1]:

@@ -1,8 +1,8 @@
-"""Collecting experience: flags and inputs around a reset, the three autoreset modes, the replay from the stored memory.
+"""Collecting experience: inputs around a reset, autoreset modes, replay from the stored state.
 
-The toy environment answers to the agent's actions, and the agent's policy is so sharp that it leaves nothing to chance,
-so that every mode must meet the same episodes, each of its own (the observation tells its number), one part of them
-terminated and one part truncated.
+The toy environment depends on the agent's actions, and the agent's policy is so sharp that
+nothing is left to chance. So every mode must meet the same episodes. No two of them are alike
+(the observation tells an episode's number); some are terminated, the others truncated.
 """
 
 import gymnasium as gym
@@ -29,7 +29,7 @@ modes = pytest.mark.parametrize("mode", MODES)
 
 
 class Toy(gym.Env):
-    """Episode k lasts LENGTHS[k] steps; all that is seen depends on k, the step, and the actions so far."""
+    """Episode k lasts LENGTHS[k] steps; observations depend on k, the step and past actions."""
 
     action_space = gym.spaces.Discrete(3, start=START)
 
@@ -88,7 +88,7 @@ def collect(mode, T=40, core="s5", **options):
 
 
 def episodes(rollout, i):
-    """The whole episodes of environment i: for each, the indices of the steps that count."""
+    """Return the indices of the steps that count, for each whole episode of environment i."""
     steps = np.flatnonzero(rollout.valid[:, i])
     ends = np.flatnonzero(rollout.done[steps, i]) + 1
     return np.split(steps, ends)[:-1]
@@ -117,7 +117,10 @@ def test_modes_are_as_named():
 @modes
 @pytest.mark.parametrize("nested", [False, True], ids=["array", "nested"])
 def test_inputs_around_a_reset(mode, nested):
-    """The first step of an episode: flag 1, no previous action; every other: flag 0, the action just taken."""
+    """The first step of an episode has flag 1 and no previous action.
+
+    Every other has flag 0 and the action just taken.
+    """
     collector, rollout, _ = collect(mode, nested=nested)
     agent, B = collector.agent, 3
     size = agent.observation_encoder.size
@@ -175,7 +178,10 @@ def test_modes_give_the_same_learning_data(core, nested):
 @modes
 @pytest.mark.parametrize("nested", [False, True], ids=["array", "nested"])
 def test_next_values(mode, nested):
-    """Each episode played again from nothing, its true last observation included: values, and next values."""
+    """Each episode, played again from nothing, has the same values and next values.
+
+    Its true last observation is included.
+    """
     collector, rollout, _ = collect(mode, nested=nested)
     agent, truncated = collector.agent, 0
     for i in range(3):
@@ -206,8 +212,11 @@ def test_next_values(mode, nested):
 
 @modes
 @pytest.mark.parametrize("resets", [True, False])
-def test_replay_from_memory0(mode, resets):
-    """The third rollout, from its stored memory with its flags: the values and log-probabilities that acting had."""
+def test_replay_from_initial_state(mode, resets):
+    """The third rollout, replayed from its stored state with its flags.
+
+    Values and log-probabilities are those of acting.
+    """
     envs = toys(mode)
     config = AgentConfig((8,), (8,), core_config=S5Config(n_layers=2, ssm_size=8, resets=resets))
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, config, seed=3)
@@ -228,7 +237,7 @@ def test_replay_from_memory0(mode, resets):
 
 @modes
 def test_next_value_at_the_rollouts_end(mode):
-    """Where the rollout stops within an episode, the value of the next rollout's first observation."""
+    """Within an episode, it is the value of the next rollout's first observation."""
     envs = toys(mode)
     collector, rng = Collector(make_agent(envs), envs), np.random.default_rng(0)
     seen = 0
@@ -245,7 +254,7 @@ def test_next_value_at_the_rollouts_end(mode):
 
 @modes
 def test_returns_and_lengths(mode):
-    """Of every whole episode, across the edges of rollouts too."""
+    """They are those of every whole episode, across the edges of rollouts too."""
     envs = toys(mode)
     collector, rng = Collector(make_agent(envs), envs), np.random.default_rng(0)
     short, parts = [], []
@@ -265,7 +274,7 @@ def test_returns_and_lengths(mode):
 
 
 def test_flags_of_a_native_environment():
-    """All end together, at known times: the flags, the cue where it belongs, the rewards of the right answers."""
+    """All episodes end together, at known times: flags, cues, rewards of correct answers."""
     envs = make_vec("MemoryChain", 4, 5, memory_length=3)
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, SHAPES["s5"])
     rollout, ended = Collector(agent, envs, 5).collect(8, np.random.default_rng(0))
@@ -285,7 +294,7 @@ def test_flags_of_a_native_environment():
 
 @pytest.mark.parametrize("name", ["MemoryChain", "PositionOnlyCartPoleEasy"])
 def test_state_dict_round_trip(name):
-    """Another collector, in environments of another seed, goes on as the first does."""
+    """Another collector, with environments of another seed, goes on as the first does."""
     shape = AgentConfig((8,), (8,), core_config=S5Config(n_layers=1, ssm_size=8))
     envs, others = make_vec(name, 4, 1), make_vec(name, 4, 2)
     agent = ActorCritic(envs.single_observation_space, envs.single_action_space, shape)
@@ -314,7 +323,7 @@ def test_state_of_nested_observations():
 
 
 def test_state_dict_of_foreign_environments():
-    """Their own state is the caller's to restore: with the environments themselves in place, the rest goes on."""
+    """The caller restores the environments' own state; with that, the rest goes on."""
     collector, first, _ = collect("next", T=7, nested=True)
     state = collector.state_dict()
     assert {"obs/0", "obs/1", "obs/2", "memory", "resetting", "returns"} <= set(state)
