@@ -1,10 +1,16 @@
-"""Observations of any supported space as float32 vectors: the agent's input.
+"""Observations: batches of them as trees of arrays, and float32 vectors made of them.
 
-Box values are passed through, flattened; Discrete and MultiDiscrete become one-hot vectors (counted from the space's
-`start`), MultiBinary zeros and ones; Tuple and Dict are the concatenation of their parts, in the space's order.
+A batch of observations is a tree: an array, or a tuple or dict of trees. `take`, `leaves` and
+`rebuild` work on it. `ObservationEncoder` makes the agent's input of it, one vector for each
+observation:
+
+    Box                        the values, in C order
+    Discrete, MultiDiscrete    one-hot vectors, counted from the space's `start`
+    MultiBinary                zeros and ones
+    Tuple, Dict                the parts' vectors end to end, in the space's order
 
 Leaves out: scaling and normalisation; Graph, Sequence, Text and OneOf spaces.
-Tested in tests/test_spaces.py.
+GPU form: cuda/minis5_cuda/spaces.py. Tests: tests/test_spaces.py.
 """
 
 import math
@@ -20,8 +26,41 @@ from minis5.ops import operation
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
 
 
+# Trees of arrays
+
+
+def take(batch, rows):
+    """Return the observations ``rows`` of a batch, as a batch."""
+    if isinstance(batch, dict):
+        return {key: take(part, rows) for key, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(take(part, rows) for part in batch)
+    return batch[rows]
+
+
+def leaves(batch):
+    """Return the arrays of a batch in a fixed order."""
+    if isinstance(batch, dict):
+        return [leaf for part in batch.values() for leaf in leaves(part)]
+    if isinstance(batch, tuple):
+        return [leaf for part in batch for leaf in leaves(part)]
+    return [batch]
+
+
+def rebuild(like, arrays):
+    """Return a batch built as ``like`` from an iterator of its arrays: the inverse of `leaves`."""
+    if isinstance(like, dict):
+        return {key: rebuild(part, arrays) for key, part in like.items()}
+    if isinstance(like, tuple):
+        return tuple(rebuild(part, arrays) for part in like)
+    return next(arrays)
+
+
+# Vectors
+
+
 class Leaf(NamedTuple):
-    """A part of the space that is an array, and its place in the vector."""
+    """A part of a space whose observations are arrays, and its place in the vector."""
 
     path: tuple  # keys and indices that lead to it
     name: str  # for messages
@@ -35,7 +74,7 @@ class Leaf(NamedTuple):
 
 
 class ObservationEncoder:
-    """Turns observations of `space`, with any leading batch axes, into float32 vectors.
+    """Encode observations of ``space``, with any leading batch axes, as float32 vectors.
 
     Parameters
     ----------
@@ -49,7 +88,7 @@ class ObservationEncoder:
     Raises
     ------
     ValueError
-        When the space, or a part of it, is not supported.
+        The space, or a part of it, is not supported.
     """
 
     def __init__(self, space):
@@ -58,11 +97,11 @@ class ObservationEncoder:
         self.size = 0
         self._add(space, (), "observation")
         if self.size == 0:
-            raise ValueError(
-                f"space: expected at least one value, got the empty {space}; an agent needs an input"
-            )
+            remedy = "an agent needs an input"
+            raise ValueError(f"space: expected at least one value, got the empty {space}; {remedy}")
 
     def _add(self, space, path, name):
+        """Add the leaves of a part of the space, which ``path`` leads to."""
         one_hot = {}
         if isinstance(space, spaces.Dict | spaces.Tuple):
             for key, part in space.items() if isinstance(space, spaces.Dict) else enumerate(space):
@@ -73,24 +112,20 @@ class ObservationEncoder:
         elif isinstance(space, spaces.MultiBinary):
             kind, width = "binary", math.prod(space.shape)
         elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            sizes = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec).astype(
-                np.int64
-            )
-            start = np.ravel(space.start).astype(np.int64)
+            sizes = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)
+            sizes, start = sizes.astype(np.int64), np.ravel(space.start).astype(np.int64)
             kind, width = "one-hot", int(sizes.sum())
             offsets = self.size + np.cumsum(sizes) - sizes
             one_hot = {"start": start, "sizes": sizes, "offsets": offsets}
         else:
-            raise ValueError(
-                f"space: {name} is {space}, which is not supported; supported are {SUPPORTED}"
-            )
-        self._leaves.append(
-            Leaf(path, name, kind, space.shape, self.size, self.size + width, **one_hot)
-        )
-        self.size += width
+            got = f"{name} is {space}, which is not supported"
+            raise ValueError(f"space: {got}; supported are {SUPPORTED}")
+        begin, end = self.size, self.size + width
+        self._leaves.append(Leaf(path, name, kind, space.shape, begin, end, **one_hot))
+        self.size = end
 
     def observation_vector(self, observation):
-        """Encode a batch of observations.
+        """Return the vectors of a batch of observations.
 
         Parameters
         ----------
@@ -105,23 +140,21 @@ class ObservationEncoder:
         Raises
         ------
         ValueError
-            When the observation has another structure, shape or dtype than the space, is not finite, or has a value
-            outside a Discrete, MultiDiscrete or MultiBinary space.
+            The observation has another structure, shape or dtype than the space, is not finite, or
+            has a value outside a Discrete, MultiDiscrete or MultiBinary space. Values on a GPU are
+            not checked.
         """
         lead = out = None
         for leaf in self._leaves:
             values = _pick(observation, leaf)
             axes = values.ndim - len(leaf.shape)
-            if values.shape[max(axes, 0) :] != leaf.shape or lead not in (
-                None,
-                values.shape[:axes],
-            ):
+            fits = values.shape[max(axes, 0) :] == leaf.shape
+            if not fits or lead not in (None, values.shape[:axes]):
                 expected = f"(..., {', '.join(map(str, leaf.shape))})" if leaf.shape else "(...)"
-                same = "" if lead is None else f" with batch axes {lead}"
-                raise ValueError(
-                    f"{leaf.name}: expected shape {expected}{same}, got {values.shape}; "
-                    "pass observations of the space that the agent was made for"
-                )
+                expected += "" if lead is None else f" with batch axes {lead}"
+                remedy = "pass observations of the space that the agent was made for"
+                got = f"expected shape {expected}, got {values.shape}"
+                raise ValueError(f"{leaf.name}: {got}; {remedy}")
             if out is None:
                 lead = values.shape[:axes]
                 out = array_module(values).zeros((math.prod(lead), self.size), np.float32)
@@ -130,20 +163,22 @@ class ObservationEncoder:
 
 
 def _pick(observation, leaf):
-    """The leaf's array within a nested observation."""
+    """Return the leaf's array within a batch of observations."""
     for depth, key in enumerate(leaf.path):
         try:
             observation = observation[key]
         except (KeyError, IndexError, TypeError) as error:
+            wanted, got = list(leaf.path[: depth + 1]), type(observation).__name__
             raise ValueError(
-                f"observation: expected a part at {list(leaf.path[: depth + 1])}, got {type(observation).__name__} "
-                "without it; pass a dict or tuple built as the space is"
+                f"observation: expected a part at {wanted}, got {got} without it; "
+                "pass a dict or tuple built as the space is"
             ) from error
     values = as_array(observation)
     values = values if on_gpu(values) else np.asarray(values)
-    if values.dtype.kind not in ("biuf" if leaf.kind == "box" else "biu"):
+    kinds, wanted = ("biuf", "numbers") if leaf.kind == "box" else ("biu", "integers")
+    if values.dtype.kind not in kinds:
         raise ValueError(
-            f"{leaf.name}: expected {'numbers' if leaf.kind == 'box' else 'integers'}, got dtype {values.dtype}; "
+            f"{leaf.name}: expected {wanted}, got dtype {values.dtype}; "
             "cast it, or stack a list of observations into arrays first"
         )
     return values.astype(np.int64, copy=False) if leaf.kind == "one-hot" else values
@@ -159,18 +194,18 @@ def _write_box(leaf, values, out):
         total = float(part.sum())
     if not math.isfinite(total) and not np.isfinite(part).all():  # the sum alone may overflow
         row, column = np.argwhere(~np.isfinite(part))[0]
+        got = f"{values[row, column]} at batch row {row}, component {column}"
         raise ValueError(
-            f"{leaf.name}: expected finite float32 values, got {values[row, column]} at batch row {row}, "
-            f"component {column}; check the environment's dynamics, or clip its observations"
+            f"{leaf.name}: expected finite float32 values, got {got}; "
+            "check the environment's dynamics, or clip its observations"
         )
 
 
 def _write_binary(leaf, values, out):
     wrong = (values != 0) & (values != 1)
     if array_module(out) is np and wrong.any():
-        raise ValueError(
-            f"{leaf.name}: expected zeros and ones, got {values[wrong][0]}; check the environment"
-        )
+        got = values[wrong][0]
+        raise ValueError(f"{leaf.name}: expected zeros and ones, got {got}; check the environment")
     out[:, leaf.begin : leaf.end] = values
 
 
@@ -180,16 +215,17 @@ def _on(xp, numbers):
 
 
 def _tables(leaf, xp):
-    """Start, sizes and offsets as arrays of ``xp``."""
+    """Return start, sizes and offsets as arrays of ``xp``."""
     tables = leaf.start, leaf.sizes, leaf.offsets
     return tables if xp is np else [_on(xp, tuple(table.tolist())) for table in tables]
 
 
 @operation
 def one_hot(values, start, sizes, offsets, out):
-    """Set the ones of a batch of one-hot vectors in `out`; returns (row, component) of the first illegal value, or (-1, -1).
+    """Write the ones of a batch of one-hot vectors to out (n, size), zeros on entry.
 
-    (On a GPU an illegal value sets nothing, and (-1, -1) is returned.)
+    values: (n, k); start, sizes, offsets: (k,). Returns (row, component) of the first illegal
+    value, or (-1, -1). On a GPU an illegal value leaves zeros, and (-1, -1) is returned.
     """
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
@@ -203,41 +239,12 @@ def one_hot(values, start, sizes, offsets, out):
 def _write_one_hot(leaf, values, out):
     row, column = one_hot(values, *_tables(leaf, array_module(out)), out)
     if row >= 0:
-        low = leaf.start[column]
+        low, high = leaf.start[column], leaf.start[column] + leaf.sizes[column]
+        got = f"{values[row, column]} at batch row {row}, component {column}"
         raise ValueError(
-            f"{leaf.name}: expected values in [{low}, {low + leaf.sizes[column]}), got {values[row, column]} at "
-            f"batch row {row}, component {column}; check the environment, or the space's start"
+            f"{leaf.name}: expected values in [{low}, {high}), got {got}; "
+            "check the environment, or the space's start"
         )
 
 
 _WRITE = {"box": _write_box, "binary": _write_binary, "one-hot": _write_one_hot}
-
-
-# Batches of observations: arrays, or tuples or dicts of them
-
-
-def take(batch, rows):
-    """Observations of some environments: arrays, or tuples or dicts of them."""
-    if isinstance(batch, dict):
-        return {k: take(v, rows) for k, v in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(take(v, rows) for v in batch)
-    return batch[rows]
-
-
-def leaves(batch):
-    """The arrays of a batch of observations, in a fixed order."""
-    if isinstance(batch, dict):
-        return [leaf for value in batch.values() for leaf in leaves(value)]
-    return (
-        [leaf for value in batch for leaf in leaves(value)] if isinstance(batch, tuple) else [batch]
-    )
-
-
-def rebuild(like, arrays):
-    """The inverse of :func:`leaves`: a batch of the structure of ``like`` from an iterator of arrays."""
-    if isinstance(like, dict):
-        return {key: rebuild(value, arrays) for key, value in like.items()}
-    return (
-        tuple(rebuild(value, arrays) for value in like) if isinstance(like, tuple) else next(arrays)
-    )
