@@ -1,0 +1,52 @@
+"""The installed package: its version, its folders, and the mark that it has type hints.
+
+Tests: setup.cfg. .ci/run tests a built wheel.
+"""
+
+import configparser
+import re
+from importlib import metadata
+from pathlib import Path
+
+import minis5_cuda
+import pytest
+
+import minis5
+
+ROOT = Path(__file__).parents[1]
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
+
+
+def test_version_is_that_of_the_metadata():
+    assert metadata.version("minis5") == minis5.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == minis5.__version__
+
+
+def test_every_package_is_listed():
+    """setup.cfg cannot find packages in two folders, so it lists them."""
+    found = set()
+    for folder in (ROOT, ROOT / "cuda"):
+        for file in folder.glob("minis5*/**/__init__.py"):
+            found.add(".".join(file.parent.relative_to(folder).parts))
+    assert found == set(SETUP["options"]["packages"].split())
+    with_code = {file.parent for name in ("minis5", "cuda") for file in (ROOT / name).rglob("*.py")}
+    assert all((folder / "__init__.py").exists() for folder in with_code)
+
+
+@pytest.mark.parametrize("package", [minis5, minis5_cuda])
+def test_type_hints_are_announced(package):
+    assert (Path(package.__file__).parent / "py.typed").exists()
+    assert "py.typed" in SETUP["options.package_data"][package.__name__].split()
+
+
+def test_public_names_exist():
+    assert len(set(minis5.__all__)) == len(minis5.__all__)
+    assert all(hasattr(minis5, name) for name in minis5.__all__)
+
+
+def test_pre_commit_has_the_same_ruff():
+    version = re.search(r"^ruff==(.*)$", SETUP["options.extras_require"]["test"], re.MULTILINE)[1]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert f"ruff-pre-commit\n    rev: v{version}\n" in hooks
