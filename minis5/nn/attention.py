@@ -1,4 +1,4 @@
-"""Self-attention as a memory core: a causal pre-norm transformer that sees bounded many past steps.
+"""Self-attention as a memory core: a causal pre-norm transformer over a bounded past.
 
     x = u + sinusoids of the step's number in its episode, then in each layer
     n = LayerNorm(x);   q, k, v = n W_qkv

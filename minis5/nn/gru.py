@@ -76,8 +76,8 @@ def gru_forward(gates, product, bias, recurrent_bias, h, reset_next, q, y, after
 def gru_backward(dy, d, direct, reset_next, gates, q, h, dgates, dproduct):
     """Take one step back: write dgates ← r', z', n'; dproduct ← r', z', q'; direct ← d·z.
 
-    On entry d (B, K) = Uᵀ(r', z', q') and direct (B, K) = d·z are those of the step after, which
-    are not read where that step is reset. d becomes the gradient of h'. dgates, dproduct: (B, 3K).
+    On entry d (B, K) = Uᵀ(r', z', q') and direct (B, K) = d·z are those of the step after. Where
+    that step is reset they are not read. d becomes the gradient of h'. dgates, dproduct: (B, 3K).
     """
     K = d.shape[1]
     one = d.dtype.type(1)
@@ -104,7 +104,7 @@ def gru_backward(dy, d, direct, reset_next, gates, q, h, dgates, dproduct):
         # n = tanh(… + r·q), so q' = n'·r
         for k in range(K):
             dq[k] = dn[k] * r[k]
-        # h' = … + z·h, so dh gets d·z; Uᵀ(r', z', q') is added by the step before
+        # h' = … + z·h, so dh gets d·z, to which the caller adds Uᵀ(r', z', q')
         for k in range(K):
             kept[k] = total[k] * z[k]
         # r, z = σ(W x + b + U h): both products have the gradients r', z'

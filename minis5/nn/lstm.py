@@ -8,8 +8,9 @@
 h and c are the state before the step, 0 where the step is reset.
 
 The forget gate's bias begins at ``forget_bias``, 1 by default, and is trained like any other. With
-0 an untrained cell forgets half of its content at each step, so it learns nothing of what lies far
-back (Gers, Schmidhuber and Cummins, 2000; Jozefowicz, Zaremba and Sutskever, 2015, section 3.1).
+0 an untrained cell forgets half of its content at each step. It then learns nothing of what lies
+far back (Gers, Schmidhuber and Cummins, 2000; Jozefowicz, Zaremba and Sutskever, 2015, section
+3.1).
 # differs from flax: there the forget gate's bias begins at 0.
 
 Backward, with dh the gradient of h' and dc that of c'. A prime at a gate is the gradient before its
@@ -96,8 +97,8 @@ def lstm_forward(gates, product, bias, c, reset_next, tanh_c, y, after_h, after_
 def lstm_backward(dy, dh, dc, reset_next, gates, tanh_c, c, dgates):
     """Take one step back: write dgates (B, 4K) ← i', f', g', o', and dc ← dc·f.
 
-    On entry dh (B, K) = Uᵀ(i', f', g', o') and dc (B, K) = dc·f are those of the step after, which
-    are not read where that step is reset. dh becomes the gradient of h'.
+    On entry dh (B, K) = Uᵀ(i', f', g', o') and dc (B, K) = dc·f are those of the step after. Where
+    that step is reset they are not read. dh becomes the gradient of h'.
     """
     K = dh.shape[1]
     one = dh.dtype.type(1)

@@ -2,7 +2,7 @@
 
     u ← leaky ReLU(kernel u + bias), for each width of ``widths`` and then for the core's own
 
-An agent with this core and one of equal size with a memory differ by what memory adds.
+A comparison with a core of equal size that has a memory shows what memory adds.
 
 Leaves out: everything between steps.
 # differs from popjaxrl: presets.py gives this core as many weights as S5 has; popjaxrl's MLP has as

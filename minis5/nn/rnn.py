@@ -1,7 +1,7 @@
 """Code that GRU and LSTM share.
 
-It makes their parameters and their initial state, runs a dense layer after the recurrent one if its
-width differs from the core's, and takes single steps.
+It makes their parameters and their initial state, and takes single steps. If the recurrent layer's
+width differs from the core's, a dense layer follows.
 
 S5 computes all steps at once. Here h[t] depends on h[t-1] through a matrix and a nonlinearity, so
 the steps are taken one after the other. The products with the inputs are one matrix product over
