@@ -1,15 +1,49 @@
 """Scalar functions of compiled loops: the approximations in float32."""
 
 import numpy as np
+import pytest
 
-from minis5.nn.scalars import exp
+from minis5.nn import scalars
 from minis5.ops import fast
+
+
+@fast
+def tanh_of_each(x, y):
+    for i in range(x.size):
+        y[i] = scalars.tanh(x[i])
+
+
+@fast
+def sigmoid_of_each(x, y):
+    for i in range(x.size):
+        y[i] = scalars.sigmoid(x[i])
 
 
 @fast
 def exp_of_each(x, y):
     for i in range(x.size):
-        y[i] = exp(x[i])
+        y[i] = scalars.exp(x[i])
+
+
+def test_tanh_of_float32():
+    """Within 5 ulp of float64; exactly ±1 far out; NaN stays NaN."""
+    x = np.concatenate([np.linspace(-12, 12, 200_001), [-np.inf, np.inf, np.nan]])
+    x = x.astype(np.float32)
+    y = np.empty_like(x)
+    tanh_of_each(x, y)
+    expected = np.tanh(x.astype(np.float64))
+    error = np.abs(y - expected)[:-1]
+    assert (error <= 5 * np.spacing(np.abs(expected[:-1]).astype(np.float32))).all()
+    assert y[0] == y[-3] == -1 and y[-2] == 1 and np.isnan(y[-1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid(dtype):
+    x = np.linspace(-30, 30, 100_001).astype(dtype)
+    y = np.empty_like(x)
+    sigmoid_of_each(x, y)
+    expected = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert (np.abs(y - expected) <= 4 * np.finfo(dtype).eps).all()
 
 
 def test_exp_of_float32():
