@@ -6,7 +6,7 @@ implicit conversion, functions that CuPy does not have. (A test looks for FUNCTI
 the real CuPy if it can be imported.) While `recording`, as in a CUDA graph, it is an error to
 wait for the GPU or to copy from the host.
 
-Leaves out: streams, except which is current; memory pools; speed.
+Leaves out: streams (it only knows which is current), memory pools, speed.
 """
 
 import sys

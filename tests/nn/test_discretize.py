@@ -13,7 +13,7 @@ from minis5.nn.discretize import DISCRETIZATIONS
 
 @pytest.mark.parametrize("form", ["zoh", "bilinear"])
 def test_discretisation_as_a_function_of_z(form):
-    """Around z = 0, where ψ = (e^z - 1)/z is 0/0; from series to formula; far out."""
+    """Around z = 0, where ψ = (e^z - 1)/z is 0/0, across the end of the series, and far out."""
 
     def f(z):
         parts = np.array(

@@ -26,7 +26,7 @@ def exp_of_each(x, y):
 
 
 def test_tanh_of_float32():
-    """Within 5 ulp of float64; exactly ±1 far out; NaN stays NaN."""
+    """Within 5 ulp of float64, and exactly ±1 far out. NaN stays NaN."""
     x = np.concatenate([np.linspace(-12, 12, 200_001), [-np.inf, np.inf, np.nan]])
     x = x.astype(np.float32)
     y = np.empty_like(x)
