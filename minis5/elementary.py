@@ -1,18 +1,20 @@
-"""sin, cos, log, exp and the wrapping of angles, the same bits in plain Python, under Numba on any CPU, and on a GPU.
+"""sin, cos, log, exp and the wrapping of angles, the same bits in plain Python, under Numba on any
+CPU, and on a GPU.
 
-libm, NumPy and NVIDIA's libdevice each round these functions in their own way, and % on floats is no exact remainder in
-numba-cuda; an environment that used them would give another episode on another machine. Here there is nothing but
-+ - * /, floor, frexp and ldexp on float64, each of which IEEE 754 rounds in one way only. What could still change a bit is a
-compiler that fuses a * b + c into one rounding: Numba does so on no CPU, a kernel has to be compiled without it.
+libm, NumPy and NVIDIA's libdevice each round these functions in their own way, and % on floats is
+no exact remainder in numba-cuda. An environment that used them would give another episode on
+another machine. Here there is nothing but + - * /, floor, frexp and ldexp on float64, each of which
+IEEE 754 rounds in one way only. Only a compiler that fuses a * b + c into one rounding could still
+change a bit: Numba does so on no CPU, and a kernel has to be compiled without it.
 
-Method: an argument is reduced with constants cut into parts so short that the products with them are exact (Cody and
-Waite); then a Taylor series in Horner's form, long enough that the first term left out is below half a unit in the last
-place (ulp).
-Leaves out: signed zeros, infinities, NaN, |x| > 1e5 in sin, cos and wrap, and x > 709 in exp; who calls them knows the
-argument's range.
+Method: an argument is reduced with constants cut into parts so short that the products with them
+are exact (Cody and Waite). Then follows a Taylor series in Horner's form, long enough that the
+first term left out is below half a unit in the last place (ulp).
+Leaves out: signed zeros, infinities, NaN, |x| > 1e5 in sin, cos and wrap, and x > 709 in exp; the
+caller knows the argument's range.
 Source: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapters 5, 6 and 8.
-Tested in tests/test_elementary.py: sin and cos err by less than 2 ulp, log and exp by less than 1, wrap by none. As GPU code, in
-tests/test_ptx.py.
+Tests: tests/test_elementary.py: sin and cos err by less than 2 ulp, log and exp by less than 1,
+wrap by none. As GPU code: tests/test_ptx.py.
 """
 
 import math
@@ -28,14 +30,14 @@ LN2_1 = 0.6931471803691238  # log 2 = the first 32 bits: times any exponent they
 LN2_2 = 1.9082149292705877e-10  # + the next 53
 TWO_OVER_PI = 2 / math.pi
 LOG2_E = 1.4426950408889634
-# exp of less has an exponent below that of normal numbers, and ldexp would round once more
+# Below it, exp is no normal number any more, and ldexp would round once more.
 LEAST_EXPONENT = -708.0
 SQRT_HALF = 0.7071067811865476
 
 
 @njit(nogil=True)
 def _sine(x, quarters):
-    """sin(x + quarters * pi / 2) for integer `quarters`."""
+    """Return sin(x + quarters * pi / 2) for integer `quarters`."""
     k = int(math.floor(x * TWO_OVER_PI + 0.5))
     r = x - k * HALF_PI_1 - k * HALF_PI_2 - k * HALF_PI_3  # |r| <= pi / 4
     z = r * r
@@ -59,19 +61,19 @@ def _sine(x, quarters):
 
 @njit(nogil=True)
 def sin(x):
-    """Sine of x in radians, |x| <= 1e5; error below 2 ulp."""
+    """Return the sine of x in radians, |x| <= 1e5; error below 2 ulp."""
     return _sine(x, 0)
 
 
 @njit(nogil=True)
 def cos(x):
-    """Cosine of x in radians, |x| <= 1e5; error below 2 ulp."""
+    """Return the cosine of x in radians, |x| <= 1e5; error below 2 ulp."""
     return _sine(x, 1)
 
 
 @njit(nogil=True)
 def log(x):
-    """Natural logarithm of 0 < x < inf; error below 1 ulp."""
+    """Return the natural logarithm of 0 < x < inf; error below 1 ulp."""
     m, exponent = math.frexp(x)
     e = float(exponent)
     if m < SQRT_HALF:
@@ -79,7 +81,7 @@ def log(x):
     f = m - 1.0  # exact, as sqrt(1/2) <= m < sqrt(2); x = (1 + f) * 2**e
     s = f / (f + 2.0)
     z = s * s  # below 0.0295
-    # log(1 + f) = 2 atanh(s) = 2 s (1 + z / 3 + z**2 / 5 + ...), and 2 s = f - s f: so the largest
+    # log(1 + f) = 2 atanh(s) = 2 s (1 + z / 3 + z**2 / 5 + ...), and 2 s = f - s f. So the largest
     # term, f, is exact.
     tail = z * (2 / 11 + z * (2 / 13 + z * (2 / 15 + z * (2 / 17 + z * (2 / 19 + z * (2 / 21))))))
     tail = z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + tail))))
@@ -88,7 +90,7 @@ def log(x):
 
 @njit(nogil=True)
 def exp(x):
-    """e to the power of x <= 709; error below 1 ulp, but 0 where x < -708."""
+    """Return e to the power of x <= 709; error below 1 ulp, but 0 if x < -708."""
     if x < LEAST_EXPONENT:
         return 0.0
     k = math.floor(x * LOG2_E + 0.5)
@@ -105,10 +107,13 @@ def exp(x):
 
 @njit(nogil=True)
 def wrap(x):
-    """The angle x, |x| <= 1e5, in [-pi, pi]: (x + math.pi) % math.tau - math.pi as Python and NumPy compute it."""
+    """Return the angle x, |x| <= 1e5, in [-pi, pi].
+
+    It is (x + math.pi) % math.tau - math.pi as Python and NumPy compute it.
+    """
     shifted = x + math.pi
     size = abs(shifted)
-    turns = math.floor(size / math.tau)  # one too many where the quotient was rounded up to it
+    turns = math.floor(size / math.tau)  # one too many if the quotient was rounded up to it
     rest = size - turns * TAU_1 - turns * TAU_2  # exact
     if rest < 0.0:
         rest += math.tau

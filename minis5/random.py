@@ -1,21 +1,23 @@
-"""Random numbers from a counter: (seed, stream, counter) -> 32 bits, the same on every machine and in every execution.
+"""Random numbers from a counter: (seed, stream, counter) -> 32 bits, the same on every machine and
+in every execution.
 
-The generator is Philox-2x32-10 with key = seed and counter words (counter, stream): stateless, so the numbers of a
-stream depend on nothing but these three integers. The functions are scalar and run as plain Python (`.py_func`, or
-NUMBA_DISABLE_JIT=1), under numba.njit, and as device functions from the same source. Words are uint64 and masked to 32
-bits after every operation, so that nothing ever overflows: Numba tells LLVM that signed integers do not, and compiles
-code that is silently wrong where they do. Results are int64, because Numba makes uint64 + int64 a float.
+The generator is Philox-2x32-10 with key = seed and counter words (counter, stream). It is
+stateless: the numbers of a stream depend on nothing but these three integers. The functions are
+scalar and run as plain Python (`.py_func`, or NUMBA_DISABLE_JIT=1), under numba.njit, and as device
+functions from the same source. Words are uint64 and masked to 32 bits after every operation, so
+that nothing ever overflows: Numba tells LLVM that signed integers do not, and compiles code that is
+silently wrong if they do. Results are int64, because Numba makes uint64 + int64 a float.
 
-A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions advance its counter.
-The counter wraps: a stream repeats after 2**32 draws.
+A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions
+advance its counter. The counter wraps: a stream repeats after 2**32 draws.
 
-`Generator` fills whole arrays, on the CPU or a GPU: agents on a GPU sample their actions with it, those on a CPU with
-NumPy's generators.
+`Generator` fills whole arrays, on the CPU or a GPU. Agents on a GPU sample their actions with it,
+those on a CPU with NumPy's generators.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox); Lemire, "Fast
-random integer generation in an interval", 2019 (multiply and shift, here without the rejection step); Durstenfeld 1964
-(the shuffle); Box and Muller 1958 (normal numbers).
-Tested in tests/test_random.py, with Random123's known vectors.
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox);
+Lemire, "Fast random integer generation in an interval", 2019 (multiply and shift, here without the
+rejection step); Durstenfeld 1964 (the shuffle); Box and Muller 1958 (normal numbers).
+Tests: tests/test_random.py, with Random123's known vectors.
 """
 
 import math
@@ -38,7 +40,10 @@ GENERATOR_SIZE = 3  # key, stream, counter: the first entries of a generator row
 
 @njit(nogil=True)
 def philox2x32(key, counter0, counter1):
-    """Philox-2x32-10: two words of 32 bits from a key and two counter words (integers, taken modulo 2**32)."""
+    """Return two words of 32 bits from a key and two counter words: Philox-2x32-10.
+
+    All three are integers, taken modulo 2**32.
+    """
     key64 = np.uint64(key & MASK)
     word0 = np.uint64(counter0 & MASK)
     word1 = np.uint64(counter1 & MASK)
@@ -51,7 +56,7 @@ def philox2x32(key, counter0, counter1):
 
 @njit(nogil=True)
 def random_bits(seed, stream, counter):
-    """32 random bits as an integer in [0, 2**32) from three integers (each taken modulo 2**32)."""
+    """Return 32 random bits, an integer in [0, 2**32), from three integers modulo 2**32."""
     return philox2x32(seed, counter, stream)[0]
 
 
@@ -71,13 +76,19 @@ def next_uniform(row):
 
 @njit(nogil=True)
 def next_integer(row, n):
-    """Draw an integer in [0, n), 0 < n <= 2**31. The probability of each value is within 2**-32 of 1/n."""
+    """Draw an integer in [0, n), 0 < n <= 2**31.
+
+    The probability of each value is within 2**-32 of 1/n.
+    """
     return (next_bits(row) * n) >> 32
 
 
 @njit(nogil=True)
 def normal_of(u, v):
-    """The standard normal number that two uniform ones give (Box and Muller), cut off at +-6.66 = sqrt(64 log 2)."""
+    """Return the standard normal number of two uniform ones (Box and Muller).
+
+    It is cut off at +-6.66 = sqrt(64 log 2).
+    """
     return math.sqrt(-2.0 * log(1.0 - u)) * cos(math.tau * v)  # 1 - u is in (0, 1]
 
 
@@ -89,14 +100,17 @@ def next_normal(row):
 
 @njit(nogil=True)
 def shuffle(row, start, n):
-    """Permute row[start : start + n] in place, uniformly up to the bias of `next_integer`; takes n - 1 draws."""
+    """Permute row[start : start + n] in place; takes n - 1 draws.
+
+    All orders are equally likely, up to the bias of `next_integer`.
+    """
     for last in range(n - 1, 0, -1):
         other = start + next_integer(row, last + 1)
         row[start + last], row[other] = row[other], row[start + last]
 
 
 def seed_to_key(seed):
-    """32-bit key of a seed: seeds below 2**32 are their own key, longer ones are hashed by numpy.random.SeedSequence.
+    """Return the 32-bit key of a seed: the seed itself below 2**32, else a hash by SeedSequence.
 
     Parameters
     ----------
@@ -106,7 +120,7 @@ def seed_to_key(seed):
     Raises
     ------
     ValueError
-        When `seed` is no integer, or negative.
+        `seed` is no integer, or negative.
     """
     try:
         value = -1 if isinstance(seed, bool) else operator.index(seed)
@@ -119,37 +133,39 @@ def seed_to_key(seed):
 
 @njit(nogil=True)
 def uniform_at(row, i):
-    """The uniform number that draw `i` from now on, counted from 0, would give; the row stays."""
+    """Return the uniform number of draw `i` from now on, counted from 0; the row stays as it is."""
     return random_bits(row[0], row[1], row[2] + i) * 2.0**-32
 
 
 @njit(nogil=True)
 def normal_at(row, i):
-    """The normal number that the draws 2i and 2i + 1 from now on would give; the row stays."""
+    """Return the normal number of the draws 2i and 2i + 1 from now on; the row stays as it is."""
     return normal_of(uniform_at(row, 2 * i), uniform_at(row, 2 * i + 1))
 
 
 @operation
 def fill_uniform(row, out):
+    """Fill `out` with the uniform numbers of the next draws; the row stays as it is."""
     for i in range(out.size):
         out[i] = uniform_at(row, i)
 
 
 @operation
 def fill_normal(row, out):
+    """Fill `out` with the normal numbers of the next draws; the row stays as it is."""
     for i in range(out.size):
         out[i] = normal_at(row, i)
 
 
 class Generator:
-    """Arrays of random numbers from one stream, made where they are used; the same numbers on the CPU and on a GPU.
+    """Arrays of random numbers from one stream, the same on the CPU and on a GPU.
 
     Parameters
     ----------
     seed : int
         Not negative.
     xp : module
-        numpy or cupy: where the arrays live.
+        numpy or cupy: where the arrays are.
     """
 
     def __init__(self, seed, xp=np):
@@ -157,15 +173,18 @@ class Generator:
         self.restart(seed)
 
     def restart(self, seed, stream=0):
-        """Begin a stream (an integer) of a seed, in the same array (a captured CUDA graph knows its address)."""
+        """Begin a stream (an integer) of a seed.
+
+        The row stays in the same array, because a captured CUDA graph knows its address.
+        """
         self.row[:] = self.xp.asarray(np.array([seed_to_key(seed), stream, 0], np.int64))
 
     def random(self, shape):
-        """Uniform float64 in [0, 1), multiples of 2**-32."""
+        """Draw uniform float64 numbers in [0, 1), multiples of 2**-32."""
         return self._draw(fill_uniform, shape, 1)
 
     def standard_normal(self, shape):
-        """Standard normal float64, as `next_normal` draws them."""
+        """Draw standard normal float64 numbers, as `next_normal` does."""
         return self._draw(fill_normal, shape, 2)
 
     def _draw(self, fill, shape, draws):

@@ -1,5 +1,5 @@
-"""Help for the tests of the control tasks: one environment in a state of one's own, mechanics by Lagrange's equations, and checks
-that several tasks share."""
+"""Help for the tests of the control tasks: one environment in a state of one's own, mechanics by
+Lagrange's equations, and checks that several tasks share."""
 
 import itertools
 import math
@@ -35,10 +35,11 @@ class Play:
 
 
 def lagrange(bodies, q, v, torques, weight):
-    """Return the accelerations of the coordinates q by Lagrange's equations, with differences for derivatives.
+    """Return the accelerations of the coordinates q by Lagrange's equations, with differences for
+    derivatives.
 
-    A body is (mass, inertia, place): `place` takes q and returns x, z of the centre of mass, and the
-    angle. `weight` is that of one kg, along -z.
+    A body is (mass, inertia, place): `place` takes q and returns x, z of the centre of mass, and
+    the angle. `weight` is that of one kg, along -z.
     """
     h = 1e-4
     mass, force = np.zeros((2, 2)), np.array(torques, float)
@@ -82,7 +83,8 @@ def speeds_on_second(f, l1, distance):
 
 
 def check_energy(name, energy, state, free, order):
-    """Without control and with constants `free` of no damping, energy is kept over a second as well as the method can.
+    """Without control and with constants `free` of no damping, energy is kept over a second as well
+    as the method can.
 
     With half the step, the error falls by 2**order. With damping, energy is lost.
     """

@@ -1,5 +1,5 @@
-"""A toy for tests of mixtures: `size` numbers that count the steps from `begin` on, `size` torques that earn their sum; not
-registered."""
+"""A toy for tests of mixtures: `size` numbers that count the steps from `begin` on, `size` torques
+that earn their sum; not registered."""
 
 from typing import NamedTuple
 

@@ -1,15 +1,17 @@
 """Native environments in lockstep with POPGym's: equal spaces, then equal observations, rewards and
 flags at every step.
 
-`start(peer, env)` brings both to the same first state and returns the peer's first observation. When
-it is called, env has been reset, and so has the peer, with NumPy's generator. It may write either
-one's state into the other, or reset the peer again with a `Replay` of our own random numbers.
+`start(peer, env)` brings both to the same first state and returns the peer's first observation.
+When it is called, env has been reset, and so has the peer, with NumPy's generator. It may write
+either one's state into the other, or reset the peer again with a `Replay` of our own random
+numbers.
 
 POPGym's cart-poles and pendulums draw starts and noise from a `Replay`. Their sin and cos are
 NumPy's, whose last bit may differ from ours, and a balanced pole is unstable: in 600 steps one bit
 grows into a metre. So the tests compare them in two ways. As they are, to 1e-6, where nothing has
 time to grow: random actions, or policies with the peer set to our state before every step
-(`together`). And bit by bit over whole episodes, with our sin and cos lent to the peer (`OurNumPy`).
+(`together`). And bit by bit over whole episodes, with our sin and cos lent to the peer
+(`OurNumPy`).
 """
 
 import numpy as np

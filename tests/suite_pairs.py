@@ -1,8 +1,9 @@
 """The control tasks side by side with dm_control: the same models, steps, observations and rewards.
 
-MuJoCo's solver is told to go on until its forces are exact (tolerance 0; the default, 1e-8, is an error of its own). Only rounding
-is left, which grows with time if the motion is chaotic: the longest comparisons are of 250 control steps. Every function skips its
-test if dm_control is not installed.
+MuJoCo's solver is told to go on until its forces are exact (tolerance 0; the default, 1e-8, is an
+error of its own). Only rounding is left, which grows with time if the motion is chaotic: the
+longest comparisons are of 250 control steps. Every function skips its test if dm_control is not
+installed.
 """
 
 import math
@@ -146,7 +147,8 @@ def check_end_of_an_episode(name):
 
 
 def check_single_steps(name, states, limits=True):
-    """From each of the states, a step with a random action gives the same state, observation and reward.
+    """From each of the states, a step with a random action gives the same state, observation and
+    reward.
 
     Limits, string, contacts and rewards are included; `limits` tells whether the model has such
     forces. A velocity after a contact is compared by its size, because forces are large there.

@@ -1,16 +1,18 @@
-"""Many copies of one native environment on a GPU: the CPU's loops as device functions, one row for each CUDA thread.
+"""Many copies of one native environment on a GPU: the CPU's loops as device functions, one row for
+each CUDA thread.
 
-No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of minis5/envs/batch_loops.py, compiled around
-the environment's own functions. The results are meant to be those of NativeVectorEnv to the last bit, floats included:
-random numbers are integers, sin, cos and log are the library's own (minis5/elementary.py), division and square root are
-rounded as IEEE 754 wants, and a * b + c is not fused. So far this has been run in Numba's simulator and compiled for GPUs,
-but not run on one.
+No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of
+minis5/envs/batch_loops.py, compiled around the environment's own functions. The results are meant
+to be those of NativeVectorEnv to the last bit, floats included. Random numbers are integers; sin,
+cos and log are the library's own (minis5/elementary.py); division and square root are rounded as
+IEEE 754 wants; and a * b + c is not fused. So far this has been run in Numba's simulator and
+compiled for GPUs, but not run on one.
 
 All work is queued on the stream that CuPy is working on, the default stream without CuPy.
 
 Leaves out: several GPUs, and Numba's cache on disk (a kernel compiles in about a second).
-Tested in tests/envs/test_cuda_envs.py with the simulator, in tests/test_ptx.py as code for three generations of GPUs, and,
-where there is a GPU, in tests/gpu/test_envs.py.
+Tests: tests/envs/test_cuda_envs.py with the simulator, tests/test_ptx.py as code for three
+generations of GPUs, and, if there is a GPU, tests/gpu/test_envs.py.
 """
 
 import warnings
@@ -33,18 +35,19 @@ from minis5.ops import form_of
 from minis5.random import GENERATOR_SIZE, seed_to_key
 from minis5_cuda.launch import SIMULATED, as_numba, blocks, kernel, launch, stream
 
-# threads: 32 blocks, the most that a multiprocessor takes, are its 2048 threads; small batches
-# spread out
-BLOCK = 64
+# A multiprocessor takes at most 32 blocks: of 64 threads, they are its 2048. Small batches spread
+# out.
+BLOCK = 64  # threads
 LEGACY = 1  # CUDA's handle of the default stream
 
 
 @contextmanager
 def no_contraction():
-    """Kernels compiled within round a * b before they add c, as the CPU does; NVVM would fuse the two.
+    """Have kernels that are compiled within round a * b before they add c, as the CPU does.
 
-    cuda.jit does not offer NVVM's option fma yet (github.com/NVIDIA/numba-cuda, issue 118), so it is added on the way, in
-    the function that hands the code to NVVM. The lock keeps other threads from compiling meanwhile.
+    NVVM would fuse the two. cuda.jit does not offer NVVM's option fma yet
+    (github.com/NVIDIA/numba-cuda, issue 118), so it is added on the way, in the function that hands
+    the code to NVVM. The lock keeps other threads from compiling meanwhile.
     """
     with global_compiler_lock:
         compile_ir = nvvm.compile_ir
@@ -56,10 +59,13 @@ def no_contraction():
 
 
 def compiled(function, grid, *arguments):
-    """A kernel compiled for arguments of these types, without contraction. It must be launched with such ones only."""
+    """Return a kernel compiled for arguments of these types, without contraction.
+
+    It must be launched with such arguments only.
+    """
     with no_contraction():
         function = function.specialize(*arguments)
-    # Numba warns of small grids, once for each: the batch is as large as it is
+    # Numba warns of small grids, once for each; but the batch is as large as it is.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         function[grid]
@@ -70,7 +76,7 @@ EXACT = {}  # kernel: compiled by exact_launch
 
 
 def exact_launch(kernel, grid, block, *arguments):
-    """launch.launch without contraction, for kernels whose arguments always have the same types."""
+    """Launch a kernel without contraction; its arguments must always have the same types."""
     if kernel not in EXACT:
         EXACT[kernel] = compiled(kernel, (grid, block), *map(as_numba, arguments))
     launch(EXACT[kernel], grid, block, *arguments)
@@ -78,7 +84,7 @@ def exact_launch(kernel, grid, block, *arguments):
 
 @cache
 def make_kernels(env):
-    """`reset_rows` and `step_rows` as kernels for the environment module `env`."""
+    """Return `reset_rows` and `step_rows` as kernels for the environment `env`."""
     reset_rows, step_rows = compile_loops(env)
 
     @kernel
@@ -117,16 +123,16 @@ def make_kernels(env):
 
 @kernel
 def find_illegal(actions, low, high, illegal):
-    """Set illegal[0] to 1 if a row of `actions` (n, k) is outside [low, high] (k,) or NaN."""
+    """Set illegal[0] to 1 if a row of `actions` (n, k) is outside [low, high] (k,) or has a NaN."""
     i = cuda.grid(1)
     if i < actions.shape[0] and first_illegal(actions[i : i + 1], low, high) >= 0:
         illegal[0] = 1
 
 
 def device_view(array):
-    """`array` as Numba's device array, not copied; None if it is on the host.
+    """Return `array` as Numba's device array, not copied; None if it is on the host.
 
-    Waits for the array's stream unless that is the one on which the kernels run too.
+    It waits for the array's stream unless that is the one on which the kernels run too.
     """
     if is_cuda_ndarray(array):
         return array
@@ -142,7 +148,7 @@ def device_zeros(shape, dtype):
 
 @contextmanager
 def queue():
-    """The stream of the kernels, for copies in turn with them, whatever stream that is; waits for it in the end."""
+    """Yield the stream of the kernels, for copies in turn with them; wait for it in the end."""
     if SIMULATED:
         yield 0
     else:
@@ -162,10 +168,11 @@ def copy_to_device(array, mine):
 
 @form_of(NativeVectorEnv)
 class CudaVectorEnv(NativeVectorEnv):
-    """`num_envs` environments on the current GPU. Seeded alike, their episodes are those of NativeVectorEnv.
+    """`num_envs` environments on the current GPU.
 
-    Observations, rewards and flags are Numba's device arrays, which CuPy and others take without a copy
-    (cupy.asarray(obs), torch.as_tensor(obs)); the shapes and dtypes are NativeVectorEnv's. They are the environments' own:
+    With the same seed, their episodes are those of NativeVectorEnv. Observations, rewards and flags
+    are Numba's device arrays, which CuPy and others take without a copy (cupy.asarray(obs),
+    torch.as_tensor(obs)); shapes and dtypes are NativeVectorEnv's. They are the environments' own:
     the next step or reset overwrites them.
 
     Parameters
@@ -173,12 +180,13 @@ class CudaVectorEnv(NativeVectorEnv):
     env, task, num_envs, seed, first_index
         As in NativeVectorEnv.
     check_actions : bool
-        Whether `step` waits for the GPU to look at actions that are there; if not, an illegal one is undefined behaviour.
+        Whether `step` waits for the GPU to check actions that are on it; if not, an illegal one is
+        undefined behaviour.
 
     Raises
     ------
     DeviceError
-        When there is no GPU, or no driver for it.
+        There is no GPU, or no driver for it.
     """
 
     device = "cuda"
@@ -186,8 +194,9 @@ class CudaVectorEnv(NativeVectorEnv):
     def __init__(self, env, task, num_envs, seed=0, first_index=0, check_actions=True):
         if not cuda.is_available():
             raise DeviceError(
-                "device: 'cuda' needs an NVIDIA GPU, its driver and its libraries, and something of it was not found; install "
-                "the driver and pip install 'minis5[cuda]', or pass device='cpu'"
+                "device: 'cuda' needs an NVIDIA GPU, its driver and its libraries, and something "
+                "of it was not found; install the driver and pip install 'minis5[cuda]', or pass "
+                "device='cpu'"
             )
         super().__init__(env, task, num_envs, seed, first_index)
         self.check_actions = check_actions
@@ -227,7 +236,7 @@ class CudaVectorEnv(NativeVectorEnv):
         launch(function, *self._grid, self.task.params, self._ints, self._floats, *arguments)
 
     def _observations(self, rows):
-        """`rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
+        """Return `rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
         space = self.single_observation_space
         if isinstance(space, gymnasium.spaces.Tuple):
             return tuple(rows[:, j] for j in range(len(space)))
@@ -237,7 +246,10 @@ class CudaVectorEnv(NativeVectorEnv):
         return actions.reshape(self.num_envs, self._check_actions.low.size)
 
     def reset(self, *, seed=None, options=None):
-        """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
+        """Begin a new episode in every environment.
+
+        A `seed` (int) begins the streams anew; without one they go on.
+        """
         if seed is not None:
             self._key = seed_to_key(seed)
             copy_to_device(self._generators(), self._ints[:, :GENERATOR_SIZE])
@@ -251,20 +263,22 @@ class CudaVectorEnv(NativeVectorEnv):
         Parameters
         ----------
         actions : array (num_envs, *shape of one action)
-            On the device: any array with __cuda_array_interface__. If it is C-contiguous and int64 (for Box: of the
-            space's dtype), it is read where it is; otherwise it goes through the host, as all others do.
+            An array with __cuda_array_interface__ is on the device. If it is C-contiguous and int64
+            (for Box: of the space's dtype), it is read where it is. Otherwise it goes through the
+            host, as all others do.
 
         Returns
         -------
         observations, rewards (float64), terminated (bool), truncated (bool), infos
-            Overwritten by the next step. infos always has "final_obs", the ended environments' observations before the
-            reset (zeros in the other rows), and "_final_obs", bool (num_envs,), true where an episode ended.
+            The next step overwrites them. infos always has "final_obs", the ended environments'
+            observations before the reset (zeros in the other rows), and "_final_obs", bool
+            (num_envs,), true for those environments.
 
         Raises
         ------
         ValueError
-            When an action has a wrong dtype, shape or value; no environment has been stepped then. With
-            check_actions=False, values on the device are not looked at.
+            An action has a wrong dtype, shape or value. No environment has been stepped then. With
+            check_actions=False, values on the device are not checked.
         gymnasium.error.ResetNeeded
             Before the first reset.
         """
@@ -277,7 +291,7 @@ class CudaVectorEnv(NativeVectorEnv):
         return self._observations(self._obs), self._reward, self._terminated, self._truncated, infos
 
     def _legal(self, actions):
-        """Actions, checked, as an array for the kernel: the caller's own, if that is possible."""
+        """Return the actions, checked, as an array for the kernel: the caller's own if possible."""
         mine, array = self._actions, device_view(actions)
         if (
             array is None
@@ -303,7 +317,7 @@ class CudaVectorEnv(NativeVectorEnv):
         return array
 
     def get_state(self):
-        """Everything that the coming episodes depend on, as NativeVectorEnv.get_state: arrays on the host."""
+        """Return what NativeVectorEnv.get_state returns: arrays on the host."""
         return {
             name: np.array(copy_to_host(a), order="C")
             for name, a in (("ints", self._ints), ("floats", self._floats))

@@ -1,6 +1,6 @@
 """The check that every action passes before an environment sees it.
 
-Tested in tests/envs/test_envs.py.
+Tests: tests/envs/test_actions.py.
 """
 
 import numpy as np
@@ -10,7 +10,11 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def first_illegal(actions, low, high):
-    """Number of the first row of `actions` (n, k) with a value outside [low, high] (k,) or a NaN; -1 if there is none."""
+    """Return the first row of `actions` (n, k) with a value outside [low, high] (k,), or with a
+    NaN.
+
+    The result is the row's number, or -1 if there is none.
+    """
     for i in range(actions.shape[0]):
         for j in range(actions.shape[1]):
             if not low[j] <= actions[i, j] <= high[j]:
@@ -19,10 +23,11 @@ def first_illegal(actions, low, high):
 
 
 class ActionCheck:
-    """Turns `num_envs` actions of `space` (Discrete, MultiDiscrete or Box) into an array that the compiled loops take.
+    """Turn `num_envs` actions of `space` into an array that the compiled loops take.
 
-    Calling it with an array (num_envs, *shape of one action), integers or, for Box, floats, returns a contiguous int64
-    array, or one of the Box's dtype. It raises a ValueError when dtype, shape or a value is wrong.
+    The space is Discrete, MultiDiscrete or Box. A call takes an array (num_envs, *shape of one
+    action), of integers or, for a Box, floats. It returns a contiguous array, int64 or of the Box's
+    dtype, and raises a ValueError if dtype, shape or a value is wrong.
     """
 
     def __init__(self, space, num_envs):
@@ -32,30 +37,24 @@ class ActionCheck:
         if self.floats:
             self.low, self.high = space.low, space.high
         else:
-            self.high = (
-                np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1).astype(
-                    np.int64
-                )
-                - 1
-            )
+            sizes = space.n if isinstance(space, Discrete) else space.nvec
+            self.high = np.reshape(sizes, -1).astype(np.int64) - 1
             self.low = np.zeros_like(self.high)
 
     def __call__(self, actions):
         actions = np.asarray(actions)
         if actions.shape != self.shape or actions.dtype.kind not in ("f" if self.floats else "iu"):
+            kind = "floats" if self.floats else "integers"
             raise ValueError(
-                f"actions: expected {'floats' if self.floats else 'integers'} {self.shape}, num_envs first, got "
-                f"{actions.dtype} {actions.shape}; pass one action of {self.space} for each environment"
+                f"actions: expected {kind} {self.shape}, num_envs first, got {actions.dtype} "
+                f"{actions.shape}; pass one action of {self.space} for each environment"
             )
         rows = np.ascontiguousarray(actions, self.low.dtype)
         bad = first_illegal(rows.reshape(self.num_envs, -1), self.low, self.high)
         if bad >= 0:
-            one = self.low.size == 1
-            legal = (
-                f"[{self.low[0]}, {self.high[0]}]"
-                if one
-                else f"{self.low.tolist()} to {self.high.tolist()}"
-            )
+            legal = f"{self.low.tolist()} to {self.high.tolist()}"
+            if self.low.size == 1:
+                legal = f"[{self.low[0]}, {self.high[0]}]"
             raise ValueError(
                 f"actions: expected values in {legal}, got {actions[bad]} for environment {bad}; "
                 f"the action space is {self.space}"

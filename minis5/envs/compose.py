@@ -1,11 +1,12 @@
 """Environments made of others: the same scalar functions, around the parts' own.
 
-The source of a composition's functions is written once, with placeholders for what the parts bring; `bind` copies them with
-other globals, as Numba caches no closures over compiled functions on disk. Parts share one state: a part's integers and
-floats are the first ones of the whole's, the generator row included, so that its functions run on the whole's rows as they
-are; what a composition adds lies behind. Parameters are nested: a composition's hold those of its parts.
+The source of a composition's functions is written once, with placeholders for the parts' functions.
+`bind` copies them with other globals, because Numba caches no closures over compiled functions on
+disk. Parts share one state: a part's integers and floats are the first ones of the whole's,
+including the generator row, so that its functions run on the whole's rows as they are. What a
+composition adds comes after them. Parameters are nested: a composition's hold those of its parts.
 
-Tested in tests/envs/test_meta.py and tests/envs/test_mixture.py.
+Tests: tests/envs/test_meta.py, test_mixture.py and test_batch_loops.py.
 """
 
 import zlib
@@ -15,27 +16,28 @@ from numba import njit
 
 
 def bind(function, **names):
-    """A copy of `function` that finds `names` where `function` finds its module's placeholders."""
+    """Return a copy of `function` with `names` instead of its module's placeholders."""
     return FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
 
 
 def compiled(function, **names):
-    """`bind` and compile; without Numba's runtime, as minis5/envs/batch_loops.py says why."""
+    """Bind and compile, without Numba's runtime; minis5/envs/batch_loops.py says why."""
     return njit(nogil=True, _nrt=False)(bind(function, **names))
 
 
 def files(env):
-    """The source files of an environment, those of its parts included."""
+    """Return the source files of an environment and of its parts."""
     return env.files if isinstance(env, Composed) else (env.__file__,)
 
 
 class Composed:
-    """An environment that stands where an environment's module does (minis5/envs/task.py), but for LEVELS and configure.
+    """An environment made of others, with all that a module has (minis5/envs/task.py) but LEVELS
+    and configure.
 
     Parameters
     ----------
     kind : str
-        Begins its name; the rest tells its parts.
+        Its name begins with it; the rest of the name is a digest of the parts'.
     parts : tuple of modules and Composed
     reset, step, observe : compiled functions
     render : function

@@ -1,17 +1,20 @@
 """MemoryChain: one cue at step 1, asked for at step N = memory_length.
 
-The observation is [1 - t / N, query, context bits], t = 0 … N - 1: the context bits are -1 or 1 in the first
-observation and 0 afterwards; the query, the number of the bit asked for, is shown in the N-th observation (else 0). The
-N-th action must be that bit (0 or 1): reward 1, otherwise -1; every other action is free and earns 0. The N-th step
-ends the episode: terminated, never truncated, as in bsuite.
+The observation is [1 - t / N, query, context bits], t = 0 … N - 1. The context bits are -1 or 1 in
+the first observation and 0 afterwards. The query, the number of the bit asked for, is shown in the
+N-th observation (else 0). The N-th action must be that bit (0 or 1): reward 1, otherwise -1. Every
+other action is free and earns 0. The N-th step ends the episode: terminated, never truncated, as in
+bsuite.
 
-Differs from bsuite's code: there the first call of step returns the first observation a second time, so that an
-episode has N + 1 steps and the cue is seen twice; here it has N steps, as the papers describe it (bsuite, 1908.03568;
-2303.03982, "Memory length"). The delay between the last sight of the cue and the question is N - 1 steps in both.
-The observation is flat, (num_bits + 2,), where bsuite has (1, num_bits + 2).
+Differs from bsuite's code: there the first call of step returns the first observation a second
+time, so that an episode has N + 1 steps and the cue is seen twice. Here it has N steps, as the
+papers describe it (bsuite, 1908.03568; 2303.03982, "Memory length"). The delay between the last
+sight of the cue and the question is N - 1 steps in both. The observation is flat, (num_bits + 2,),
+instead of bsuite's (1, num_bits + 2).
 
-Source: bsuite 0.3.6, bsuite/environments/memory_chain.py, of the experiment memory_len (Osband et al., ICLR 2020).
-Tested in tests/envs/test_envs.py and, in lockstep with bsuite, tests/envs/test_bsuite.py.
+Source: bsuite 0.3.6, bsuite/environments/memory_chain.py, of the experiment memory_len (Osband et
+al., ICLR 2020).
+Tests: tests/envs/test_memory_chain.py, by hand and in lockstep with bsuite.
 """
 
 from typing import NamedTuple
@@ -36,7 +39,7 @@ class Params(NamedTuple):
 
 
 def configure(memory_length, num_bits):
-    """Task with the question `memory_length` - 1 steps after the cue of `num_bits` bits."""
+    """Return the task that asks `memory_length` - 1 steps after a cue of `num_bits` bits."""
     memory_length = check_integer(
         "memory_length", memory_length, 1, 2**31 - 1, "try memory_length=64"
     )

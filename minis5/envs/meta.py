@@ -1,26 +1,34 @@
-"""Meta-environments: several trials of one task in an episode, in an encoding drawn anew for every episode.
+"""Meta-environments: several trials of one task in an episode, in an encoding drawn anew for every
+episode.
 
 Around any native environment, by options of `find`, `make_vec` and `minis5 train --env-option`:
-    trials=K               an episode is K trials, which all begin in the state that the environment's reset gave; random events
-                           within a trial (noise, say) are drawn anew. The last trial's end is the episode's.
+    trials=K               an episode is K trials, which all begin in the state of the
+                           environment's reset; random events within a trial (noise, say) are drawn
+                           anew. The end of the last trial ends the episode.
     project_observation=N  N numbers M_o o instead of the observation o
-    project_action=N       the action is a in Box(-1, 1, (N,)); the environment gets M_a a, clipped to its Box, or, if its actions
-                           are Discrete, the number of the largest component of M_a a
-    permute_actions=true   Discrete actions stand in a random order
-    action_repeat=K        a step is K of the environment's with the same action, fewer where a trial ends; rewards are summed
-An episode draws M_o (N, |o|), M_a (actions, N) and the order, in this order and before the environment's own reset, from the
-environment's generator row. Entries are independent and normal with variance 1 / N: the mean of |M_o o|^2 is |o|^2, and a
-component of M_a a has on average the mean square of a's components.
+    project_action=N       the action is a in Box(-1, 1, (N,)); the environment gets M_a a, clipped
+                           to its Box, or, if its actions are Discrete, the number of the largest
+                           component of M_a a
+    permute_actions=true   Discrete actions have a random order
+    action_repeat=K        a step is K of the environment's with the same action, fewer if a trial
+                           ends; rewards are summed
+An episode draws M_o (N, |o|), M_a (actions, N) and the order, in this order and before the
+environment's own reset, from the environment's generator row. Entries are independent and normal
+with variance 1 / N. So the mean of |M_o o|^2 is |o|^2, and a component of M_a a has on average the
+mean square of a's components.
 
-The observation is one float32 vector: o flattened as minis5/spaces.py does it (Box values as they are, all others one-hot),
-projected or not, then the last reward and 1 if the last step ended a trial, both 0 at an episode's start. At the end of a trial
-that is not the last, the next one's first observation comes at once; the old one's last observation is not seen.
-M_o o and M_a a are sums in float64, from left to right, rounded to float32 in the end.
+The observation is one float32 vector: o, projected or not, then the last reward, then 1 if the last
+step ended a trial; both are 0 at an episode's start. o is flattened as minis5/spaces.py does it
+(Box values as they are, all others one-hot). At the end of a trial that is not the last, the next
+one's first observation comes at once; the last observation of the old one is not seen. M_o o and
+M_a a are sums in float64, from left to right, rounded to float32 in the end.
 
-Leaves out: projections of MultiDiscrete actions. Foreign environments: minis5/envs/foreign/wrappers.py.
-Source: 2303.03982, Algorithm 1 and the experiment with projected CartPole. # differs from popjaxrl: there Discrete actions are
-# left as they are, which is an option here.
-Tested in tests/envs/test_meta.py; with all other environments in tests/envs/test_envs.py and tests/envs/test_cuda_envs.py.
+Leaves out: projections of MultiDiscrete actions. Foreign environments:
+minis5/envs/foreign/wrappers.py.
+Source: 2303.03982, Algorithm 1 and the experiment with projected CartPole.
+# differs from popjaxrl: it leaves Discrete actions as they are, which is an option here.
+Tests: tests/envs/test_meta.py; with all other environments, test_all_levels.py,
+test_legal_states.py and test_cuda_envs.py.
 """
 
 import inspect
@@ -39,20 +47,17 @@ from minis5.envs.task import row_size
 from minis5.random import GENERATOR_SIZE, next_normal, shuffle
 
 MOST = 10_000  # numbers in a projected observation or action
-# placeholders: `compose` binds an environment's own and one of ACTS
+# Placeholders: `compose` binds an environment's own functions and one of ACTS.
 reset_env = step_env = observe_env = act = None
 
 
 class MetaParams(NamedTuple):
     env: tuple  # the environment's own
-    ints: int  # its state: ints[:ints]
-    # and floats[:floats]; then come the trial's return, the last reward and whether the last step
-    # ended a trial
-    floats: int
+    ints: int  # its state: ints[:ints] and floats[:floats]
+    floats: int  # then: the trial's return, the last reward, whether the last step ended a trial
     trials: int
     repeat: int  # the environment's steps in a step
-    # (count, size) of runs of equal numbers in its observation: size values each, or 0: as they are
-    parts: tuple
+    parts: tuple  # (count, size) of runs of numbers in its observation, as `runs` makes them
     features: int  # |o|
     observed: int  # rows of M_o; 0: not projected
     actions: int  # numbers in the environment's action; for Discrete ones, how many there are
@@ -72,7 +77,7 @@ class MetaParams(NamedTuple):
 
 @njit(nogil=True)
 def draw_matrix(row, out, begin, size, n):
-    """Draw out[begin : begin + size], independent normal numbers of variance 1 / n, from a generator row."""
+    """Draw out[begin : begin + size] from a generator row: independent, normal, variance 1 / n."""
     scale = 1.0 / math.sqrt(n)
     for i in range(begin, begin + size):
         out[i] = scale * next_normal(row)
@@ -80,7 +85,7 @@ def draw_matrix(row, out, begin, size, n):
 
 @njit(nogil=True)
 def dot(matrix, begin, vector, size):
-    """Sum of matrix[begin + j] * vector[j] over 0 <= j < size, from left to right."""
+    """Return the sum of matrix[begin + j] * vector[j] over 0 <= j < size, from left to right."""
     total = 0.0
     for j in range(size):
         total += matrix[begin + j] * vector[j]
@@ -149,7 +154,7 @@ def reset(params, ints, floats):
     ints[params.trial] = 0
     for i in range(3):
         floats[params.floats + i] = 0.0
-    # so that the state after a reset tells nothing of before
+    # The state after a reset must not depend on what was there before.
     for i in range(params.action, params.m_o):
         floats[i] = 0.0
 
@@ -192,7 +197,7 @@ def observe(params, ints, floats, out):
 
 @cache
 def compose(env, way):
-    """The environment around `env` whose actions go through `ACTS[way]`."""
+    """Return the environment around `env` whose actions go through `ACTS[way]`."""
     names = {"reset_env": env.reset, "step_env": env.step, "observe_env": env.observe}
     names["act"] = compiled(ACTS[way], **names)
 
@@ -206,7 +211,10 @@ def compose(env, way):
 
 
 def runs(space):
-    """(count, size) for each run of equal numbers in an observation of `space`; size 0: a number of a Box."""
+    """Return (count, size) for each run of equal entries in an observation of `space`.
+
+    Each of the `count` entries has `size` values; a size of 0 is a number of a Box.
+    """
     if isinstance(space, Box):
         return ((row_size(space), 0),)
     if isinstance(space, Tuple):
@@ -217,7 +225,10 @@ def runs(space):
 
 
 def with_reward_and_end(low, high):
-    """The space of observations within `low` and `high`, (n,), with the last reward and the end of a trial appended."""
+    """Return the space of observations within `low` and `high`, (n,), and of two numbers more.
+
+    They are the last reward and the end of a trial.
+    """
     return Box(
         np.append(low, [-np.inf, 0]).astype(np.float32),
         np.append(high, [np.inf, 1]).astype(np.float32),
@@ -225,7 +236,7 @@ def with_reward_and_end(low, high):
 
 
 class _Places:
-    """Hands out places in a row, one after the other."""
+    """Hand out places in a row, one after the other."""
 
     def __init__(self, size):
         self.size = size
@@ -238,13 +249,14 @@ class _Places:
 def wrap(
     env,
     task,
+    *,
     trials=1,
     project_observation=0,
     project_action=0,
     permute_actions=False,
     action_repeat=1,
 ):
-    """The meta-environment around a native environment.
+    """Return the meta-environment around a native environment.
 
     Parameters
     ----------
@@ -261,13 +273,14 @@ def wrap(
     Returns
     -------
     Composed, Task
-        Its views: "trial" (int64), "trial_return" (the present trial's, so far), and those of "M_o" (N, |o|),
-        "M_a" (actions, N) and "permutation" (actions,), the environment's action for each of the agent's, that are there.
+        Its views are "trial" (int64) and "trial_return" (the present trial's, so far). If they are
+        drawn, there are also "M_o" (N, |o|), "M_a" (actions, N) and "permutation" (actions,), the
+        environment's action for each of the agent's.
 
     Raises
     ------
     ValueError
-        When an option is out of range or does not fit the actions.
+        An option is out of range or does not fit the actions.
     """
     trials = check_integer("trials", trials, 1, 2**31 - 1, "trials=1 plays one trial an episode")
     observed = check_integer(
@@ -281,12 +294,14 @@ def wrap(
     space, discrete = task.action_space, isinstance(task.action_space, Discrete)
     if acted and not isinstance(space, Box | Discrete):
         raise ValueError(
-            f"project_action: expected an environment with Box or Discrete actions, got {space}; leave it out"
+            "project_action: expected an environment with Box or Discrete actions, "
+            f"got {space}; leave it out"
         )
     if permute_actions and (acted or not discrete):
         got = "project_action as well" if acted else space
         raise ValueError(
-            f"permute_actions: expected Discrete actions that are not projected, got {got}; leave it out"
+            "permute_actions: expected Discrete actions that are not projected, "
+            f"got {got}; leave it out"
         )
     actions = int(space.n) if discrete else row_size(space)
     low, high = (space.low, space.high) if acted and not discrete else ((), ())

@@ -1,15 +1,19 @@
 """Mixture: one of several tasks, drawn anew for every episode and not named in the observation.
 
-An episode draws its task uniformly, then plays it. Tasks have Box observations and Box actions of one axis, which may differ in
-size: the largest observation is the mixture's, with zeros behind a smaller one; the largest action is the mixture's, of which a
-task takes the first numbers. The state has room for the largest task; the tasks share it.
+An episode draws its task uniformly, then plays it. Tasks have Box observations and Box actions of
+one axis, which may differ in size. The mixture's observation is as long as the largest, with zeros
+behind a smaller one. Its action is as long as the largest; a task takes the first numbers of it.
+The state has room for the largest task; the tasks share it.
 
-Which task's function runs is decided by halves: `either` makes one environment of two, and a tree of them has all tasks as its
-leaves. Each is a scalar function as all others, so that Numba compiles the whole for the CPU or a GPU.
+The task's function is found by halves: `either` makes one environment of two, and a tree of them
+has all tasks as its leaves. Each is a scalar function like all others, so that Numba compiles the
+whole for the CPU or a GPU.
 
 Leaves out: probabilities, and tasks that differ in the bounds of their actions.
-Source: 2303.03982, Algorithm 1, which draws a task E for every episode; minis5/envs/meta.py projects its observations and actions.
-Tested in tests/envs/test_mixture.py; with all other environments in tests/envs/test_envs.py and tests/envs/test_cuda_envs.py.
+Source: 2303.03982, Algorithm 1, which draws a task E for every episode; minis5/envs/meta.py
+projects its observations and actions.
+Tests: tests/envs/test_mixture.py; with all other environments, test_all_levels.py,
+test_legal_states.py and test_cuda_envs.py.
 """
 
 from functools import cache
@@ -64,7 +68,7 @@ def observe_either(params, ints, floats, out):
 
 @cache
 def either(first, second):
-    """One environment of two, for Either's parameters."""
+    """Return one environment of two, for Either's parameters."""
     names = {"reset_first": first.reset, "step_first": first.step, "observe_first": first.observe}
     names |= {
         "reset_second": second.reset,
@@ -83,7 +87,7 @@ def either(first, second):
 
 
 def tree(leaves, task, begin=0):
-    """Environment and parameters of all `leaves`, (environment, parameters) each, numbered from `begin`."""
+    """Return environment and parameters of all `leaves`, such pairs, numbered from `begin`."""
     if len(leaves) == 1:
         return leaves[0]
     half = len(leaves) // 2
@@ -92,7 +96,7 @@ def tree(leaves, task, begin=0):
 
 
 def reset(params, ints, floats):
-    # what the last task left would otherwise stay where this one has nothing
+    # The state after a reset must not depend on the task before, which may have had more of it.
     for i in range(GENERATOR_SIZE, params.task):
         ints[i] = 0
     for i in range(params.floats):
@@ -113,7 +117,7 @@ def observe(params, ints, floats, out):
 
 @cache
 def compose(drawn):
-    """The mixture whose tasks are the environment `drawn`, as `tree` makes it."""
+    """Return the mixture whose tasks are the environment `drawn`, as `tree` makes it."""
     names = {"reset_drawn": drawn.reset, "step_drawn": drawn.step, "observe_drawn": drawn.observe}
 
     def render(params, ints, floats):
@@ -125,7 +129,7 @@ def compose(drawn):
 
 
 def mix(natives):
-    """The mixture of native environments.
+    """Return the mixture of native environments.
 
     Parameters
     ----------
@@ -140,7 +144,7 @@ def mix(natives):
     Raises
     ------
     ValueError
-        When a task's observations or actions are no Box of one axis, or actions have different bounds.
+        A task's observations or actions are no Box of one axis, or actions have different bounds.
     """
     tasks = [task for _, task in natives.values()]
     for name, (_, task) in natives.items():
@@ -150,43 +154,34 @@ def mix(natives):
         ):
             if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
                 raise ValueError(
-                    f"tasks: expected {what} in a float32 Box of one axis, got {space} for {name}; leave {name} out"
+                    f"tasks: expected {what} in a float32 Box of one axis, got {space} for {name}; "
+                    f"leave {name} out"
                 )
     bounds = {
         name: {*task.action_space.low.tolist(), *task.action_space.high.tolist()}
         for name, (_, task) in natives.items()
     }
-    names = list(bounds)
-    for name in names:
-        if bounds[name] != bounds[names[0]] or len(bounds[name]) != 2:
-            got = f"{natives[names[0]][1].action_space} for {names[0]} and {natives[name][1].action_space} for {name}"
+    first = next(iter(bounds))
+    for name in bounds:
+        if bounds[name] != bounds[first] or len(bounds[name]) != 2:
+            one, other = (natives[n][1].action_space for n in (first, name))
             raise ValueError(
-                f"tasks: expected the same bounds for all actions, got {got}; leave one out"
+                f"tasks: expected the same bounds for all actions, got {one} for {first} and "
+                f"{other} for {name}; leave one out"
             )
-    size, actions = (
-        max(row_size(getattr(task, what)) for task in tasks)
-        for what in ("observation_space", "action_space")
-    )
+    size = max(row_size(task.observation_space) for task in tasks)
+    actions = max(row_size(task.action_space) for task in tasks)
     place, floats = max(task.ints for task in tasks), max(task.floats for task in tasks)
     env, drawn = tree([(env, task.params) for env, task in natives.values()], place)
-    low, high = (
-        np.stack(
-            [
-                np.pad(
-                    getattr(task.observation_space, side),
-                    (0, size - row_size(task.observation_space)),
-                )
-                for task in tasks
-            ]
-        )
-        for side in ("low", "high")
-    )
+    spaces = [task.observation_space for task in tasks]
+    low = np.stack([np.pad(space.low, (0, size - row_size(space))) for space in spaces])
+    high = np.stack([np.pad(space.high, (0, size - row_size(space))) for space in spaces])
     return compose(env), Task(
         params=MixtureParams(place, floats, len(tasks), size, drawn),
         ints=place + 1,
         floats=floats,
         observation_space=Box(low.min(axis=0), high.max(axis=0)),
-        action_space=Box(*sorted(bounds[names[0]]), (actions,)),
+        action_space=Box(*sorted(bounds[first]), (actions,)),
         episode_length=max(task.episode_length for task in tasks),
         worst_return=min(task.worst_return for task in tasks),
         best_return=max(task.best_return for task in tasks),

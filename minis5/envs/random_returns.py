@@ -1,9 +1,11 @@
-"""Mean return of the uniform random policy on every native level, as measured by experiments/popgym_random.py.
+"""Mean return of the uniform random policy on every native level, as experiments/popgym_random.py
+measured it.
 
-Tested in tests/envs/test_env_properties.py: a smaller measurement, and formulas where there are any.
+Tests: tests/envs/test_random_returns.py, a smaller measurement, and formulas for some games.
 """
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 RANDOM_RETURNS = {  # level: (mean, its standard error)
     "MemoryChain": (0.00290, 0.00500),
@@ -67,24 +69,35 @@ RANDOM_RETURNS = {  # level: (mean, its standard error)
 }
 
 
-def measure(name, episodes, seed=0):
-    """Returns of `episodes` episodes of the native level `name` with uniform random actions, float64 (episodes,)."""
-    from minis5.envs.registry import make_vec
+def measure(envs, seed=0):
+    """Return the returns of the uniform random policy, one episode in each of the environments.
 
-    envs = make_vec(name, episodes, seed)
+    Parameters
+    ----------
+    envs : NativeVectorEnv
+        Not begun yet.
+    seed : int
+        Of the actions.
+
+    Returns
+    -------
+    float64 (num_envs,)
+    """
+    n = envs.num_envs
     envs.reset()
     rng = np.random.default_rng(seed)
-    returns, playing = np.zeros(episodes), np.ones(episodes, bool)
+    returns, playing = np.zeros(n), np.ones(n, bool)
     while playing.any():
-        _, reward, terminated, truncated, _ = envs.step(
-            _uniform(envs.single_action_space, episodes, rng)
-        )
+        actions = _uniform(envs.single_action_space, n, rng)
+        _, reward, terminated, truncated, _ = envs.step(actions)
         returns[playing] += reward[playing]
         playing &= ~(terminated | truncated)
     return returns
 
 
 def _uniform(space, n, rng):
-    if hasattr(space, "low"):
+    if isinstance(space, Box):
         return rng.uniform(space.low, space.high, (n, *space.shape)).astype(space.dtype)
-    return rng.integers(0, space.n if hasattr(space, "n") else space.nvec, (n, *space.shape))
+    return rng.integers(
+        0, space.n if isinstance(space, Discrete) else space.nvec, (n, *space.shape)
+    )

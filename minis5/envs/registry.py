@@ -1,9 +1,11 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
-Native ones (minis5/envs/*.py) run compiled and in batches: all of POPGym (Morad et al., ICLR 2023), step by step the same,
-MemoryChain, nine tasks of the DeepMind Control Suite (Tassa et al., 1801.00690), the same to rounding, mixtures of native ones, and
-meta-environments around them. Ids that begin with "dmc/" are the suite's own (minis5/envs/foreign/dmc.py), every other is Gymnasium's.
-Tested in tests/envs/test_registry.py and tests/envs/test_envs.py.
+Native environments run compiled and in batches. They are all of POPGym (Morad et al., ICLR 2023),
+step by step the same; MemoryChain; nine tasks of the DeepMind Control Suite (Tassa et al.,
+1801.00690), the same to rounding; mixtures of native ones; and meta-environments around them. Ids
+that begin with "dmc/" are the suite's own (minis5/envs/foreign/dmc.py), every other is Gymnasium's.
+
+Tests: tests/envs/test_registry.py and test_all_levels.py.
 """
 
 import difflib
@@ -17,83 +19,73 @@ import numpy as np
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs import memory_chain, meta, mixture
-from minis5.envs.control import acrobot as control_acrobot
-from minis5.envs.control import ball_in_cup as control_ball_in_cup
-from minis5.envs.control import cartpole as control_cartpole
-from minis5.envs.control import pendulum as control_pendulum
-from minis5.envs.control import point_mass as control_point_mass
-from minis5.envs.control import reacher as control_reacher
+from minis5.envs.control import acrobot, ball_in_cup, point_mass, reacher
+from minis5.envs.control import cartpole as suite_cartpole
+from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.processes import ProcessVectorEnv
 from minis5.envs.popgym import (
     autoencode,
     battleship,
-    cartpole,
     concentration,
     count_recall,
     higher_lower,
     labyrinth,
     minesweeper,
     multiarmed_bandit,
-    pendulum,
     repeat_first,
     repeat_previous,
 )
+from minis5.envs.popgym import cartpole as popgym_cartpole
+from minis5.envs.popgym import pendulum as popgym_pendulum
 from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.single import NativeEnv
 from minis5.envs.vector import NativeVectorEnv
 from minis5.ops import gpu_form
 from minis5.random import seed_to_key
 
-# After the DeepMind Control Suite.
-CONTROL_SUITE = (
-    control_cartpole,
-    control_pendulum,
-    control_acrobot,
-    control_point_mass,
-    control_reacher,
-    control_ball_in_cup,
+POPGYM = (
+    repeat_previous,
+    popgym_cartpole,
+    popgym_pendulum,
+    autoencode,
+    count_recall,
+    higher_lower,
+    repeat_first,
+    concentration,
+    multiarmed_bandit,
+    minesweeper,
+    battleship,
+    labyrinth,
 )
+CONTROL_SUITE = (suite_cartpole, suite_pendulum, acrobot, point_mass, reacher, ball_in_cup)
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
-    for env in (
-        memory_chain,
-        repeat_previous,
-        cartpole,
-        pendulum,
-        autoencode,
-        count_recall,
-        higher_lower,
-        repeat_first,
-        concentration,
-        multiarmed_bandit,
-        minesweeper,
-        battleship,
-        labyrinth,
-        *CONTROL_SUITE,
-    )
+    for env in (memory_chain, *POPGYM, *CONTROL_SUITE)
     for name, options in env.LEVELS.items()
 }
 MIXTURE = "Mixture"
 
 
 def find(env_id, options=None):
-    """Environment and Task of a native id, or None if `env_id` is not native.
+    """Return environment and Task of a native id, or None if `env_id` is not native.
 
     Parameters
     ----------
     env_id : str
-        "RepeatPreviousEasy", its Gymnasium id "minis5/RepeatPreviousEasy-v0", or "MemoryChain-64", short for
-        "MemoryChain" with memory_length=64. "Mixture" draws one of several tasks for every episode (minis5/envs/mixture.py).
+        "RepeatPreviousEasy", its Gymnasium id "minis5/RepeatPreviousEasy-v0", or "MemoryChain-64",
+        short for "MemoryChain" with memory_length=64. "Mixture" draws one of several tasks for
+        every episode (minis5/envs/mixture.py).
     options : dict, optional
-        Replace the level's own; for "Mixture", tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
-        environment takes those of minis5/envs/meta.py besides: trials, project_observation, project_action, permute_actions,
-        action_repeat.
+        They replace the level's own. For "Mixture":
+        tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
+        environment also takes those of minis5/envs/meta.py: trials, project_observation,
+        project_action, permute_actions, action_repeat.
 
     Raises
     ------
     ValueError
-        When an option is unknown or out of range.
+        An option is unknown or out of range.
     """
     name, options = env_id, dict(options or {})
     if match := re.fullmatch(r"minis5/(.+)-v0", name):
@@ -110,9 +102,10 @@ def find(env_id, options=None):
     accepted = list(inspect.signature(configure).parameters)
     for option in options:
         if option not in accepted and option not in meta.OPTIONS:
-            known = f"its options are {', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
             raise ValueError(
-                f"{option}: {name} has no such option{_close(option, [*accepted, *meta.OPTIONS])}; {known}"
+                f"{option}: {name} has no such option"
+                f"{_close(option, [*accepted, *meta.OPTIONS])}; its options are "
+                f"{', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
             )
     around = {
         option: options.pop(option)
@@ -125,58 +118,64 @@ def find(env_id, options=None):
 
 
 def _mixture(tasks=""):
-    """Environment and Task of a mixture of `tasks`, ids with commas between them."""
+    """Return environment and Task of a mixture of `tasks`, ids with commas between them."""
     names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else []
     natives = {name: find(name) for name in names}
     wrong = [name for name in names if natives[name] is None or names.count(name) > 1]
     if wrong or not names:
         got = f"{wrong[0]!r}{_close(wrong[0], REGISTRY)}" if wrong else repr(tasks)
-        known = "different native ids with commas between them, such as PositionOnlyPendulumEasy,PositionOnlyPendulumHard"
-        raise ValueError(f"tasks: expected {known}; got {got}")
+        raise ValueError(
+            "tasks: expected different native ids with commas between them, such as "
+            f"PositionOnlyPendulumEasy,PositionOnlyPendulumHard; got {got}"
+        )
     return mixture.mix(natives)
 
 
 def make_vec(
     env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options
 ):
-    """A vector environment, native or Gymnasium's.
+    """Return a vector environment, native or Gymnasium's.
 
     Parameters
     ----------
     env_id : str
-        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as "dmc/cartpole-swingup"
-        (extra `control`), or any id that gymnasium.make takes: "CartPole-v1", "module:Env-v0".
+        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as
+        "dmc/cartpole-swingup" (extra `control`), or any id that gymnasium.make takes:
+        "CartPole-v1", "module:Env-v0".
     num_envs : int
         Number of environments.
     seed : int
-        Not negative. The stream of environment i depends only on (seed, first_index + i), so that a batch split over
-        processes gives the same episodes. `reset` without a seed uses this one at first and goes on afterwards.
+        Not negative. The stream of environment i depends only on (seed, first_index + i), so that a
+        batch split over processes gives the same episodes. `reset` without a seed uses this one at
+        first and goes on afterwards.
     first_index : int
         Number of this batch's first environment.
     num_threads : int
-        Threads that share a native batch; pays from some ten thousand environments on. Others take no notice of it.
+        Threads that share a native batch; they pay from some ten thousand environments on. Foreign
+        environments ignore it.
     processes : int
-        Processes that share a batch that is not native (minis5/envs/foreign/processes.py); native ones take no notice of it. The
-        episodes are the same for any number.
+        Processes that share a foreign batch (minis5/envs/foreign/processes.py); the episodes are
+        the same for any number. Native environments ignore it.
     device : "cpu" or "cuda"
-        "cuda": a native batch lives on the GPU, and so do the arrays that it returns (cuda/minis5_cuda/envs.py).
+        With "cuda" a native batch, and the arrays that it returns, are on the GPU
+        (cuda/minis5_cuda/envs.py).
     **options
         Options of the environment; for Gymnasium's, keyword arguments of gymnasium.make_vec.
 
     Returns
     -------
     gymnasium.vector.VectorEnv
-        Native: autoreset mode SAME_STEP, with get_state and set_state. Otherwise one that has been seeded: a SyncVectorEnv,
-        or with `processes` a ProcessVectorEnv.
+        A native one has autoreset mode SAME_STEP, get_state and set_state. A foreign one has been
+        seeded: a SyncVectorEnv or, with `processes`, a ProcessVectorEnv.
 
     Raises
     ------
     ValueError
-        When an id or an option is unknown, or a value is wrong.
+        An id or an option is unknown, or a value is wrong.
     ModuleNotFoundError
-        When the extra that the environment needs is missing.
+        The extra that the environment needs is missing.
     DeviceError
-        When device is "cuda" and numba-cuda, the driver or a GPU is missing.
+        `device` is "cuda", and numba-cuda, CuPy, the driver or a GPU is missing.
     """
     if not isinstance(env_id, str):
         raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
@@ -187,14 +186,15 @@ def make_vec(
         return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
     if device == "cuda":
         raise ValueError(
-            f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} and runs with device='cpu' only"
+            f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} "
+            "and runs with device='cpu' only"
         )
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
     if env_id.startswith(dmc.NAMESPACE):
-        # not only where the environments are made: its error says more than those below
+        # Register here too, not only where environments are made: this error says more than theirs.
         dmc.register()
     make = partial(_make_foreign, env_id, options)
     try:
@@ -205,7 +205,8 @@ def make_vec(
                 f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}"
             ) from error
         raise ValueError(
-            f"env_id: unknown environment {env_id!r}{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
+            f"env_id: unknown environment {env_id!r}"
+            f"{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
             f"{_levels(env_id)} (`minis5 envs` describes them), others go by their "
             f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
         ) from error
@@ -218,20 +219,21 @@ def make_vec(
 
 
 def _make_foreign(env_id, options, num_envs):
-    """Gymnasium's make_vec, in whichever process."""
+    """Call Gymnasium's make_vec, in whichever process."""
     if env_id.startswith(dmc.NAMESPACE):
         dmc.register()
     return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
 
 
 def table():
-    """The native levels, one dict each, for people and for `minis5 envs`.
+    """Return the native levels, one dict each, for people and for `minis5 envs`.
 
     Returns
     -------
     list of dict
-        Keys: id, observation_space, action_space (strings), episode_length (most steps), random_return (mean of the
-        uniform random policy, measured), worst_return, best_return (bounds), options (dict, with the level's values).
+        Keys: id, observation_space, action_space (strings), episode_length (most steps),
+        random_return (mean of the uniform random policy, measured), worst_return, best_return
+        (bounds), options (dict, with the level's values).
     """
     rows = []
     for name, (env, options) in REGISTRY.items():
@@ -252,7 +254,7 @@ def table():
 
 
 def _text(space):
-    """A space in a few words: MultiDiscrete([3] * 52) instead of 52 numbers."""
+    """Return a space in a few words: MultiDiscrete([3] * 52) instead of 52 numbers."""
     if isinstance(space, gymnasium.spaces.MultiDiscrete) and len(set(space.nvec)) == 1:
         return f"MultiDiscrete([{space.nvec[0]}] * {len(space.nvec)})"
     return str(space)
@@ -264,23 +266,29 @@ def _close(name, names):
 
 
 def family(name):
-    """The name of a level without its difficulty: "RepeatPrevious" of "RepeatPreviousEasy"."""
+    """Return a level's name without its difficulty: "RepeatPrevious" of "RepeatPreviousEasy"."""
     return re.sub(r"(Easy|Medium|Hard)$", "", name)
 
 
 def _levels(env_id):
-    """For messages: the levels of the family that the id begins with, or else all families."""
+    """Say which levels the family has that the id begins with, or else which families there are."""
     families = {}
     for name in REGISTRY:
         families.setdefault(family(name), []).append(name)
     for name, levels in families.items():
         if env_id.startswith(name):
             return f"the levels of {name} are {', '.join(levels)}"
-    return f"native ones are {', '.join(families)}, most with a level behind the name, such as RepeatPreviousEasy, and {MIXTURE}"
+    return (
+        f"native ones are {', '.join(families)}, most with a level behind the name, "
+        f"such as RepeatPreviousEasy, and {MIXTURE}"
+    )
 
 
 def make_single(env_id, render_mode=None, **options):
-    """One native environment behind gymnasium.Env, without wrappers: what gymnasium.make("minis5/...-v0") calls."""
+    """Return one native environment behind gymnasium.Env, without wrappers.
+
+    gymnasium.make("minis5/...-v0") calls it.
+    """
     native = find(env_id, options)
     if native is None:
         raise ValueError(

@@ -1,7 +1,8 @@
-"""One native environment behind gymnasium.Env: the batched loops with a batch of one and without autoreset.
+"""One native environment behind gymnasium.Env: the batched loops with a batch of one and without
+autoreset.
 
-Seeded alike, its episodes are those of environment 0 of the vector environment.
-Tested in tests/envs/test_envs.py.
+With the same seed, its episodes are those of environment 0 of the vector environment.
+Tests: tests/envs/test_single.py and test_all_levels.py.
 """
 
 import gymnasium
@@ -14,7 +15,7 @@ from minis5.random import seed_to_key
 
 
 class NativeEnv(gymnasium.Env):
-    """A native environment; made by gymnasium.make("minis5/RepeatPreviousEasy-v0").
+    """A native environment, as gymnasium.make("minis5/RepeatPreviousEasy-v0") makes it.
 
     Parameters
     ----------
@@ -31,7 +32,8 @@ class NativeEnv(gymnasium.Env):
     def __init__(self, env, task, render_mode=None):
         if render_mode not in (None, "ansi"):
             raise ValueError(
-                f"render_mode: expected None or 'ansi', got {render_mode!r}; leave it out or pass 'ansi'"
+                f"render_mode: expected None or 'ansi', got {render_mode!r}; "
+                "leave it out or pass 'ansi'"
             )
         self.render_mode = render_mode
         self.task = task
@@ -47,12 +49,12 @@ class NativeEnv(gymnasium.Env):
         self._seeded = self._running = False
 
     def _observation(self, rows):
-        """The one observation in a batch of one."""
+        """Return the one observation in a batch of one."""
         batch = from_rows(self.observation_space, rows)
         return tuple(int(part[0]) for part in batch) if isinstance(batch, tuple) else batch[0]
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode; a `seed` begins stream 0 of that seed, without one the stream goes on."""
+        """Begin an episode; a `seed` begins stream 0 of that seed, otherwise the stream goes on."""
         key = None if seed is None else seed_to_key(seed)
         super().reset(seed=seed)
         if key is None and not self._seeded:
@@ -65,12 +67,12 @@ class NativeEnv(gymnasium.Env):
         return self._observation(self._rows.copy()), {}
 
     def step(self, action):
-        """One step: observation, reward, terminated, truncated, info.
+        """Take one step; return observation, reward, terminated, truncated, info.
 
         Raises
         ------
         ValueError
-            When `action` is not in the action space.
+            `action` is not in the action space.
         gymnasium.error.ResetNeeded
             Before the first reset and after the end of an episode.
         """
@@ -80,7 +82,8 @@ class NativeEnv(gymnasium.Env):
             actions = self._check_actions(np.asarray(action)[None])
         except ValueError:
             raise ValueError(
-                f"action: expected a member of {self.action_space}, got {action!r}; env.action_space.sample() shows one"
+                f"action: expected a member of {self.action_space}, got {action!r}; "
+                "env.action_space.sample() shows one"
             ) from None
         reward, flags = np.empty(1), np.empty((2, 1), bool)
         state, rows = (self.task.params, self._ints, self._floats), self._rows
@@ -90,7 +93,7 @@ class NativeEnv(gymnasium.Env):
         return self._observation(self._rows.copy()), float(reward[0]), terminated, truncated, {}
 
     def render(self):
-        """The present state as a line of text with render_mode "ansi", otherwise None."""
+        """Return the present state as text with render_mode "ansi", otherwise None."""
         if self.render_mode is None:
             gymnasium.logger.warn(
                 'render: no render_mode was given; pass render_mode="ansi" to gymnasium.make'

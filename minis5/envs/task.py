@@ -1,22 +1,26 @@
-"""What an environment tells the library about itself, and the checks of its options.
+"""What an environment tells the library about itself.
 
 An environment is a module with
     LEVELS                          {name: options}, one row for each level
-    configure(**options) -> Task    sizes, spaces and constants; its parameters are the accepted options
+    configure(**options) -> Task    sizes, spaces and constants; its parameters are the options
     reset(params, ints, floats)
     step(params, ints, floats, action) -> reward, terminated, truncated
     observe(params, ints, floats, out)       writes one observation into the row `out`
     render(params, ints, floats) -> str      plain Python, never compiled
-`params` is the level's constants, a NamedTuple whose class no other environment equals in both name and fields
-(AutoencodeParams: where two are alike, Numba takes 0.3 ms longer for each call). `ints` (int64) and `floats` (float64) are
-one environment's state; `ints` begins with a generator row (minis5/random.py), which `reset` and `step` may draw from and
-must not touch otherwise. `action` is an integer for a Discrete space, otherwise a row: int64 for MultiDiscrete, floats
-for Box. It has been checked already. The row `out` holds Box and MultiDiscrete values in order, Discrete as one number, and a
-Tuple of Discrete as one number each. Rows have the space's dtype or, within a composition (compose.py), are parts of `floats`:
-a Box's values are the same then, but to compute with them in float32 (or float64) an environment has to cast them.
-All but `configure` and `render` are scalar code: plain Python, and compiled by Numba for the CPU or a GPU.
+All but `configure` and `render` are scalar code: plain Python, and compiled by Numba for the CPU or
+a GPU.
 
-Tested in tests/envs/test_envs.py.
+`params` is the level's constants, a NamedTuple whose class no other environment equals in both name
+and fields (AutoencodeParams, for example: if two are alike, Numba takes 0.3 ms longer for each
+call). `ints` (int64) and `floats` (float64) are one environment's state. `ints` begins with a
+generator row (minis5/random.py), which `reset` and `step` may draw from and must not touch
+otherwise. `action` is an integer for a Discrete space, otherwise a row: int64 for MultiDiscrete,
+floats for Box. It has been checked already. The row `out` holds Box and MultiDiscrete values in
+order, Discrete as one number, and a Tuple of Discrete as one number each. Rows have the space's
+dtype or, within a composition (compose.py), are parts of `floats`. A Box's values are the same
+then, but to compute with them in float32 (or float64) an environment has to cast them.
+
+Tests: tests/envs/test_task.py; for every environment, test_all_levels.py and test_legal_states.py.
 """
 
 from types import MappingProxyType
@@ -36,16 +40,17 @@ class Task(NamedTuple):
     ints, floats : int
         Length of an environment's integer state (generator row included) and of its float state.
     observation_space, action_space : gymnasium.Space
-        Of a single environment. Observations: Discrete, MultiDiscrete, Tuple of Discrete, or Box with one axis. Actions:
-        Discrete, MultiDiscrete or Box with one axis; integers from 0.
+        Of a single environment. Observations: Discrete, MultiDiscrete, Tuple of Discrete, or Box
+        with one axis. Actions: Discrete, MultiDiscrete or Box with one axis; integers from 0.
     episode_length : int
         The most steps an episode can have.
     worst_return, best_return : float
-        No return is below or above; in most tasks there are decks or boards for which they are reached.
+        No return is below or above; in most tasks some decks or boards reach them.
     truncates : bool
         Whether an episode may be truncated.
     views : dict
-        Names for parts of the state, {name: ("ints" or "floats", begin, shape)}, that NativeVectorEnv.view reads.
+        Names for parts of the state, {name: ("ints" or "floats", begin, shape)}, that
+        NativeVectorEnv.view reads.
     """
 
     params: tuple
@@ -61,21 +66,19 @@ class Task(NamedTuple):
 
 
 def row_size(space):
-    """Numbers in one observation or action of `space`."""
-    return (
-        len(space.spaces)
-        if isinstance(space, gymnasium.spaces.Tuple)
-        else int(np.prod(space.shape))
-    )
+    """Return how many numbers one observation or action of `space` has."""
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return len(space.spaces)
+    return int(np.prod(space.shape))
 
 
 def row_dtype(space):
-    """The dtype of one observation's or action's row."""
+    """Return the dtype of one observation's or action's row."""
     return np.dtype(np.int64) if isinstance(space, gymnasium.spaces.Tuple) else space.dtype
 
 
 def from_rows(space, rows):
-    """A batch of the space, as gymnasium.vector shapes it, from rows (n, row_size)."""
+    """Return a batch of the space, as gymnasium.vector shapes it, from rows (n, row_size)."""
     if isinstance(space, gymnasium.spaces.Tuple):
         return tuple(np.ascontiguousarray(rows.T))
     return rows.reshape(len(rows), *space.shape)

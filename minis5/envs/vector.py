@@ -1,8 +1,8 @@
 """Many copies of one native environment in one call, behind gymnasium.vector.VectorEnv.
 
-Autoreset mode SAME_STEP: in the step that ends an episode the environment is reset, `observations` holds the first
-observation of the next episode and infos["final_obs"] the last one of the old.
-Tested in tests/envs/test_envs.py.
+Autoreset mode SAME_STEP: the step that ends an episode resets the environment. `observations` holds
+the first observation of the next episode, and infos["final_obs"] the last one of the old.
+Tests: tests/envs/test_vector.py and test_all_levels.py.
 """
 
 import math
@@ -31,13 +31,14 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         The level.
     num_envs : int
     seed : int
-        Not negative. Environment i draws from stream `first_index` + i of this seed and from nothing else.
+        Not negative. Environment i draws from stream `first_index` + i of this seed, and from
+        nothing else.
     first_index : int
-        Number of the first environment: two vector environments of 32 with first_index 0 and 32 give the same episodes
-        as one of 64.
+        Number of the first environment: two vector environments of 32 with first_index 0 and 32
+        give the same episodes as one of 64.
     num_threads : int
-        Threads that share the rows; the episodes are the same for any number. Pays where a step of the whole batch takes
-        about a millisecond or more: from some ten thousand environments on.
+        Threads that share the rows; the episodes are the same for any number. They pay if a step of
+        the whole batch takes about a millisecond or more: from some ten thousand environments on.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
@@ -77,7 +78,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._ints[:, :GENERATOR_SIZE] = self._generators()
 
     def _generators(self):
-        """The generator rows from which all streams begin: key, stream, counter."""
+        """Return the generator rows from which all streams begin: key, stream, counter."""
         streams = (self._first_index + np.arange(self.num_envs)) & MASK
         return np.stack(np.broadcast_arrays(self._key, streams, 0), axis=1)
 
@@ -90,7 +91,10 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
             other.result()
 
     def reset(self, *, seed=None, options=None):
-        """Begin a new episode everywhere; a `seed` (int) begins the streams anew, without one they go on."""
+        """Begin a new episode in every environment.
+
+        A `seed` (int) begins the streams anew; without one they go on.
+        """
         if seed is not None:
             self._key = seed_to_key(seed)
             self._ints[:, :GENERATOR_SIZE] = self._generators()
@@ -110,14 +114,14 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         Returns
         -------
         observations, rewards (float64), terminated (bool), truncated (bool), infos
-            New arrays. Where at least one episode ended, infos has "final_obs", the ended environments' observations
-            before the reset (zeros in the other rows), and "_final_obs", bool (num_envs,), true where an episode ended;
-            otherwise infos is empty.
+            New arrays. If at least one episode ended, infos has "final_obs", the ended
+            environments' observations before the reset (zeros in the other rows), and "_final_obs",
+            bool (num_envs,), true for those environments. Otherwise infos is empty.
 
         Raises
         ------
         ValueError
-            When an action has a wrong dtype, shape or value; no environment has been stepped then.
+            An action has a wrong dtype, shape or value. No environment has been stepped then.
         gymnasium.error.ResetNeeded
             Before the first reset.
         """
@@ -138,7 +142,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         return from_rows(space, obs), reward, terminated, truncated, infos
 
     def get_state(self):
-        """Everything that the coming episodes depend on, as a dict of arrays (copies)."""
+        """Return everything that the coming episodes depend on, as a dict of arrays (copies)."""
         return {"ints": self._ints.copy(), "floats": self._floats.copy()}
 
     def set_state(self, state):
@@ -147,27 +151,27 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         Raises
         ------
         ValueError
-            When an array is missing or belongs to another environment or another number of them.
+            An array is missing, or belongs to another environment or another number of them.
         """
         for name, mine in (("ints", self._ints), ("floats", self._floats)):
             array = np.asarray(state.get(name))
             if array.shape != mine.shape or array.dtype != mine.dtype:
                 raise ValueError(
-                    f"state[{name!r}]: expected {mine.dtype} {mine.shape}, got {array.dtype} {array.shape}; "
-                    "pass the state of the same environment and num_envs"
+                    f"state[{name!r}]: expected {mine.dtype} {mine.shape}, got {array.dtype} "
+                    f"{array.shape}; pass the state of the same environment and num_envs"
                 )
         self._fill(self._ints, state["ints"])
         self._fill(self._floats, state["floats"])
         self._started = True
 
     def view(self, name):
-        """A part of the environments' state by name, as it is now.
+        """Return a part of the environments' state by name, as it is now.
 
         Parameters
         ----------
         name : str
-            One of self.task.views; what there is depends on the environment: "M_o", "M_a", "permutation", "trial" and
-            "trial_return" of a meta-environment (minis5/envs/meta.py), "task" of a mixture (minis5/envs/mixture.py).
+            One of self.task.views. A meta-environment (minis5/envs/meta.py) has "M_o", "M_a",
+            "permutation", "trial" and "trial_return", a mixture (minis5/envs/mixture.py) "task".
 
         Returns
         -------
@@ -177,7 +181,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         Raises
         ------
         ValueError
-            When there is no such part.
+            There is no such part.
         """
         views = self.task.views
         if name not in views:
@@ -200,6 +204,6 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         mine[:] = array
 
     def close_extras(self, **kwargs):
-        """Let go of the threads."""
+        """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()

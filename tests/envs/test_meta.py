@@ -1,12 +1,13 @@
-"""Meta-environments: by hand, against the environment within, statistics of what is drawn, views, options, Numba's cache.
-What holds for every environment (Python = Numba = CUDA, seeds, splits, state) is tested with the others, tests/compositions.py."""
+"""Meta-environments: by hand, against the environment within, statistics of what is drawn, views,
+options.
 
-import importlib
+What holds for every environment (Python = Numba = CUDA, seeds, splits, state) is tested with the
+others in test_all_levels.py.
+"""
+
 import itertools
 import math
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +19,8 @@ from scipy import stats
 from simulator import simulated
 
 import minis5
-from minis5.envs.popgym import cartpole, pendulum
-from minis5.envs.registry import find, make_single, make_vec
+from minis5.envs.popgym import pendulum
+from minis5.envs.registry import REGISTRY, find, make_single, make_vec
 from minis5.envs.task import from_rows, row_dtype, row_size
 from minis5.random import GENERATOR_SIZE
 from minis5.run.evaluate import evaluate
@@ -362,7 +363,7 @@ def test_what_the_task_tells():
 
 def test_an_environment_s_own_option_keeps_its_meaning(monkeypatch):
     toy = SimpleNamespace(configure=lambda trials, size: (trials, size))
-    monkeypatch.setitem(minis5.envs.REGISTRY, "Toy", (toy, {"trials": 1, "size": 2}))
+    monkeypatch.setitem(REGISTRY, "Toy", (toy, {"trials": 1, "size": 2}))
     assert find("Toy", {"trials": 3}) == (toy, (3, 2))
 
 
@@ -484,79 +485,6 @@ def test_one_composition_is_one_object(name):
     assert again is env and same.params == task.params and same.views == task.views
 
 
-TOY = """
-from typing import NamedTuple
-from gymnasium.spaces import Box
-from numba import njit
-from minis5.envs.task import Task
-
-class ToyParams(NamedTuple):
-    toy: int
-
-def configure():
-    space = Box(-1, 1, (1,))
-    return Task(ToyParams(1), 4, 0, space, space, 9, 0.0, 0.0)
-
-@njit
-def reset(params, ints, floats):
-    ints[3] = 0
-
-@njit
-def step(params, ints, floats, action):
-    ints[3] += 1
-    return 0.0, False, ints[3] == 9
-
-@njit
-def observe(params, ints, floats, out):
-    out[0] = VALUE
-
-def render(params, ints, floats):
-    return ""
-"""
-
-CACHED = """
-import toy
-from minis5.envs import meta
-from minis5.envs.loop import compile_loops
-from minis5.envs.vector import NativeVectorEnv
-env, task = meta.wrap(toy, toy.configure(), trials=2)
-obs, _ = NativeVectorEnv(env, task, 2).reset()
-print(obs[0, 0], sum(compile_loops(env)[0].stats.cache_hits.values()))
-"""
-
-
-def test_numba_s_cache_knows_the_parts(tmp_path):
-    """A composition is compiled once, for all processes; a part that has changed is compiled again."""
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    variables = {
-        **os.environ,
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONPATH": paths,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    printed = []
-    for value in ("0.5", "0.5", "0.25"):
-        (tmp_path / "toy.py").write_text(TOY.replace("VALUE", value), encoding="utf-8")
-        result = subprocess.run(
-            [sys.executable, "-c", CACHED],
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        printed.append(result.stdout.split())
-    assert printed == [["0.5", "0"], ["0.5", "1"], ["0.25", "0"]]
-
-
-def test_compositions_have_names_of_their_own():
-    loop = importlib.import_module("minis5.envs.loop")
-    envs = {environment_and_task(name)[0] for name in COMPOSED} | {cartpole, pendulum}
-    envs.add(find("PositionOnlyCartPoleEasy", {"trials": 2})[0])
-    envs.add(find("Mixture", {"tasks": "PositionOnlyPendulumEasy", "trials": 1})[0])
-    assert len({loop.compile_loops(env)[0].__qualname__ for env in envs}) == len(envs) == 9
-
-
 SHAPE = {"encoder": (8,), "heads": (8,), "n_layers": 1, "ssm_size": 8}
 TINY = {**SHAPE, "num_envs": 8, "unroll": 16, "epochs": 1, "minibatches": 1, "anneal_lr": False}
 
@@ -574,6 +502,6 @@ def test_a_run_is_trained_resumed_and_evaluated_with_other_numbers_of_trials(tmp
     train("PositionOnlyCartPoleEasy", steps=256, out=tmp_path / "parts", **settings)
     resume(tmp_path / "parts", steps=512, quiet=True)
     whole, parts = (minis5.load(tmp_path / folder / "agent.npz") for folder in ("whole", "parts"))
-    assert np.array_equal(whole.flat, parts.flat)
+    assert np.array_equal(whole.parameter_vector, parts.parameter_vector)
     result = evaluate(whole, "PositionOnlyCartPoleEasy", 5, **{**options, "trials": 4})
     assert abs(result["mean_return"] - 4) < 1e-9  # six steps: nobody falls

@@ -1,5 +1,7 @@
-"""Mixtures: each episode is one of the tasks played alone; who is drawn; sizes; errors. What holds for every environment is tested
-with the others, tests/compositions.py."""
+"""Mixtures: each episode is one of the tasks played alone; which task is drawn; sizes; errors.
+
+What holds for every environment is tested with the others in test_all_levels.py.
+"""
 
 import counters
 import numpy as np

@@ -1,26 +1,11 @@
-"""Environments by name: Gymnasium's registry and its checker, foreign environments, options, and what errors say."""
-
-import warnings
+"""Environments by name: Gymnasium's registry, foreign environments, the table of levels, options, and what errors say."""
 
 import gymnasium
 import numpy as np
 import pytest
-from compositions import COMPOSED, id_and_options
-from gymnasium.utils.env_checker import check_env
+from suite_pairs import TASKS
 
-from minis5.envs.registry import REGISTRY, make_single, make_vec, table
-
-
-@pytest.mark.parametrize("name", [*REGISTRY, *COMPOSED])
-def test_gymnasium_checker_finds_nothing(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for remark in ("value is -?infinity", "recommend using a symmetric and normalized space"):
-            warnings.filterwarnings("ignore", f"(?s).*{remark}")  # the spaces are POPGym's
-        env_id, options = id_and_options(name)
-        env = gymnasium.make(f"minis5/{env_id}-v0", **options)
-        check_env(env.unwrapped)
-        env.close()
+from minis5.envs.registry import CONTROL_SUITE, REGISTRY, make_single, make_vec, table
 
 
 def test_gymnasium_make_passes_options_and_render_mode():
@@ -56,6 +41,11 @@ def test_a_native_environment_by_its_gymnasium_id():
     sync.reset(seed=0)
     assert make_vec("MemoryChain-7", 1).task.episode_length == 7
     assert make_vec("MemoryChain-7", 1, memory_length=3).task.episode_length == 3
+
+
+def test_every_control_task_is_compared_with_the_suite():
+    levels = {name for name, (env, _) in REGISTRY.items() if env in CONTROL_SUITE}
+    assert set(TASKS) == levels
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "gymnasium.envs.classic_control:MountainCar-v0"])
@@ -169,8 +159,3 @@ def test_table():
 def test_bad_arguments_of_make_vec(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         make_vec(*arguments, **options)
-
-
-def test_bad_render_mode():
-    with pytest.raises(ValueError, match="render_mode: expected None or 'ansi', got 'human'"):
-        make_single("MemoryChain", render_mode="human")

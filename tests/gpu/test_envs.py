@@ -1,8 +1,8 @@
-"""The environments on a GPU against the compiled loops of the CPU, bit for bit: floats too, as nothing is fused."""
+"""The environments on a GPU against the compiled loops of the CPU, bit for bit: floats too, because nothing is fused."""
 
 import numpy as np
 import pytest
-from test_cuda_envs import (
+from device_env_checks import (
     LEVELS,
     assert_same_bits,
     misuse,

@@ -1,1 +1,7 @@
-"""Tasks of the DeepMind Control Suite, one file each."""
+"""Nine levels of the DeepMind Control Suite, the same as dm_control's to rounding, one file a task.
+
+Begin with physics.py (masses, inertias, soft limits) and reward.py (the shapes of rewards), then
+pendulum.py, the smallest task. point_mass.py and reacher.py add limits, cartpole.py and acrobot.py
+the method of Runge and Kutta. ball_in_cup.py comes last, with contact.py for its string and
+contacts.
+"""

@@ -1,17 +1,21 @@
-"""AcrobotSwingUp: two rods hang from each other; bring the lower one's tip to the top by a motor between them.
+"""AcrobotSwingUp: two rods hang from each other; bring the lower one's tip to the top by a motor
+between them.
 
-Each rod is 1 m long and weighs 1 kg; the action, a row of one float32 in [-1, 1], is the elbow's torque in units of 2 N m.
-The observation is (horizontal components of the rods' directions, vertical ones, angular velocities of shoulder and
-elbow). The start is at rest with any two angles: the shoulder's is 0 where the upper rod is upright, the elbow's where the
-arm is straight. The reward is 1 where the tip is within 0.2 m of the point 2 m above the shoulder, and falls off with the
-distance. Truncated at step `max_steps`, never terminated.
+Each rod is 1 m long and weighs 1 kg. The action, a row of one float32 in [-1, 1], is the elbow's
+torque in units of 2 N m. The observation is (horizontal components of the rods' directions,
+vertical ones, angular velocities of shoulder and elbow). The start is at rest with any two angles:
+the shoulder's is 0 if the upper rod is upright, the elbow's if the arm is straight. The reward is 1
+if the tip is within 0.2 m of the point 2 m above the shoulder, and falls off with the distance.
+Truncated at step `max_steps`, never terminated.
 
-As in dm_control: masses, damping, Runge and Kutta's method with steps of 10 ms, reward, observation, distribution of the
-starts. Different: the numbers that the starts are drawn from, and rounding.
+As in dm_control: masses, damping, the method of Runge and Kutta with steps of 10 ms, reward,
+observation, distribution of the starts.
+Different: the numbers that the starts are drawn from, and rounding.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/acrobot.{py,xml}. Equations of motion: Spong,
-"The swing up control problem for the acrobot", IEEE Control Systems 15(1), 1995, with angles from upright.
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/acrobot.{py,xml}.
+Equations of motion: Spong, "The swing up control problem for the acrobot", IEEE Control Systems
+15(1), 1995, with angles from upright.
+Tests: tests/envs/control/test_acrobot.py, by hand and side by side with dm_control.
 """
 
 import math
@@ -37,7 +41,7 @@ LENGTH, HALF = 1.0, 0.5
 UPPER_MASS, UPPER_INERTIA = capsule(0.05, LENGTH, mass=1.0)
 LOWER_MASS, LOWER_INERTIA = capsule(0.049, LENGTH, mass=1.0)
 LOWER = LOWER_INERTIA + LOWER_MASS * HALF * HALF  # of the lower rod about the elbow
-# the lower rod a point at the elbow
+# of both about the shoulder, with the lower rod as a point at the elbow
 UPPER = UPPER_INERTIA + (UPPER_MASS * HALF * HALF + LOWER_MASS * LENGTH * LENGTH)
 COUPLING = LOWER_MASS * LENGTH * HALF
 UPPER_PULL = GRAVITY * (UPPER_MASS * HALF + LOWER_MASS * LENGTH)
@@ -53,7 +57,7 @@ class AcrobotParams(NamedTuple):
 
 
 def configure(max_steps):
-    """Task that is truncated after `max_steps` steps."""
+    """Return the task that is truncated after `max_steps` steps."""
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "AcrobotSwingUp has max_steps=1000"
     )
@@ -80,7 +84,10 @@ def reset(params, ints, floats):
 
 @njit(nogil=True)
 def accelerations(params, shoulder, elbow, u, v, torque):
-    """Of shoulder and elbow (rad/s2) at these angles and speeds u, v, under a `torque` (N m) at the elbow."""
+    """Return those of shoulder and elbow (rad/s2) at these angles and speeds u, v.
+
+    A `torque` (N m) acts at the elbow.
+    """
     c, s = cos(elbow), sin(elbow)
     upper, lower = sin(shoulder), sin(shoulder + elbow)
     # m11 u' + m12 v' = t1, m12 u' + LOWER v' = t2
@@ -121,7 +128,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led: how near the tip is to the target."""
+    """Return the reward of the state to which the action has led: how near the tip is."""
     upper, lower = floats[SHOULDER], floats[SHOULDER] + floats[ELBOW]
     x, z = LENGTH * (sin(upper) + sin(lower)), TARGET_HEIGHT - LENGTH * (cos(upper) + cos(lower))
     return gaussian(math.sqrt(x * x + z * z) - TARGET_RADIUS, MARGIN)
@@ -138,6 +145,7 @@ def observe(params, ints, floats, out):
 def render(params, ints, floats):
     shoulder, elbow, u, v = floats
     return (
-        f"step {ints[STEPS]}/{params.max_steps}: shoulder {wrap(shoulder):+.3f} rad from upright, {u:+.3f} rad/s, "
+        f"step {ints[STEPS]}/{params.max_steps}: "
+        f"shoulder {wrap(shoulder):+.3f} rad from upright, {u:+.3f} rad/s, "
         f"elbow {wrap(elbow):+.3f} rad, {v:+.3f} rad/s"
     )

@@ -1,19 +1,24 @@
-"""BallInCupCatch: swing a ball that hangs on a string from a cup up into the cup, by moving the cup.
+"""BallInCupCatch: swing a ball that hangs on a string from a cup up into the cup, by moving the
+cup.
 
-All is in a vertical plane. The action, a row of two float32 in [-1, 1], is the forces on the cup along x and z in units of
-5 N; a spring and a damper hold the cup. The observation is (x and z of the cup, of the ball, in m from where they rest in
-the model, and the four velocities). The start is at rest: the cup in place, the ball anywhere within 0.2 m to the side
-and between 0.2 m below the cup and 0.1 m above it, not touching it. The reward is 1 while the ball is in the cup,
-otherwise 0. Truncated at step `max_steps`, never terminated.
+All is in a vertical plane. The action, a row of two float32 in [-1, 1], is the forces on the cup
+along x and z in units of 5 N; a spring and a damper hold the cup. The observation is (x and z of
+the cup, of the ball, in m from where they rest in the model, and the four velocities). The start is
+at rest: the cup in place, the ball anywhere within 0.2 m to the side and between 0.2 m below the
+cup and 0.1 m above it, not touching it. The reward is 1 while the ball is in the cup, otherwise 0.
+Truncated at step `max_steps`, never terminated.
 
-As in dm_control: masses, springs, the string, which is soft where it is taut, the cup's five bars, friction, the ground,
-MuJoCo's Euler method with ten steps of 2 ms to a control step, reward, observation, distribution of the starts.
-Different: the numbers that the starts are drawn from, the method that finds the forces (MuJoCo stops at a tolerance of
-1e-8), and rounding. Leaves out: contact of the cup with the ground, from which it keeps 16 cm under all controls tried.
+As in dm_control: masses, springs, the string, which is soft when it is taut, the cup's five bars,
+friction, the ground, MuJoCo's Euler method with ten steps of 2 ms to a control step, reward,
+observation, distribution of the starts.
+Different: the numbers that the starts are drawn from, the method that finds the forces (MuJoCo
+stops at a tolerance of 1e-8), and rounding.
+Leaves out: contact of the cup with the ground. The cup stayed 16 cm above it under all controls
+tried.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/ball_in_cup.{py,xml}; control_contact.py for
-the contacts.
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/ball_in_cup.{py,xml};
+contact.py for the contacts.
+Tests: tests/envs/control/test_ball_in_cup.py, by hand and side by side with dm_control.
 """
 
 from typing import NamedTuple
@@ -34,7 +39,7 @@ CUP, BALL, CUP_SPEED, BALL_SPEED = 0, 2, 4, 6  # floats: the state, x and z of e
 
 FORCE, STIFFNESS = 5.0, 20.0
 CUP_HEIGHT, BALL_HEIGHT = 0.6, 0.2  # m above the ground where the state is 0
-# of the target's middle below the cup's origin; the ball's centre is so near to it
+# m: the target's middle is so far below the cup's origin; a ball in it is so near, in x and z
 TARGET_DEPTH, TARGET_HALF = 0.05, 0.025
 SUBSTEPS = 10
 MOST_STEPS = 2**31 - 1
@@ -47,7 +52,7 @@ class BallInCupParams(NamedTuple):
 
 
 def configure(max_steps):
-    """Task that is truncated after `max_steps` steps."""
+    """Return the task that is truncated after `max_steps` steps."""
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "BallInCupCatch has max_steps=1000"
     )
@@ -78,7 +83,7 @@ def reset(params, ints, floats):
 
 @njit(nogil=True)
 def ball_from_cup(floats):
-    """The ball's centre (x, z), seen from the cup's origin (m)."""
+    """Return the ball's centre (x, z), seen from the cup's origin (m)."""
     return floats[BALL] - floats[CUP], (BALL_HEIGHT - CUP_HEIGHT) + (
         floats[BALL + 1] - floats[CUP + 1]
     )
@@ -118,7 +123,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led: 1 if the ball is in the cup, else 0."""
+    """Return 1 if the action has led to a state with the ball in the cup, else 0."""
     x, z = ball_from_cup(floats)
     return 1.0 if abs(x) < TARGET_HALF and abs(z + TARGET_DEPTH) < TARGET_HALF else 0.0
 
@@ -133,4 +138,5 @@ def render(params, ints, floats):
     x, z = ball_from_cup(floats)
     cup_x, cup_z = floats[:2]
     where = "in it" if reward(params, floats, None) else f"({x:+.3f}, {z:+.3f}) m from it"
-    return f"step {ints[STEPS]}/{params.max_steps}: cup at ({cup_x:+.3f}, {cup_z:+.3f}) m, ball {where}"
+    cup = f"cup at ({cup_x:+.3f}, {cup_z:+.3f}) m"
+    return f"step {ints[STEPS]}/{params.max_steps}: {cup}, ball {where}"

@@ -1,16 +1,20 @@
-"""CartPoleBalance, CartPoleSwingUp: hold a pole upright on a cart that is pushed along a rail of 3.6 m.
+"""CartPoleBalance, CartPoleSwingUp: hold a pole upright on a cart that is pushed along a rail of
+3.6 m.
 
-The action, a row of one float32 in [-1, 1], is the push in units of 10 N. The observation is (cart position in m, cosine
-and sine of the pole's angle, cart velocity, angular velocity); angle 0 is upright. In CartPoleBalance the pole starts
-within 0.034 rad of it, in CartPoleSwingUp it hangs down. The reward, in [0, 1], is a product of factors that are large
-for an upright pole, a cart in the middle, a small push and a slow pole. Truncated at step `max_steps`, never terminated.
+The action, a row of one float32 in [-1, 1], is the push in units of 10 N. The observation is (cart
+position in m, cosine and sine of the pole's angle, cart velocity, angular velocity); angle 0 is
+upright. In CartPoleBalance the pole starts within 0.034 rad of it; in CartPoleSwingUp it hangs
+down. The reward, in [0, 1], is a product of factors that are large for an upright pole, a cart in
+the middle, a small push and a slow pole. Truncated at step `max_steps`, never terminated.
 
-As in dm_control: masses, damping, the soft ends of the rail, Runge and Kutta's method with steps of 10 ms, reward,
-observation, distribution of the starts. Different: the numbers that the starts are drawn from, and rounding.
+As in dm_control: masses, damping, the soft ends of the rail, the method of Runge and Kutta with
+steps of 10 ms, reward, observation, distribution of the starts.
+Different: the numbers that the starts are drawn from, and rounding.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/cartpole.{py,xml}. Equations of motion:
-Barto, Sutton, Anderson 1983, with the inertia of a capsule; control_physics.py for the rail's ends.
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/cartpole.{py,xml}.
+Equations of motion: Barto, Sutton, Anderson 1983, with the inertia of a capsule; physics.py for the
+rail's ends.
+Tests: tests/envs/control/test_cartpole.py, by hand and side by side with dm_control.
 """
 
 import math
@@ -55,7 +59,10 @@ class CartPoleParams(NamedTuple):
 
 
 def configure(max_steps, start):
-    """Task that is truncated after `max_steps` steps; `start`: the pole's, "upright" or "hanging"."""
+    """Return the task that is truncated after `max_steps` steps.
+
+    `start` is "upright" or "hanging", the pole's pose.
+    """
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "CartPoleSwingUp has max_steps=1000"
     )
@@ -90,10 +97,10 @@ def reset(params, ints, floats):
 
 @njit(nogil=True)
 def accelerations(params, x, theta, x_dot, theta_dot, force):
-    """Of the cart (m/s2) and of the pole (rad/s2), under a push of `force` N."""
+    """Return those of the cart (m/s2) and of the pole (rad/s2), under a push of `force` N."""
     c, s = cos(theta), sin(theta)
-    # The two equations of motion: MASS x'' + coupling theta'' = push, coupling x'' + INERTIA
-    # theta'' = torque.
+    # The equations of motion:  MASS x'' + coupling theta'' = push
+    #                           coupling x'' + INERTIA theta'' = torque
     coupling = MOMENT * c
     push = force - params.cart_damping * x_dot + MOMENT * s * (theta_dot * theta_dot)
     torque = MOMENT * GRAVITY * s - params.pole_damping * theta_dot
@@ -135,7 +142,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led."""
+    """Return the reward of the state to which the action has led."""
     upright = (cos(floats[THETA]) + 1.0) / 2
     centred = (1.0 + gaussian(abs(floats[X]), 2.0)) / 2
     small_control = (4.0 + quadratic(np.float64(action[0]))) / 5

@@ -1,20 +1,23 @@
-"""Forces between ball, cup, string and ground in BallInCupCatch: several of MuJoCo's soft constraints at once.
+"""Forces between ball, cup, string and ground in BallInCupCatch: several of MuJoCo's soft
+constraints at once.
 
-A constraint has *rows*: directions j in which it pushes the ball (and the cup the other way, unless it is the ground), each
-with an acceleration r that it aims at along j and a stiffness D (control_physics.py). The string has one row. A contact with
-normal n and tangent t, friction coefficient 1, has three, along n + t, n and n - t; that along n counts twice, for the
-friction out of the plane, where nothing moves. The accelerations a are those that minimise
+A constraint has *rows*: directions j in which it pushes the ball (and the cup the other way, unless
+it is the ground). Each row has an acceleration r that it aims at along j, and a stiffness D
+(physics.py). The string has one row. A contact with normal n and tangent t, friction coefficient 1,
+has three, along n + t, n and n - t. That along n counts twice, because of the friction out of the
+plane, where nothing moves. The accelerations a are those that minimise
 
     sum over bodies of mass / 2 |a - a_free|**2  +  sum over rows of D / 2 max(0, r - j.a)**2,
 
-and each row's force is D max(0, r - j.a). Where it is known which rows push, this is a linear system of 2 + 2 equations:
-Newton's method solves it for the rows that push at the last solution, until these stay the same. (400,000 random contacts
-took 7 turns or fewer.)
+and each row's force is D max(0, r - j.a). If it is known which rows push, this is a linear system
+of 2 + 2 equations. Newton's method solves it for the rows that push at the last solution, until
+these stay the same. (400,000 random contacts took 7 turns or fewer.)
 
-Leaves out: everything out of the plane; rotation, as neither body can rotate.
-Source: MuJoCo's documentation, "Computation" (constraint model, pyramidal friction cones) and "Modeling" (solver
-parameters); the stiffness of a pyramid's rows: MuJoCo, src/engine/engine_core_constraint.c.
-Tested in tests/envs/test_control_suite.py and, against MuJoCo's accelerations, tests/envs/test_dm_control_physics.py.
+Leaves out: everything out of the plane; rotation, because neither body can rotate.
+Source: MuJoCo's documentation, "Computation" (constraint model, pyramidal friction cones) and
+"Modeling" (solver parameters); the stiffness of a pyramid's rows: MuJoCo,
+src/engine/engine_core_constraint.c.
+Tests: tests/envs/control/test_contact.py, by hand and against MuJoCo's accelerations.
 """
 
 import math
@@ -23,7 +26,7 @@ from numba import njit
 
 from minis5.envs.control.physics import capsule, limit_force, reference, sphere, stiffness
 
-# The cup's bars as segments, seen from its origin (m), with a radius of 8 mm: one end, and the way
+# The cup's bars, seen from its origin (m): segments with a radius of 8 mm, as one end and the way
 # to the other.
 BARS = (
     (-0.05, 0.0, 0.0, -0.075),
@@ -37,7 +40,7 @@ BAR_RADIUS, BALL_RADIUS = 0.008, 0.025
 TOUCH = BAR_RADIUS + BALL_RADIUS
 STRING = len(BARS)  # the string and the ground are numbered after the bars
 GROUND = STRING + 1
-# m: it begins so far below the cup's origin, and ends in the ball's centre
+# m: the string begins so far below the cup's origin, and ends in the ball's centre
 STRING_DEPTH, STRING_LENGTH = 0.108, 0.3
 # m: a ball that touches a bar is nearer than REACH to the point at this depth
 MIDDLE_DEPTH, REACH = 0.05, 0.104
@@ -51,9 +54,9 @@ CUP_MASS = (
     + capsule(BAR_RADIUS, 0.05)[0]
 )
 BALL_MASS = sphere(BALL_RADIUS)[0]
-# Accelerations by a unit of force, as MuJoCo has them for the stiffness: the cup's is averaged over
-# three directions, one of
-# which is fixed; the rows of a contact are less stiff by 2 (1 + friction**2) friction**2.
+# Accelerations by a unit of force, as MuJoCo takes them for the stiffness. The cup's is averaged
+# over three directions, one of which is fixed. The rows of a contact are less stiff by 2 (1 +
+# friction**2) friction**2.
 STRING_MOBILITY = 1 / CUP_MASS + 1 / BALL_MASS
 GROUND_MOBILITY = 4 * (1 / BALL_MASS)
 BAR_MOBILITY = 4 * (2 / 3 / CUP_MASS + 1 / BALL_MASS)
@@ -62,7 +65,7 @@ MOST_ITERATIONS = 20
 
 @njit(nogil=True)
 def from_bar(bar, x, z):
-    """Vector from the nearest point of bar number `bar` to (x, z), both seen from the cup's origin (m)."""
+    """Return the vector from a bar's nearest point to (x, z), seen from the cup's origin (m)."""
     x0, z0, dx, dz, inverse = BARS[bar]
     along = ((x - x0) * dx + (z - z0) * dz) * inverse
     along = min(max(along, 0.0), 1.0)
@@ -71,7 +74,7 @@ def from_bar(bar, x, z):
 
 @njit(nogil=True)
 def touched(x, z):
-    """The bars that a ball at (x, z) from the cup's origin touches: bit k of the integer stands for bar k."""
+    """Return the bars that a ball at (x, z) from the cup's origin touches: bit k for bar k."""
     bits = 0
     if x * x + (z + MIDDLE_DEPTH) * (z + MIDDLE_DEPTH) < REACH * REACH:
         for bar in range(STRING):
@@ -83,7 +86,10 @@ def touched(x, z):
 
 @njit(nogil=True)
 def constraint(number, x, z, height):
-    """Gap (m), unit vector along which the ball is pushed, and mobility of a constraint, the ball at (x, z) from the cup."""
+    """Return gap (m), unit vector along which it pushes the ball, and mobility of a constraint.
+
+    The ball is at (x, z) from the cup, and at this height above the ground.
+    """
     if number < STRING:
         dx, dz = from_bar(number, x, z)
         distance = max(math.sqrt(dx * dx + dz * dz), LEAST)
@@ -99,7 +105,7 @@ def constraint(number, x, z, height):
 
 @njit(nogil=True)
 def constrained(x, z, height, speeds, free):
-    """Accelerations under all constraints.
+    """Return the accelerations under all constraints.
 
     Parameters
     ----------
@@ -108,7 +114,8 @@ def constrained(x, z, height, speeds, free):
     height : float
         Of the ball's centre above the ground (m).
     speeds, free : tuple of 4 float
-        Velocities (m/s) and accelerations without constraints (m/s2): the cup's along x and z, the ball's.
+        Velocities (m/s) and accelerations without constraints (m/s2): the cup's along x and z, the
+        ball's.
 
     Returns
     -------
@@ -140,7 +147,7 @@ def constrained(x, z, height, speeds, free):
     cup_x, cup_z, ball_x, ball_z = free
     before = -1
     for _ in range(MOST_ITERATIONS):
-        # Over the rows that push: sums of D j j' and D r j, of the ground (g, q) and of all others
+        # Sums of D j j' and D r j over the rows that push: those of the ground (g, q), all others
         # (k, p).
         pushing = 0
         kxx, kxz, kzz, px, pz = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -176,8 +183,8 @@ def constrained(x, z, height, speeds, free):
             break
         before = pushing
         # Ball: g a = q + f; cup: mass a = mass free - f; between them f = p - k (a_ball - a_cup).
-        # With w = 1 / g and
-        # v = w + 1 / mass, the relative acceleration solves (1 + v k) a = w q - free + v p.
+        # With w = 1 / g and v = w + 1 / mass, the relative acceleration a solves
+        # (1 + v k) a = w q - free + v p.
         scale = 1.0 / (gxx * gzz - gxz * gxz)
         wxx, wxz, wzz = scale * gzz, -scale * gxz, scale * gxx
         vxx, vzz = wxx + 1 / CUP_MASS, wzz + 1 / CUP_MASS

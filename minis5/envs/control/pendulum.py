@@ -1,15 +1,18 @@
-"""PendulumSwingUp: swing a ball on a rod up and hold it there, with a motor too weak to lift it at once.
+"""PendulumSwingUp: swing a ball on a rod up and hold it there, with a motor too weak to lift it at
+once.
 
-The ball of 1 kg is 0.5 m from the hinge; the action, a row of one float32 in [-1, 1], is the torque in N m. The
-observation is (cosine and sine of the angle, angular velocity); angle 0 is upright. The start is at rest at any angle.
-The reward is 1 within 8 degrees of upright, otherwise 0. Truncated at step `max_steps`, never terminated.
+The ball of 1 kg is 0.5 m from the hinge. The action, a row of one float32 in [-1, 1], is the torque
+in N m. The observation is (cosine and sine of the angle, angular velocity); angle 0 is upright. The
+start is at rest at any angle. The reward is 1 within 8 degrees of upright, otherwise 0. Truncated
+at step `max_steps`, never terminated.
 
-As in dm_control: mass, damping, MuJoCo's Euler method (implicit in the damping) with steps of 20 ms, reward, observation,
-distribution of the starts. Different: the numbers that the starts are drawn from, and rounding.
+As in dm_control: mass, damping, MuJoCo's Euler method (implicit in the damping) with steps of 20
+ms, reward, observation, distribution of the starts.
+Different: the numbers that the starts are drawn from, and rounding.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/pendulum.{py,xml}; MuJoCo's documentation,
-"Computation" (numerical integration).
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/pendulum.{py,xml};
+MuJoCo's documentation, "Computation" (numerical integration).
+Tests: tests/envs/control/test_pendulum.py, by hand and side by side with dm_control.
 """
 
 import math
@@ -43,7 +46,7 @@ class PendulumParams(NamedTuple):
 
 
 def configure(max_steps):
-    """Task that is truncated after `max_steps` steps."""
+    """Return the task that is truncated after `max_steps` steps."""
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "PendulumSwingUp has max_steps=1000"
     )
@@ -79,7 +82,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led."""
+    """Return the reward of the state to which the action has led."""
     return 1.0 if cos(floats[THETA]) >= COS_8_DEGREES else 0.0
 
 
@@ -90,4 +93,5 @@ def observe(params, ints, floats, out):
 
 def render(params, ints, floats):
     theta, speed = floats
-    return f"step {ints[STEPS]}/{params.max_steps}: {wrap(theta):+.3f} rad from upright, {speed:+.3f} rad/s"
+    state = f"{wrap(theta):+.3f} rad from upright, {speed:+.3f} rad/s"
+    return f"step {ints[STEPS]}/{params.max_steps}: {state}"

@@ -1,17 +1,20 @@
-"""What the control environments share of MuJoCo's physics: masses and inertias of their bodies, and soft limits.
+"""What the control environments share of MuJoCo's physics: masses and inertias of their bodies, and
+soft limits.
 
-MuJoCo has no hard limit: beyond one, a force pushes back. The gap to the limit is to have the acceleration `reference`, that
-of a damped spring, and the force is the `stiffness` D times what is missing to it. One limit alone has a solution in closed
-form: f = D (reference - a - A f) gives f = D (reference - a) / (1 + D A), or 0 if that is negative, where a is the gap's
-acceleration without the force and A that by a unit of it. (MuJoCo's R is 1 / D.)
+MuJoCo has no hard limit: beyond one, a force pushes back. The gap to the limit is to have the
+acceleration `reference`, that of a damped spring, and the force is the `stiffness` D times the
+acceleration that is missing. One limit alone has a solution in closed form: f = D (reference - a -
+A f) gives f = D (reference - a) / (1 + D A), or 0 if that is negative. Here a is the gap's
+acceleration without the force, and A that by a unit of it. (MuJoCo's R is 1 / D.)
 
-Every joint, string and contact of the suite that is used here has MuJoCo's default impedance, which rises from 0.9 at the
-limit to 0.95 from 1 mm (or 0.001 rad) beyond it on, and a damping ratio of 1; only the time constant differs.
+Every joint, string and contact of the suite that is used here has MuJoCo's default impedance, which
+rises from 0.9 at the limit to 0.95 from 1 mm (or 0.001 rad) beyond it on, and a damping ratio of 1;
+only the time constant differs.
 
-Leaves out: other impedances; friction and several constraints at once, which are in control_contact.py.
-Source: MuJoCo's documentation, "Computation" (constraint model) and "Modeling" (solver parameters); Todorov, "Convex and
-analytically-invertible dynamics with contacts and constraints", ICRA 2014.
-Tested in tests/envs/test_control_suite.py and, against MuJoCo, in tests/envs/test_dm_control_physics.py.
+Leaves out: other impedances; friction and several constraints at once, which are in contact.py.
+Source: MuJoCo's documentation, "Computation" (constraint model) and "Modeling" (solver parameters);
+Todorov, "Convex and analytically-invertible dynamics with contacts and constraints", ICRA 2014.
+Tests: tests/envs/control/test_physics.py, and against MuJoCo those of the tasks.
 """
 
 import math
@@ -24,20 +27,20 @@ LEAST_IMPEDANCE, IMPEDANCE, IMPEDANCE_WIDTH = 0.9, 0.95, 0.001
 
 
 def sphere(radius):
-    """Mass (kg) of a sphere, and its moment of inertia (kg m2) about any axis through its centre; `radius` in m."""
+    """Return mass (kg) and moment of inertia (kg m2) about the centre of a sphere; radius in m."""
     mass = DENSITY * (4 / 3 * math.pi * (radius * radius * radius))
     return mass, 0.4 * (mass * (radius * radius))
 
 
 def capsule(radius, length, mass=None):
-    """Mass (kg) of a cylinder with half a sphere at either end, and its moment of inertia (kg m2) across.
+    """Return mass (kg) and moment of inertia across (kg m2) of a cylinder with half-sphere ends.
 
     Parameters
     ----------
     radius, length : float
         In m; `length` is the cylinder's, between the centres of the half spheres.
     mass : float, optional
-        In kg; without it, that of DENSITY.
+        In kg; if it is left out, the density is DENSITY.
     """
     if mass is None:
         mass = DENSITY * (math.pi * (radius * radius) * (length + 4 / 3 * radius))
@@ -51,7 +54,7 @@ def capsule(radius, length, mass=None):
 
 @njit(nogil=True)
 def impedance(gap):
-    """How stiff a constraint is, between 0.9 and 0.95, at a `gap` <= 0 (m or rad)."""
+    """Return how stiff a constraint is, between 0.9 and 0.95, at a `gap` <= 0 (m or rad)."""
     x = -gap / IMPEDANCE_WIDTH
     if x >= 1.0:
         return IMPEDANCE
@@ -61,7 +64,7 @@ def impedance(gap):
 
 @njit(nogil=True)
 def reference(gap, speed, time_constant):
-    """Acceleration that a constraint aims at: that of a spring and a damper between the limit and what is beyond it.
+    """Return the acceleration that a constraint aims at: that of a damped spring at the limit.
 
     Parameters
     ----------
@@ -76,9 +79,10 @@ def reference(gap, speed, time_constant):
 
 @njit(nogil=True)
 def stiffness(gap, mobility):
-    """Force by which a constraint at a `gap` <= 0 answers each unit of acceleration that is missing.
+    """Return the force for each unit of acceleration that is missing at a `gap` <= 0.
 
-    `mobility` (1/kg or 1/(kg m2)) is the gap's acceleration by a unit of force in the model's reference pose.
+    `mobility` (1/kg or 1/(kg m2)) is the gap's acceleration by a unit of force in the model's
+    reference pose.
     """
     d = impedance(gap)
     return d / ((1.0 - d) * mobility)
@@ -86,14 +90,16 @@ def stiffness(gap, mobility):
 
 @njit(nogil=True)
 def limit_force(gap, speed, acceleration, mobility_now, mobility, time_constant):
-    """Force (N or N m, >= 0) with which a limit pushes back where `gap` <= 0.
+    """Return the force (N or N m, >= 0) with which a limit pushes back at a `gap` <= 0.
 
     Parameters
     ----------
     gap, speed, acceleration : float
-        Distance to the limit, negative beyond it, and its derivatives without the force; m or rad, and seconds.
+        Distance to the limit, negative beyond it, and its derivatives without the force; m or rad,
+        and seconds.
     mobility_now, mobility : float
-        Acceleration of the gap by a unit of force, in the present and in the model's reference pose.
+        Acceleration of the gap by a unit of force, in the present and in the model's reference
+        pose.
     time_constant : float
         Seconds; at least two timesteps.
     """

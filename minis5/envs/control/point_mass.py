@@ -1,18 +1,21 @@
-"""PointMassEasy, PointMassHard: push a heavy point in a square to the middle, and hold it there gently.
+"""PointMassEasy, PointMassHard: push a heavy point in a square to the middle, and hold it there
+gently.
 
-The action, a row of two float32 in [-1, 1], is the sizes of two forces of at most 0.1 N. In PointMassEasy they act along x
-and along y; in PointMassHard each episode draws two directions of its own, any ones whose angle has a cosine of at most
-0.9. The observation is (x, y in m, two velocities), not the directions. The start is at rest anywhere within 0.29 m.
-The reward is 1 within 15 mm of the middle, 0.1 at 30 mm, times a factor of at least 0.8 for small controls. Truncated at
-step `max_steps`, never terminated.
+The action, a row of two float32 in [-1, 1], is the sizes of two forces of at most 0.1 N. In
+PointMassEasy they act along x and along y. In PointMassHard each episode draws two directions of
+its own, any whose angle has a cosine of at most 0.9. The observation is (x, y in m, two
+velocities), without the directions. The start is at rest anywhere within 0.29 m. The reward is 1
+within 15 mm of the middle, 0.1 at 30 mm, times a factor of at least 0.8 that is larger for small
+controls. Truncated at step `max_steps`, never terminated.
 
-As in dm_control: mass, damping, the soft walls, MuJoCo's Euler method (implicit in the damping) with steps of 20 ms,
-reward, observation, distributions of starts and directions. Different: the numbers that these are drawn from (directions
-by their angles, not by rejection), and rounding.
+As in dm_control: mass, damping, the soft walls, MuJoCo's Euler method (implicit in the damping)
+with steps of 20 ms, reward, observation, distributions of starts and directions.
+Different: the numbers that these are drawn from (directions by their angles, not by rejection), and
+rounding.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/point_mass.{py,xml}; MuJoCo's documentation,
-"Computation" (numerical integration).
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/point_mass.{py,xml};
+MuJoCo's documentation, "Computation" (numerical integration).
+Tests: tests/envs/control/test_point_mass.py, by hand and side by side with dm_control.
 """
 
 import math
@@ -54,7 +57,10 @@ class PointMassParams(NamedTuple):
 
 
 def configure(max_steps, directions):
-    """Task that is truncated after `max_steps` steps; `directions` of the forces: "fixed" or "random"."""
+    """Return the task that is truncated after `max_steps` steps.
+
+    `directions` of the forces is "fixed" or "random".
+    """
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "PointMassEasy has max_steps=1000"
     )
@@ -84,7 +90,7 @@ def reset(params, ints, floats):
     floats[SECOND], floats[SECOND + 1] = 0.0, 1.0
     if params.random == 1:
         first, between = math.tau * next_uniform(ints), 2.0 * next_uniform(ints)
-        # Half a turn less both forbidden ends, on either side.
+        # On either side, the angle covers half a turn without its two forbidden ends.
         side, between = (0.0, between) if between < 1.0 else (math.pi, between - 1.0)
         second = first + side + LEAST_ANGLE + (math.pi - 2.0 * LEAST_ANGLE) * between
         floats[FIRST], floats[FIRST + 1] = cos(first), sin(first)
@@ -93,11 +99,11 @@ def reset(params, ints, floats):
 
 @njit(nogil=True)
 def pushed(params, x, speed, force):
-    """Speed along one axis after a step under `force` (N)."""
+    """Return the speed along one axis after a step under `force` (N)."""
     force -= params.damping * speed
     if abs(x) > WALL:
         side = 1.0 if x > 0.0 else -1.0
-        # so MuJoCo keeps stiff limits stable
+        # MuJoCo keeps stiff limits stable in this way.
         time_constant = max(WALL_TIME_CONSTANT, 2.0 * params.timestep)
         acceleration = -side * (force / MASS)
         force -= side * limit_force(
@@ -119,7 +125,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led."""
+    """Return the reward of the state to which the action has led."""
     distance = math.sqrt(floats[X] * floats[X] + floats[Y] * floats[Y])
     small_control = (quadratic(np.float64(action[0])) + quadratic(np.float64(action[1]))) / 2
     return gaussian(distance - TARGET_RADIUS, TARGET_RADIUS) * ((small_control + 4.0) / 5)
@@ -133,4 +139,5 @@ def observe(params, ints, floats, out):
 
 def render(params, ints, floats):
     x, y, x_speed, y_speed = floats[:FIRST]
-    return f"step {ints[STEPS]}/{params.max_steps}: at ({x:+.3f}, {y:+.3f}) m, moving ({x_speed:+.3f}, {y_speed:+.3f}) m/s"
+    moving = f"moving ({x_speed:+.3f}, {y_speed:+.3f}) m/s"
+    return f"step {ints[STEPS]}/{params.max_steps}: at ({x:+.3f}, {y:+.3f}) m, {moving}"

@@ -1,18 +1,21 @@
-"""ReacherEasy, ReacherHard: bring the finger of an arm with two links, lying flat, to a target that each episode draws.
+"""ReacherEasy, ReacherHard: bring the finger of an arm with two links, lying flat, to a target that
+each episode draws.
 
-The action, a row of two float32 in [-1, 1], is the torques of shoulder and wrist in units of 0.05 N m. The observation is
-(angles of shoulder and wrist in rad, vector from finger to target in m, two angular velocities). The start is at rest with
-any two angles that the joints allow, and a target between 5 and 20 cm from the shoulder. The reward is 1 where the finger
-touches the target (a radius of 5 cm, in ReacherHard 1.5 cm), otherwise 0. Truncated at step `max_steps`, never terminated.
+The action, a row of two float32 in [-1, 1], is the torques of shoulder and wrist in units of 0.05 N
+m. The observation is (angles of shoulder and wrist in rad, vector from finger to target in m, two
+angular velocities). The start is at rest with any two angles that the joints allow, and a target
+between 5 and 20 cm from the shoulder. The reward is 1 if the finger touches the target (a radius of
+5 cm, in ReacherHard 1.5 cm), otherwise 0. Truncated at step `max_steps`, never terminated.
 
-As in dm_control: masses, damping, the wrist's soft limits, MuJoCo's Euler method (implicit in the damping) with steps of
-20 ms, reward, observation, distributions of starts and targets. Different: the numbers that these are drawn from, and
-rounding.
+As in dm_control: masses, damping, the wrist's soft limits, MuJoCo's Euler method (implicit in the
+damping) with steps of 20 ms, reward, observation, distributions of starts and targets.
+Different: the numbers that these are drawn from, and rounding.
 
-Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/reacher.{py,xml}; MuJoCo's documentation,
-"Computation" (numerical integration). Equations of motion: Spong, Hutchinson, Vidyasagar, "Robot modeling and
-control", 2006, section 7.4, planar elbow manipulator, without gravity.
-Tested in tests/envs/test_control_suite.py and, side by side with dm_control, tests/envs/test_dm_control_physics.py.
+Source: DeepMind Control Suite (Tassa et al., 1801.00690); dm_control, suite/reacher.{py,xml};
+MuJoCo's documentation, "Computation" (numerical integration). Equations of motion: Spong,
+Hutchinson, Vidyasagar, "Robot modeling and control", 2006, section 7.4, planar elbow manipulator,
+without gravity.
+Tests: tests/envs/control/test_reacher.py, by hand and side by side with dm_control.
 """
 
 import math
@@ -37,15 +40,15 @@ STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 SHOULDER, WRIST, SHOULDER_SPEED, WRIST_SPEED, TARGET_X, TARGET_Y = range(6)
 
 TORQUE = 0.05
-# m: from shoulder to wrist, and from wrist to finger; the hand's own rod ends 2 cm before that
+# m: from shoulder to wrist, and from wrist to finger; the hand's own rod is 2 cm shorter
 ARM, HAND = 0.12, 0.12
 FINGER_RADIUS = 0.01
 ARM_MASS, ARM_INERTIA = capsule(0.01, 0.12)
 HAND_MASS, HAND_INERTIA = capsule(0.01, 0.1)
 FINGER_MASS, FINGER_INERTIA = sphere(FINGER_RADIUS)
-# hand and finger about the wrist
+# moment of inertia of hand and finger about the wrist
 OUTER = HAND_INERTIA + HAND_MASS * 0.05 * 0.05 + FINGER_INERTIA + FINGER_MASS * HAND * HAND
-# these two points at the wrist
+# of all about the shoulder, with hand and finger as points at the wrist
 INNER = ARM_INERTIA + ARM_MASS * 0.06 * 0.06 + (HAND_MASS + FINGER_MASS) * ARM * ARM
 COUPLING = ARM * (HAND_MASS * 0.05 + FINGER_MASS * HAND)
 STRAIGHT = INNER + OUTER + 2 * COUPLING, OUTER + COUPLING
@@ -64,7 +67,10 @@ class ReacherParams(NamedTuple):
 
 
 def configure(max_steps, target_radius):
-    """Task that is truncated after `max_steps` steps, with a target of `target_radius` m."""
+    """Return the task that is truncated after `max_steps` steps.
+
+    The target has a radius of `target_radius` m.
+    """
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "ReacherEasy has max_steps=1000"
     )
@@ -116,7 +122,7 @@ def step(params, ints, floats, action):
         side = 1.0 if wrist > 0.0 else -1.0
         determinant = m11 * OUTER - m12 * m12
         acceleration = (m11 * t2 - m12 * t1) / determinant
-        # so MuJoCo keeps stiff limits stable
+        # MuJoCo keeps stiff limits stable in this way.
         time_constant = max(WRIST_TIME_CONSTANT, 2.0 * params.timestep)
         gap, mobility = WRIST_LIMIT - abs(wrist), m11 / determinant
         t2 -= side * limit_force(
@@ -136,7 +142,7 @@ def step(params, ints, floats, action):
 
 @njit(nogil=True)
 def to_target(floats):
-    """Vector from the finger to the target (m)."""
+    """Return the vector from the finger to the target (m)."""
     shoulder, both = floats[SHOULDER], floats[SHOULDER] + floats[WRIST]
     x = floats[TARGET_X] - (ARM * cos(shoulder) + HAND * cos(both))
     return x, floats[TARGET_Y] - (ARM * sin(shoulder) + HAND * sin(both))
@@ -144,7 +150,7 @@ def to_target(floats):
 
 @njit(nogil=True)
 def reward(params, floats, action):
-    """Of the state to which the action has led."""
+    """Return the reward of the state to which the action has led."""
     x, y = to_target(floats)
     return 1.0 if math.sqrt(x * x + y * y) <= params.target_radius + FINGER_RADIUS else 0.0
 
@@ -159,6 +165,7 @@ def observe(params, ints, floats, out):
 def render(params, ints, floats):
     x, y = to_target(floats)
     return (
-        f"step {ints[STEPS]}/{params.max_steps}: shoulder {wrap(floats[SHOULDER]):+.3f} rad, wrist {floats[WRIST]:+.3f} rad, "
+        f"step {ints[STEPS]}/{params.max_steps}: "
+        f"shoulder {wrap(floats[SHOULDER]):+.3f} rad, wrist {floats[WRIST]:+.3f} rad, "
         f"target ({x:+.3f}, {y:+.3f}) m from the finger"
     )

@@ -1,1 +1,6 @@
-"""Environments that are not written here."""
+"""Environments that are not written here, behind the same calls.
+
+wrappers.py does for any gymnasium.Env what meta.py and mixture.py do for native ones: projections,
+trials, a task drawn for every episode. dmc.py has the tasks of the DeepMind Control Suite itself,
+if dm_control is installed. processes.py divides a batch among processes.
+"""

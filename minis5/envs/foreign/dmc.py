@@ -1,15 +1,18 @@
-"""Tasks of the DeepMind Control Suite behind gymnasium.Env, and those that the paper's experiment on many tasks takes.
+"""Tasks of the DeepMind Control Suite behind gymnasium.Env, and those of the paper's experiment on
+many tasks.
 
-`minis5.make_vec("dmc/cartpole-swingup", 64)`: the id is "dmc/", the suite's domain, "-" and its task, for all of
-`suite.ALL_TASKS`. `minis5.make_vec("dmc/mixture", 64, tasks="cartpole-swingup,reacher-easy")` draws one of the tasks for every
-episode, and projections of it, as the paper does; without `tasks` from the six that it trains on.
-Neither dm_control nor mujoco is imported before such an id is asked for (extra `control`).
-Leaves out: pictures. No OpenGL is needed, and MUJOCO_GL becomes "disabled" where it is not set. (One task, dmc/quadruped-escape,
-wants OpenGL even so: it draws its ground anew in every episode.)
+`minis5.make_vec("dmc/cartpole-swingup", 64)`: the id is "dmc/", the suite's domain, "-" and its
+task, for all of `suite.ALL_TASKS`. `minis5.make_vec("dmc/mixture", 64,
+tasks="cartpole-swingup,reacher-easy")` draws one of the tasks for every episode, and projections of
+it, as the paper does; without `tasks` it draws from the six on which the paper trains. Neither
+dm_control nor mujoco is imported before such an id is asked for (extra `control`).
 
-Source: dm_control 1.0.50, dm_control/suite and dm_control/rl/control.py (Tassa et al., arXiv 1801.00690); the sizes of
-the tasks and their split into train and held out: arXiv 2303.03982, the experiment on many tasks of DMControl.
-Tested in tests/envs/test_dmc.py, side by side with dm_control driven by hand.
+Leaves out: pictures. No OpenGL is needed, and MUJOCO_GL becomes "disabled" if it is not set. (One
+task, dmc/quadruped-escape, wants OpenGL even so: it draws its ground anew in every episode.)
+Source: dm_control 1.0.50, dm_control/suite and dm_control/rl/control.py (Tassa et al., arXiv
+1801.00690); the sizes of the tasks and their split into train and held out: arXiv 2303.03982, the
+experiment on many tasks of DMControl.
+Tests: tests/envs/foreign/test_dmc.py, side by side with dm_control driven by hand.
 """
 
 import os
@@ -44,12 +47,12 @@ HELD_OUT = (
 
 
 def _suite():
-    """dm_control.suite, or one sentence that says how to get it."""
+    """Return dm_control.suite, or raise an error that says how to get it."""
     os.environ.setdefault("MUJOCO_GL", "disabled")
     try:
         from dm_control import suite
     except Exception as error:
-        # an unfit mujoco or MUJOCO_GL shows in other errors than ImportError
+        # An unfit mujoco or MUJOCO_GL raises other errors than ImportError.
         raise ModuleNotFoundError(
             f"env_id: ids that begin with {NAMESPACE} need dm_control, which could not be imported "
             f"({type(error).__name__}: {error}); pip install 'minis5[control]'"
@@ -59,7 +62,7 @@ def _suite():
 
 @cache
 def _textures():
-    """The suite's common files as they are, and with textures of one pixel; {name: XML}."""
+    """Return the suite's common files, {name: XML}, as they are and with textures of one pixel."""
     original = dict(_suite().common.ASSETS)
     return original, {
         name: re.sub(rb'(width|height)="\d+"', rb'\1="1"', xml) for name, xml in original.items()
@@ -67,7 +70,10 @@ def _textures():
 
 
 def _load(domain, task, seed, **task_kwargs):
-    """suite.load without the textures: 12 of the 13 MB of a small task, and eight ninths of the 70 ms that loading takes."""
+    """Call suite.load without the textures.
+
+    They are 12 of the 13 MB of a small task, and take eight ninths of the 70 ms of loading it.
+    """
     suite = _suite()
     original, tiny = _textures()
     suite.common.ASSETS.update(tiny)
@@ -78,33 +84,37 @@ def _load(domain, task, seed, **task_kwargs):
 
 
 def register():
-    """Make the suite's tasks known to Gymnasium; `minis5.make_vec` does it for every id that begins with "dmc/".
+    """Make the suite's tasks known to Gymnasium.
+
+    `minis5.make_vec` does it for every id that begins with "dmc/".
 
     Raises
     ------
     ModuleNotFoundError
-        Without the extra `control`; the message has the command that installs it.
+        The extra `control` is missing; the message has the command that installs it.
     """
     for domain, task in _suite().ALL_TASKS:
         if (env_id := f"{NAMESPACE}{domain}-{task}") not in gymnasium.registry:
             names = {"domain": domain, "task": task}
             gymnasium.register(
                 env_id,
-                entry_point="minis5.envs.dmc:DMControl",
+                entry_point="minis5.envs.foreign.dmc:DMControl",
                 kwargs=names,
                 disable_env_checker=True,
             )
     if MIXTURE not in gymnasium.registry:
-        gymnasium.register(MIXTURE, entry_point="minis5.envs.dmc:mixture", disable_env_checker=True)
+        gymnasium.register(
+            MIXTURE, entry_point="minis5.envs.foreign.dmc:mixture", disable_env_checker=True
+        )
 
 
 class DMControl(gymnasium.Env):
     """One task of the suite.
 
-    Observations are the parts of the suite's observation in its order, flattened, float32. Actions are in [-1, 1] and
-    scaled linearly to the suite's bounds; where it has none (lqr), they are passed on as they are. The time limit, most
-    often 1000 steps, truncates (dm_env's last step has discount 1 then); discount 0 is termination. The tasks of lqr
-    have no time limit: give them one.
+    Observations are the parts of the suite's observation in its order, flattened, float32. Actions
+    are in [-1, 1] and scaled linearly to the suite's bounds; if it has none (lqr), they are passed
+    on as they are. The time limit, most often 1000 steps, truncates (dm_env's last step has
+    discount 1 then); discount 0 is termination. The tasks of lqr have no time limit: give them one.
 
     Can be pickled, and goes on with the same bits.
 
@@ -125,18 +135,21 @@ class DMControl(gymnasium.Env):
 
     def __init__(self, domain, task, **task_kwargs):
         self._names, self._task_kwargs = (domain, task), task_kwargs
-        # for the sizes; reset loads it with its seed
+        # This one is for the sizes; reset loads it with its seed.
         self.environment = _load(domain, task, 0, **task_kwargs)
         size, spec = _observation_size(self.environment), self.environment.action_spec()
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
-        bounded = spec.maximum < 1e10  # mujoco.mjMAXVAL stands for no bound
+        bounded = spec.maximum < 1e10  # mujoco.mjMAXVAL means no bound
         self._middle = np.where(bounded, (spec.maximum + spec.minimum) / 2, 0.0)
         self._half = np.where(bounded, (spec.maximum - spec.minimum) / 2, 1.0)
         self._seeded = self._running = False
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode; a `seed` in [0, 2**32) is that of suite.load, without one its random numbers go on."""
+        """Begin an episode.
+
+        A `seed` in [0, 2**32) is that of suite.load; without one, the suite's random numbers go on.
+        """
         if seed is not None:
             seed = check_integer("seed", seed, 0, 2**32 - 1, "pass reset(seed=0)")
         super().reset(seed=seed)
@@ -149,12 +162,12 @@ class DMControl(gymnasium.Env):
         return _flat(self.environment.reset().observation), {}
 
     def step(self, action):
-        """One control step: observation, reward, terminated, truncated, info.
+        """Take one control step; return observation, reward, terminated, truncated, info.
 
         Raises
         ------
         ValueError
-            When `action` has another shape than the space.
+            `action` has another shape than the space.
         gymnasium.error.ResetNeeded
             Before the first reset and after the end of an episode.
         """
@@ -163,7 +176,8 @@ class DMControl(gymnasium.Env):
         action = np.asarray(action, np.float64)
         if action.shape != self.action_space.shape:
             raise ValueError(
-                f"action: expected shape {self.action_space.shape}, got {action.shape}; env.action_space.sample() shows one"
+                f"action: expected shape {self.action_space.shape}, got {action.shape}; "
+                "env.action_space.sample() shows one"
             )
         timestep = self.environment.step(self._middle + self._half * action)
         self._running = not timestep.last()
@@ -178,7 +192,7 @@ class DMControl(gymnasium.Env):
 
 
 def _flat(observation):
-    """The parts of an observation, an OrderedDict, as one float32 vector."""
+    """Return the parts of an observation, an OrderedDict, as one float32 vector."""
     return np.concatenate([np.ravel(part) for part in observation.values()], dtype=np.float32)
 
 
@@ -188,30 +202,32 @@ def _observation_size(environment):
 
 @cache
 def sizes(env_id):
-    """Lengths of a task's observation and action, read from the suite's specs: (int, int).
+    """Return the lengths of a task's observation and action, from the suite's specs: (int, int).
 
     Raises
     ------
     ValueError
-        When the suite has no such task.
+        The suite has no such task.
     ModuleNotFoundError
-        Without the extra `control`.
+        The extra `control` is missing.
     """
     tasks = {f"{NAMESPACE}{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
     if env_id not in tasks:
         raise ValueError(
-            f"env_id: expected a task of the suite such as {TRAIN[0]!r}, got {env_id!r}; they are {', '.join(tasks)}"
+            f"env_id: expected a task of the suite such as {TRAIN[0]!r}, got {env_id!r}; "
+            f"they are {', '.join(tasks)}"
         )
     environment = _load(*tasks[env_id], 0)
     return _observation_size(environment), environment.action_spec().shape[0]
 
 
 def small_tasks(max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
-    """The ids of all tasks whose observation and action are no longer than that, in the suite's order.
+    """Return the ids of all tasks whose observation and action are no longer than that.
 
-    By the paper's rule, 12 and 2, these are TRAIN, HELD_OUT and eight that the paper's tables do not have, in
-    dm_control 1.0.50: acrobot-swingup and -swingup_sparse; cartpole-balance_sparse, -swingup_sparse, -two_poles and
-    -three_poles; lqr-lqr_2_1 and -lqr_6_2.
+    They are in the suite's order. By the paper's rule, 12 and 2, they are TRAIN, HELD_OUT and, in
+    dm_control 1.0.50, eight that the paper's tables do not have: acrobot-swingup and
+    -swingup_sparse; cartpole-balance_sparse, -swingup_sparse, -two_poles and -three_poles;
+    lqr-lqr_2_1 and -lqr_6_2.
 
     Parameters
     ----------
@@ -230,41 +246,46 @@ def _fits(lengths, limits):
 
 
 def check_size(env_id, max_observation=MAX_OBSERVATION, max_action=MAX_ACTION):
-    """`sizes` of a task that is to be projected to fixed sizes; the tasks of one experiment must keep to them.
+    """Return `sizes` of a task that is to be projected; all tasks of an experiment keep to a rule.
 
     Raises
     ------
     ValueError
-        When the observation is longer than `max_observation` or the action longer than `max_action`.
+        The observation is longer than `max_observation`, or the action longer than `max_action`.
     """
     lengths = sizes(env_id)
     if not _fits(lengths, (max_observation, max_action)):
         raise ValueError(
-            f"env_id: {env_id} has {lengths[0]} observed values and {lengths[1]} actions, but the rule is at most "
-            f"{max_observation} and {max_action}; choose one of minis5.envs.dmc.small_tasks({max_observation}, {max_action})"
+            f"env_id: {env_id} has {lengths[0]} observed values and {lengths[1]} actions, but the "
+            f"rule is at most {max_observation} and {max_action}; choose one of "
+            f"minis5.envs.foreign.dmc.small_tasks({max_observation}, {max_action})"
         )
     return lengths
 
 
 def mixture(tasks=TRAIN, action_repeat=1):
-    """A task drawn for every episode, its observation projected to 12 numbers and its action from 2.  2303.03982, Algorithm 1.
+    """Return an environment that draws a task for every episode.  2303.03982, Algorithm 1.
+
+    Its observation is projected to 12 numbers, its action from 2.
 
     Parameters
     ----------
     tasks : str or sequence of str
-        Ids, in a string with commas between them, with or without "dmc/". All must keep to the paper's rule.
+        Ids, in a string with commas between them, with or without "dmc/". All must keep to the
+        paper's rule.
     action_repeat : int
         The suite's steps in a step; rewards are summed.
 
     Returns
     -------
-    minis5.envs.wrappers.TaskMixture
-        Of RandomProjection of DMControl. The observation has 14 numbers: the last two are the last reward and 0.
+    minis5.envs.foreign.wrappers.TaskMixture
+        Of RandomProjection of DMControl. The observation has 14 numbers: the last two are the last
+        reward and 0.
 
     Raises
     ------
     ValueError
-        When a task is unknown or too large; the message names it.
+        A task is unknown or too large; the message names it.
     """
     repeat = check_integer(
         "action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat"

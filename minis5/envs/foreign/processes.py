@@ -1,14 +1,17 @@
-"""A batch of environments that are not minis5's own, divided among processes, each with several of them.
+"""A batch of environments that are not minis5's own, divided among processes, each with several of
+them.
 
-gymnasium.vector.AsyncVectorEnv gives every environment its own process, and waking them all takes longer than a step of
-a small physical model where there are more environments than cores. Here a process holds a vector environment for its
-share, and one message goes there and back in each step.
+gymnasium.vector.AsyncVectorEnv gives every environment its own process. If there are more
+environments than cores, waking them all takes longer than a step of a small physical model. Here a
+process holds a vector environment for its share, and one message goes there and back in each step.
 
-Linux forks the processes, elsewhere they are spawned. Forking from a process with threads (Numba's, BLAS's) is safe as long as
-the children do not compute with those threads, and an environment that steps on one thread does not.
+Linux forks the processes, elsewhere they are spawned. Forking from a process with threads (Numba's,
+BLAS's) is safe as long as the children do not compute with those threads, and an environment that
+steps on one thread does not.
 
-Leaves out: shared memory, since a share's observations fit into one message; autoreset mode DISABLED.
-Tested in tests/envs/test_processes.py and tests/envs/test_dmc.py.
+Leaves out: shared memory, because a share's observations fit into one message; autoreset mode
+DISABLED.
+Tests: tests/envs/foreign/test_processes.py and test_dmc.py.
 """
 
 import multiprocessing
@@ -29,15 +32,16 @@ from minis5.spaces import leaves, rebuild, take
 
 
 class ProcessVectorEnv(gymnasium.vector.VectorEnv):
-    """`num_envs` environments in `processes` processes; close it, or they live as long as this process.
+    """`num_envs` environments in `processes` processes; close it, or they live as long as this one.
 
-    Pickled, it is the state of its environments and nothing else: minis5/run/state_file.py keeps that and puts it back.
+    Its pickle holds the state of its environments and nothing else; minis5/run/state_file.py keeps
+    that and puts it back.
 
     Parameters
     ----------
     make : callable
-        Takes a number of environments and returns a gymnasium.vector.VectorEnv of them; it is called once here, for the
-        spaces, and once in each process.
+        It takes a number of environments and returns a gymnasium.vector.VectorEnv of them. It is
+        called once here, to learn the spaces, and once in each process.
     num_envs : int
     processes : int
         No more than `num_envs` are started.
@@ -45,9 +49,10 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
     Raises
     ------
     ValueError
-        In a process that may not start others, such as a worker of minis5 train; for autoreset mode DISABLED.
+        This process may not start others, as a worker of minis5 train; or the autoreset mode is
+        DISABLED.
     RuntimeError
-        From any method, when an environment raised an error; the message has its traceback.
+        An environment raised an error, in any method; the message has its traceback.
     """
 
     _pipes = _children = ()
@@ -99,7 +104,10 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
             theirs.close()
 
     def _ask(self, method, *arguments):
-        """Call a method of every process's vector environment; each of `arguments` is a list with one value for each."""
+        """Have every process do one of `_ANSWERS`; return its answers.
+
+        Each of `arguments` is a list with one value for each process.
+        """
         if self._saved is not None:
             saved, self._saved = self._saved, None
             self._ask("load", saved)
@@ -121,29 +129,35 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
             return False, "the process died; make the environments anew"
 
     def reset(self, *, seed=None, options=None):
-        """Begin a new episode everywhere; `seed` as gymnasium.vector.SyncVectorEnv takes it: an int, one for each, or None."""
+        """Begin a new episode in every environment.
+
+        `seed` is what gymnasium.vector.SyncVectorEnv takes: an int, one for each, or None.
+        """
         seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
         parts = [None if seeds is None else list(seeds[share]) for share in self._shares]
         observations, infos = zip(*self._ask("reset", parts, [options] * len(parts)), strict=True)
         return self._joined(observations), self._joined_infos(infos)
 
     def step(self, actions):
-        """Step every environment; arguments and results as gymnasium.vector.SyncVectorEnv has them."""
+        """Step every environment; arguments and results are those of SyncVectorEnv."""
         answers = self._ask("step", [take(actions, share) for share in self._shares])
         observations, *numbers, infos = zip(*answers, strict=True)
         return self._joined(observations), *map(np.concatenate, numbers), self._joined_infos(infos)
 
     def call(self, name, *args):
-        """What each environment's method or attribute `name` gives, a tuple; it travels by pickle."""
+        """Return what each environment's method or attribute `name` gives, as a tuple."""
         answers = self._ask("call", *([value] * len(self._pipes) for value in (name, *args)))
         return tuple(value for answer in answers for value in answer)
 
     def _joined(self, parts):
-        """One batch of observations from one for each process."""
+        """Return one batch of observations from those of all processes."""
         return rebuild(parts[0], map(np.concatenate, zip(*map(leaves, parts), strict=True)))
 
     def _joined_infos(self, infos):
-        """One info from one for each process: where a key is missing, zeros (False in its mask, as Gymnasium has it)."""
+        """Return one info from those of all processes.
+
+        A missing key is filled with zeros, and with False in its mask, as in Gymnasium.
+        """
         joined = {}
         for key in dict.fromkeys(key for info in infos for key in info):
             some = next(info[key] for info in infos if key in info)
@@ -173,8 +187,17 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
                 child.join()
 
 
+_ANSWERS = {  # what a process can be asked for, with its vector environment as first argument
+    "reset": lambda envs, seed, options: envs.reset(seed=seed, options=options),
+    "step": lambda envs, actions: envs.step(actions),
+    "call": lambda envs, name, *args: envs.call(name, *args),
+    "save": cloudpickle.dumps,
+    "load": lambda envs, saved: envs.__dict__.update(pickle.loads(saved).__dict__),
+}
+
+
 def _serve(pipe, inherited, make, num_envs):
-    """A process's life: answer until the pipe ends or None comes."""
+    """Answer, in a process of its own, until the pipe ends or None comes."""
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to stop
@@ -185,13 +208,7 @@ def _serve(pipe, inherited, make, num_envs):
         nonlocal envs
         if envs is None:
             envs = pickle.loads(make)(num_envs)
-        if method == "reset":
-            return envs.reset(seed=values[0], options=values[1])
-        if method == "save":
-            return cloudpickle.dumps(envs)
-        if method == "load":
-            return envs.__dict__.update(pickle.loads(values[0]).__dict__)
-        return getattr(envs, method)(*values)
+        return _ANSWERS[method](envs, *values)
 
     with suppress(EOFError, ConnectionError):  # the process that asks has gone
         while (message := pipe.recv()) is not None:

@@ -1,16 +1,19 @@
-"""What minis5/envs/meta.py and mixture.py do for native environments, for any others: wrappers of gymnasium.Env in NumPy.
+"""What minis5/envs/meta.py and mixture.py do for native environments, for any others: wrappers of
+gymnasium.Env in NumPy.
 
-    RandomProjection(Trials(gymnasium.make("CartPole-v1"), 16), 12, 2)      projected, 16 trials an episode
-    TaskMixture([lambda: RandomProjection(...), lambda: ...])               the tasks of 2303.03982, Algorithm 1
-    gymnasium.vector.SyncVectorEnv([make] * 64), AsyncVectorEnv             batches
+    RandomProjection(Trials(gymnasium.make("CartPole-v1"), 16), 12, 2)    projected, 16 trials
+    TaskMixture([lambda: RandomProjection(...), lambda: ...])             2303.03982, Algorithm 1
+    gymnasium.vector.SyncVectorEnv([make] * 64), AsyncVectorEnv           batches
 
-All three draw from a generator row of minis5/random.py, which `reset(seed=s)` begins anew and other resets go on with; so do the
-matrices, by the same function as the native ones': the first episode's are those of a native environment of that seed and stream.
+All three draw from a generator row of minis5/random.py, which `reset(seed=s)` begins anew and other
+resets go on with. The matrices come from the same function as the native ones: the first episode's
+are those of a native environment of that seed and stream.
 
-Differs from native environments: the state of others' environments cannot be set, so Trials resets them with the episode's own
-seed. Random events within a trial (noise, say) are then the same in all trials, where native ones draw new ones.
+Differs from native environments: the state of foreign environments cannot be set, so Trials resets
+them with the episode's own seed. Random events within a trial (noise, say) are then the same in all
+trials, whereas native ones draw new ones.
 Leaves out: permuted actions.
-Tested in tests/envs/test_wrappers.py.
+Tests: tests/envs/foreign/test_wrappers.py.
 """
 
 import gymnasium
@@ -23,7 +26,7 @@ from minis5.envs.meta import MOST, draw_matrix, with_reward_and_end
 from minis5.random import MASK, next_bits, next_integer, seed_to_key
 from minis5.spaces import ObservationEncoder
 
-# RandomProjection draws from stream 0, if not told otherwise
+# By default RandomProjection draws from stream 0.
 TRIALS_STREAM, MIXTURE_STREAM = MASK, MASK - 1
 
 
@@ -35,7 +38,7 @@ class _Stream:
         self._seeded = False
 
     def seed(self, seed, np_random):
-        """Begin anew if there is a `seed`, an integer, or if there never was one: then `np_random` gives it."""
+        """Begin anew with a `seed`, an int, or with one of `np_random` if there never was one."""
         if seed is not None or not self._seeded:
             self.row[0] = seed_to_key(int(np_random.integers(2**32)) if seed is None else seed)
             self.row[2] = 0
@@ -45,18 +48,20 @@ class _Stream:
 class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
     """Observations and actions through matrices that are drawn anew for every episode.
 
-    The observation, float32, has two numbers more: the last reward, and 1 if the last step ended an episode of `env` or a trial
-    of Trials within; both are 0 at an episode's start.
+    The observation, float32, has two numbers more: the last reward, and 1 if the last step ended an
+    episode of `env` or a trial of Trials within. Both are 0 at an episode's start.
 
     Parameters
     ----------
     env : gymnasium.Env
-        Observations that minis5.spaces.ObservationEncoder takes. Actions: Box of floats (clipped to its bounds after projection) or
-        Discrete (the largest component counts), if they are to be projected.
+        Its observations must be such as minis5.spaces.ObservationEncoder takes. Actions that are to
+        be projected are a Box of floats (clipped to its bounds after projection) or Discrete (the
+        largest component counts).
     observation_size, action_size : int
-        Numbers in a projected observation and action; 0 leaves observations flattened only, and actions as they are.
+        Numbers in a projected observation and action; 0 leaves observations flattened only, and
+        actions as they are.
     stream : int
-        Of the generator: that of environment number `stream` of a native vector environment.
+        Of the generator, as of environment number `stream` of a native vector environment.
 
     Attributes
     ----------
@@ -85,7 +90,8 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
             and not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating))
         ):
             raise ValueError(
-                f"action_size: expected 0 or actions in a Box of floats or Discrete, got {space}; pass action_size=0"
+                f"action_size: expected 0 or actions in a Box of floats or Discrete, got {space}; "
+                "pass action_size=0"
             )
         actions = int(space.n) if self._discrete else int(np.prod(space.shape))
         self.observation_matrix = np.zeros((observed, self._encoder.size)) if observed else None
@@ -106,12 +112,12 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
         return self._projected(observation, 0.0, False), info
 
     def step(self, action):
-        """One step.
+        """Take one step.
 
         Raises
         ------
         ValueError
-            When `action` is projected and has another shape, or numbers outside [-1, 1].
+            `action` is projected and has another shape, or numbers outside [-1, 1].
         """
         if self.action_matrix is not None:
             action = self._environment_action(action)
@@ -129,7 +135,8 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
         given, space = np.asarray(action), self.env.action_space
         if given.shape != self.action_space.shape or not (abs(given) <= 1).all():
             raise ValueError(
-                f"action: expected a member of {self.action_space}, got {action!r}; sample() shows one"
+                f"action: expected a member of {self.action_space}, got {action!r}; "
+                "sample() shows one"
             )
         projected = self.action_matrix @ given
         if self._discrete:
@@ -138,10 +145,11 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
 
 
 class Trials(gymnasium.Wrapper, RecordConstructorArgs):
-    """Several trials an episode, all from the same initial state: each resets `env` with the episode's seed.
+    """Several trials an episode, all from the same initial state.
 
-    A trial's end is no end of the episode, except the last one's. The step that ends a trial returns the next one's first
-    observation, and info["trial_ended"] is true.
+    Each trial resets `env` with the episode's seed. Only the end of the last trial ends the
+    episode. The step that ends a trial returns the next one's first observation, and
+    info["trial_ended"] is true.
 
     Parameters
     ----------
@@ -151,9 +159,10 @@ class Trials(gymnasium.Wrapper, RecordConstructorArgs):
     Attributes
     ----------
     trial : int
-        Number of the present trial, from 0; within the last step's info, the one that the step belongs to.
+        Number of the present trial, from 0. A step's info has that of the trial to which the step
+        belongs.
     trial_return : float
-        Its return so far; so in the info.
+        Its return so far; a step's info has it too.
     """
 
     def __init__(self, env, trials):
@@ -196,8 +205,8 @@ class TaskMixture(gymnasium.Env):
     Parameters
     ----------
     factories : list of callables
-        Each makes an environment. They must agree in their spaces, as RandomProjection's do for equal sizes. The first is called
-        at once, for its spaces; any other when it is first drawn.
+        Each makes an environment. They must agree in their spaces, as RandomProjection's do for
+        equal sizes. The first is called at once, for its spaces; any other when it is first drawn.
 
     Attributes
     ----------
@@ -209,14 +218,15 @@ class TaskMixture(gymnasium.Env):
     Raises
     ------
     ValueError
-        When there is no factory; and by a reset, when an environment's spaces are others than the first one's.
+        There is no factory; or, in a reset, an environment's spaces differ from the first one's.
     """
 
     def __init__(self, factories):
         self._factories = list(factories)
         if not self._factories or not all(map(callable, self._factories)):
             raise ValueError(
-                f"factories: expected functions that make an environment each, at least one, got {factories!r}"
+                "factories: expected functions that make an environment each, at least one, "
+                f"got {factories!r}"
             )
         self._stream, self._envs, self.task = _Stream(MIXTURE_STREAM), {}, 0
         self._envs[0] = self.env = self._factories[0]()
@@ -243,7 +253,8 @@ class TaskMixture(gymnasium.Env):
         for name in ("observation_space", "action_space"):
             if getattr(env, name) != getattr(self, name):
                 raise ValueError(
-                    f"factories: expected the {name} {getattr(self, name)} of task 0, got {getattr(env, name)} of task {task}; "
+                    f"factories: expected the {name} {getattr(self, name)} of task 0, "
+                    f"got {getattr(env, name)} of task {task}; "
                     "wrap each environment in RandomProjection with the same sizes"
                 )
         return env

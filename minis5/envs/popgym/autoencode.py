@@ -1,14 +1,15 @@
 """Autoencode: watch a whole pack card by card, then name the suits in reverse order.
 
-A pack of `decks` times 52 cards is shuffled. The observation is (mode, suit): while watching, mode 1 and the suit of
-the card dealt; the last card comes with mode 0, and from then on each action is compared with the suit of the last card
-not yet named and earns plus or minus 1 / (52 decks), while the observation stays (0, 0). Actions before that are free
-and earn 0. The first card's name ends the episode: 104 decks - 1 steps, terminated.
+A pack of `decks` times 52 cards is shuffled. The observation is (mode, suit). While the agent
+watches, mode is 1 and the suit is that of the card dealt; actions are free and earn 0. The last
+card comes with mode 0. From then on each action is compared with the suit of the last card not yet
+named and earns plus or minus 1 / (52 decks), while the observation stays (0, 0). Naming the first
+card ends the episode: 104 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: the last card is shown with mode 0; the constant suit 0 shown while playing is a legal
-one (spades) and tells nothing.
+POPGym's quirks, kept: the last card is shown with mode 0; the constant suit 0 shown while playing
+is a legal one (spades) and tells nothing.
 Source: POPGym 1.0.7, popgym/envs/autoencode.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_autoencode.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class AutoencodeParams(NamedTuple):
 
 
 def configure(decks):
-    """Task for a pack of `decks` * 52 cards."""
+    """Return the task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "AutoencodeEasy has decks=1")
     return Task(
         params=AutoencodeParams(cards),

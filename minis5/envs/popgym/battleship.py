@@ -1,17 +1,19 @@
-"""Battleship: sink four hidden ships, being told after each shot only whether it hit.
+"""Battleship: sink four hidden ships, knowing of each shot only whether it hit.
 
-Ships of 2, 3, 3 and 4 squares lie in rows or columns of a board of n x n squares; they may touch but not overlap. The
-ships are placed in this order, each uniformly over the places that are still free. The action is the square to shoot
-at, a row (row, column); the observation is 1 if that shot hit a part of a ship not hit before, otherwise 0, and 0 at
-the start. It does not name the square: an agent needs its previous action as well. A hit earns 1/12, anything else
--1 / (n^2 - 12), so that shooting once at every square would earn 0. The episode is terminated when all 12 parts are
-hit and truncated at step n^2.
+Ships of 2, 3, 3 and 4 squares lie in rows or columns of a board of n x n squares; they may touch
+but not overlap. They are placed in this order, each uniformly over the places that are still free.
+The action is the square to shoot at, a row (row, column). The observation is 1 if that shot hit a
+part of a ship not hit before, otherwise 0, and 0 at the start. It does not name the square: an
+agent needs its previous action as well. A hit earns 1/12, anything else -1 / (n^2 - 12), so that
+one shot at every square would earn 0. The episode is terminated when all 12 parts are hit and
+truncated at step n^2.
 
-POPGym's oddities, followed here: a second shot at a part of a ship counts as a miss; both flags are true when the last
-part is hit at step n^2. Its docstring says that the square's coordinates are observed; they are not.
+POPGym's quirks, kept: a second shot at a part of a ship counts as a miss; both flags are true if
+the last part is hit at step n^2. Its docstring says that the square's coordinates are observed;
+they are not.
 
 Source: POPGym 1.0.7, popgym/envs/battleship.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_boards.py and, in lockstep with popgym, tests/envs/test_popgym_boards.py.
+Tests: tests/envs/popgym/test_battleship.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -43,9 +45,9 @@ class Params(NamedTuple):
 
 
 def configure(board_size):
-    """Task for a board of `board_size` times `board_size` squares."""
-    # From 5 on the last ship has a place however the others lie (tried with all their positions for
-    # 5, 6 and 7).
+    """Return the task for a board of `board_size` times `board_size` squares."""
+    # From 5 on there is a place for the last ship wherever the others lie: all their positions were
+    # tried for 5, 6 and 7.
     board_size = check_integer("board_size", board_size, 5, 1000, "BattleshipEasy has board_size=8")
     squares = board_size**2
     return Task(
@@ -108,4 +110,5 @@ def observe(params, ints, floats, out):
 def render(params, ints, floats):
     rows = ints[BOARD:].reshape(params.size, params.size)
     board = "\n".join(" ".join(".#ox"[square] for square in row) for row in rows)
-    return f"shot {ints[STEPS]}/{params.squares}: {ints[HITS]}/{PARTS} hit (# ship, x hit, o miss)\n{board}"
+    head = f"shot {ints[STEPS]}/{params.squares}: {ints[HITS]}/{PARTS} hit"
+    return f"{head} (# ship, x hit, o miss)\n{board}"

@@ -1,17 +1,21 @@
-"""PositionOnlyCartPole, VelocityOnlyCartPole, NoisyPositionOnlyCartPole: balance a pole on a cart, seeing half the state.
+"""PositionOnlyCartPole, VelocityOnlyCartPole, NoisyPositionOnlyCartPole: balance a pole on a cart,
+seeing half the state.
 
-The cart is pushed left (0) or right (1). Physics, limits and start (each of the four state variables uniform in
-[-0.05, 0.05)) are those of Gymnasium's CartPole-v1. The observation is (cart position in metres, pole angle in radians)
-or the two velocities; in the noisy levels each number is observed with normal noise of standard deviation `noise`,
-clipped to the space's bounds. Each step, the last one included, earns 1 / max_steps. The episode is terminated when the
-cart or the pole leaves its limits, and truncated at step `max_steps`.
+The agent pushes the cart left (0) or right (1). Physics, limits and start (each of the four state
+variables uniform in [-0.05, 0.05)) are those of Gymnasium's CartPole-v1. The observation is (cart
+position in metres, pole angle in radians) or the two velocities. In the noisy levels each number
+has normal noise of standard deviation `noise`, and the sum is clipped to the space's bounds. Each
+step, the last one included, earns 1 / max_steps. The episode is terminated when the cart or the
+pole leaves its limits, and truncated at step `max_steps`.
 
-POPGym's oddities, followed here: both flags may be true at step `max_steps`; VelocityOnlyCartPole shows the positions in
-the first observation, and velocities only afterwards; the noise is rounded to float32 and added in float32.
+POPGym's quirks, kept: both flags may be true at step `max_steps`; VelocityOnlyCartPole shows the
+positions in the first observation, and velocities only afterwards; the noise is rounded to float32
+and added in float32.
 
-Source: POPGym 1.0.7, popgym/envs/{position_only,velocity_only,noisy_position_only}_cartpole.py (Morad et al., ICLR 2023);
-Gymnasium, envs/classic_control/cartpole.py; Barto, Sutton, Anderson 1983.
-Tested in tests/envs/test_control.py and, in lockstep with popgym and Gymnasium, tests/envs/test_popgym_control.py.
+Source: POPGym 1.0.7, popgym/envs/{position_only,velocity_only,noisy_position_only}_cartpole.py
+(Morad et al., ICLR 2023); Gymnasium, envs/classic_control/cartpole.py; Barto, Sutton, Anderson
+1983.
+Tests: tests/envs/popgym/test_cartpole.py, by hand and in lockstep with popgym and Gymnasium.
 """
 
 import math
@@ -41,8 +45,7 @@ LEVELS = {
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 X, X_DOT, THETA, THETA_DOT = range(4)  # floats: the state
-# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without
-# noise
+# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; absent without noise
 NOISE = 4
 
 GRAVITY = 9.8
@@ -59,9 +62,9 @@ X_HIGH, THETA_HIGH, UNBOUNDED = (
     np.float32(2 * THETA_LIMIT),
     np.float32(np.inf),
 )
-# steps: |theta_acc| < 18.1 within the limits, so |theta| < 0.05 + 7 (0.001) + 21 (0.02**2) 18.1
-# after 7
-FASTEST_FALL = 8
+# Within the limits |theta_acc| < 18.1, so after 7 steps |theta| < 0.05 + 7 (0.001) + 21 (0.02**2)
+# 18.1 is still within its limit.
+FASTEST_FALL = 8  # steps
 
 
 class Params(NamedTuple):
@@ -71,7 +74,11 @@ class Params(NamedTuple):
 
 
 def configure(max_steps, view, noise):
-    """Task that is truncated after `max_steps` steps; `noise` is the standard deviation of an observation's noise."""
+    """Return the task that is truncated after `max_steps` steps.
+
+    `view` is "positions" or "velocities"; `noise` is the standard deviation of an observation's
+    noise.
+    """
     max_steps = check_integer(
         "max_steps", max_steps, 1, 2**31 - 1, "PositionOnlyCartPoleEasy has max_steps=200"
     )
@@ -134,6 +141,6 @@ def render(params, ints, floats):
     track = [" "] * 49  # one column is 0.1 m
     track[min(max(round(24 + 10 * x), 0), 48)] = "\\|/"[1 + (theta > 0.02) - (theta < -0.02)]
     return (
-        f"step {ints[STEPS]}/{params.max_steps}: x {x:+.3f} m, {x_dot:+.3f} m/s, theta {theta:+.3f} rad, {theta_dot:+.3f} rad/s\n"
-        f"[{''.join(track)}]"
+        f"step {ints[STEPS]}/{params.max_steps}: x {x:+.3f} m, {x_dot:+.3f} m/s, "
+        f"theta {theta:+.3f} rad, {theta_dot:+.3f} rad/s\n[{''.join(track)}]"
     )

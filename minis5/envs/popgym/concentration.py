@@ -1,16 +1,18 @@
 """Concentration (memory, pairs): find equal cards among cards that lie face down.
 
-`decks` times 52 cards lie in random order; the observation is what each place shows, the card's value (colour or rank)
-or, face down, the number of values k. Each action turns up the card at a place, and two actions make a turn. If the two
-cards are equal they stay up and the turn earns 1 / (26 decks); otherwise it costs 2 / L, L = 104 decks, and both are
-seen in this observation only. To choose a card that has been matched already ends the turn at once and costs 1 / L for
-each action of the turn. The episode is terminated when all cards are up, and truncated at step L (both may be true).
+`decks` times 52 cards lie in random order. The observation is what each place shows: the card's
+value (colour or rank) or, face down, the number of values k. Each action turns up the card at a
+place, and two actions make a turn. Two equal cards stay up, and the turn earns 1 / (26 decks). Two
+others cost 2 / L, L = 104 decks, and are seen in this observation only. Choosing a card that has
+been matched already ends the turn at once and costs 1 / L for each action of the turn. The episode
+is terminated when all cards are up, and truncated at step L (both may be true).
 
-POPGym's oddities, followed here: choosing the same place twice is a failed turn, and no illegal action; choosing a
-matched card in the middle of a turn costs two steps' worth and turns down the first card. L is computed there by a
-formula about perfect players that gives twice the number of cards for every pack.
+POPGym's quirks, kept: choosing the same place twice is a failed turn, and no illegal action;
+choosing a matched card in the middle of a turn costs two steps' worth and turns down the first
+card. POPGym computes L by a formula about perfect players that gives twice the number of cards for
+every pack.
 Source: POPGym 1.0.7, popgym/envs/concentration.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_concentration.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -44,7 +46,10 @@ class ConcentrationParams(NamedTuple):
 
 
 def configure(decks, deck_type):
-    """Task for `decks` * 52 cards, paired by "colors" or "ranks" (the 13 of a suit would not come out even)."""
+    """Return the task for `decks` * 52 cards, paired by "colors" or "ranks".
+
+    The 13 cards of a suit would not make pairs.
+    """
     cards = PACK * check_integer("decks", decks, 1, 1000, "ConcentrationEasy has decks=1")
     kind = KINDS[check_choice("deck_type", deck_type, ("colors", "ranks"))]
     return Task(

@@ -1,14 +1,15 @@
 """CountRecall: how often has a card like this been dealt?
 
-Two packs of `decks` times 52 cards are shuffled; each step deals one card of the first, the value, and one of the
-second, the query. The observation is both, as colours, suits or ranks. The action is the number of values dealt so far,
-the one now seen included, that equal the query now seen; right or wrong, it earns plus or minus 1 / (52 decks - 1). The
-last card ends the episode, and its query is not asked: 52 decks - 1 steps, terminated.
+Two packs of `decks` times 52 cards are shuffled. Each step deals one card of the first, the value,
+and one of the second, the query. The observation is both, as colours, suits or ranks. The action is
+the number of values dealt so far, including the one now seen, that equal the query now seen. Right
+or wrong, it earns plus or minus 1 / (52 decks - 1). The last card ends the episode, and its query
+is not asked: 52 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: a near miss costs as much as any other (the option error_clamp, said to soften this,
-has no effect there and is left out).
+POPGym's quirks, kept: a near miss costs as much as any other. (POPGym's option error_clamp, said to
+soften this, has no effect and is left out.)
 Source: POPGym 1.0.7, popgym/envs/count_recall.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_count_recall.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -38,7 +39,7 @@ class CountRecallParams(NamedTuple):
 
 
 def configure(decks, deck_type):
-    """Task for two packs of `decks` * 52 cards, told apart by their "colors", "suits" or "ranks"."""
+    """Return the task for two packs of `decks` * 52 cards, as "colors", "suits" or "ranks"."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "CountRecallEasy has decks=1")
     kind = KINDS[check_choice("deck_type", deck_type, tuple(KINDS))]
     return Task(
@@ -85,4 +86,5 @@ def observe(params, ints, floats, out):
 def render(params, ints, floats):
     seen, names = ints[SEEN], SYMBOLS[params.kind]
     value, query = ints[CARDS + seen - 1], ints[CARDS + params.cards + seen - 1]
-    return f"card {seen}/{params.cards}: {names[value]}  how many {names[query]}: {ints[COUNTS + query]}"
+    asked = f"how many {names[query]}: {ints[COUNTS + query]}"
+    return f"card {seen}/{params.cards}: {names[value]}  {asked}"

@@ -1,10 +1,11 @@
 """Packs of cards for the card games: what card number i shows, and a shuffled pack in a state row.
 
-Card i of POPGym's pack has rank (i // 4) mod 13 (ace, 2 … 10, jack, queen, king), suit i mod 4 (spades, diamonds, clubs,
-hearts) and colour i mod 2 (black, red). A game only ever shows one of the three, so the state holds that value alone.
+Card i of POPGym's pack has rank (i // 4) mod 13 (ace, 2 … 10, jack, queen, king), suit i mod 4
+(spades, diamonds, clubs, hearts) and colour i mod 2 (black, red). A game only ever shows one of the
+three, so the state holds that value alone.
 
 Source: POPGym 1.0.7, popgym/core/deck.py.
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_deck.py, against popgym, and those of the card games.
 """
 
 from numba import njit
@@ -19,7 +20,7 @@ SYMBOLS = {COLORS: "br", SUITS: "♠♦♣♥", RANKS: "A23456789TJQK"}  # as te
 
 @njit(nogil=True)
 def card_value(card, kind):
-    """Value of card number `card`: its colour, suit or rank."""
+    """Return the value of card number `card`: its colour, suit or rank."""
     return card // SUITS % RANKS if kind == RANKS else card % kind
 
 

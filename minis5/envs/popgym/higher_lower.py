@@ -1,13 +1,14 @@
 """HigherLower: will the next card be higher or lower than this one?
 
-A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's rank, ace low. The
-action guesses that the next card's rank is higher (0) or lower (1): right or wrong, it earns plus or minus 1 / (52
-decks), and 0 if the ranks are equal. The last card ends the episode: 52 decks - 1 steps, terminated.
+A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the
+card's rank, ace low. The action guesses that the next card's rank is higher (0) or lower (1). Right
+or wrong, it earns plus or minus 1 / (52 decks); it earns 0 if the ranks are equal. The last card
+ends the episode: 52 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: rewards are scaled by the number of cards, one more than the guesses, so that even an
-episode without a wrong guess or a tie returns less than 1.
+POPGym's quirks, kept: rewards are scaled by the number of cards, one more than the guesses. So even
+an episode without a wrong guess or a tie returns less than 1.
 Source: POPGym 1.0.7, popgym/envs/higher_lower.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_higher_lower.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class HigherLowerParams(NamedTuple):
 
 
 def configure(decks):
-    """Task for a pack of `decks` * 52 cards."""
+    """Return the task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "HigherLowerEasy has decks=1")
     return Task(
         params=HigherLowerParams(cards),

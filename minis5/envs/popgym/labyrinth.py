@@ -1,27 +1,32 @@
-"""LabyrinthEscape and LabyrinthExplore: leave a random maze, or visit all of it, seeing the nearest squares only.
+"""LabyrinthEscape and LabyrinthExplore: leave a random maze, or visit all of it, seeing the nearest
+squares only.
 
-The maze is a square of n + 1 by n + 1 squares, n even, whose rooms are the squares of odd row and column. Hunt and
-kill carves it: a walk from a random room goes on to a random neighbour not yet reached, carving the wall between,
-until there is none; then (n + 1)^2 times a random room is drawn and, if it has been reached, a walk begins there. The
-agent starts on a random side of the border, at a square beside a room; the exit is a square beside a room of the
+The maze is a square of n + 1 by n + 1 squares, n even. Its rooms are the squares of odd row and
+column. The algorithm "hunt and kill" carves it. A walk from a random room goes on to a random
+neighbour not yet reached, carving the wall between them, until there is none. Then, (n + 1)^2
+times, a random room is drawn; if it has been reached, a walk begins there. The agent starts on a
+random side of the border, at a square beside a room; the exit is a square beside a room of the
 opposite side.
 
-The observation is nine squares by rows (0 free, 1 wall, 2 start, 3 exit), then the previous action (4 at the start).
-Actions are 0 left, 1 right, 2 up, 3 down; a wall or the maze's edge stops the agent. With L = episode_length, a step
-costs 1 / L. Escape: the step to the exit earns 1 besides and terminates. Explore: a step to a square not visited
-before earns 1 / (free squares, start not counted) instead of the cost, the exit is walled up, and the episode is
-terminated when all squares have been visited. Both are truncated at step L - 1; both flags may be true.
+The observation is nine squares by rows (0 free, 1 wall, 2 start, 3 exit), then the previous action
+(4 at the start). Actions are 0 left, 1 right, 2 up, 3 down; a wall or the maze's edge stops the
+agent. With L = episode_length, a step costs 1 / L.
+Escape: the step to the exit earns 1 besides and terminates the episode.
+Explore: the exit is walled up. A step to a square not visited before earns 1 / (free squares, start
+not counted) instead of the cost. The episode is terminated when all squares have been visited.
+Both are truncated at step L - 1; both flags may be true.
 
-POPGym's oddities, followed here: the nine squares are those around the agent, except that at the top or left edge,
-where fewer exist, they move to the upper left and the missing ones follow as walls, so that the agent is not in the
-middle; the time limit comes a step early; in one maze of some 16,000 (n = 18) to 80,000 (n = 10) a room is never
-reached, and if it is the one at the start or exit, the agent cannot move or cannot escape. POPGym's authors advise
-against both labyrinths as tests of memory: they found an MLP better than an LSTM.
+POPGym's quirks, kept. The nine squares are those around the agent, except at the top or left edge:
+fewer exist there, they move to the upper left, and the missing ones follow as walls, so that the
+agent is not in the middle. The time limit comes a step early. In one maze of some 16,000 (n = 18)
+to 80,000 (n = 10) a room is never reached; if it is the one at the start or exit, the agent cannot
+move or cannot escape. POPGym's authors advise against both labyrinths as tests of memory: they
+found an MLP better than an LSTM.
 
 Leaves out: mazes that are not square.
-Source: POPGym 1.0.7, popgym/envs/labyrinth_escape.py, labyrinth_explore.py, popgym/core/maze.py (Morad et al., ICLR
-2023); mazelib 0.9.16, HuntAndKill and Maze.
-Tested in tests/envs/test_labyrinth.py and, in lockstep with popgym, tests/envs/test_popgym_labyrinth.py.
+Source: POPGym 1.0.7, popgym/envs/labyrinth_escape.py, labyrinth_explore.py, popgym/core/maze.py
+(Morad et al., ICLR 2023); mazelib 0.9.16, HuntAndKill and Maze.
+Tests: tests/envs/popgym/test_labyrinth.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -58,7 +63,10 @@ class Params(NamedTuple):
 
 
 def configure(goal, maze_size, episode_length):
-    """Task "escape" or "explore" in mazes of `maze_size` (even), truncated at step `episode_length` - 1."""
+    """Return the task `goal`, "escape" or "explore", in mazes of `maze_size` (even).
+
+    Episodes are truncated at step `episode_length` - 1.
+    """
     goal = check_choice("goal", goal, GOALS)
     maze_size = check_integer(
         "maze_size", maze_size, 6, 1000, "LabyrinthEscapeEasy has maze_size=10"
@@ -93,7 +101,7 @@ def configure(goal, maze_size, episode_length):
 
 @njit(nogil=True)
 def moved(row, column, direction, distance):
-    """The square `distance` squares to the `direction` of (row, column): its row and column."""
+    """Return the square (row, column) that is `distance` squares to the `direction`."""
     if direction == LEFT or direction == UP:
         distance = -distance
     if direction == LEFT or direction == RIGHT:
@@ -103,7 +111,7 @@ def moved(row, column, direction, distance):
 
 @njit(nogil=True)
 def unreached_neighbor(ints, side, row, column):
-    """Direction of a random neighbour of the room (row, column) that has not been reached; NONE if there is none."""
+    """Return the direction of a random neighbour of the room that has not been reached, or NONE."""
     count, directions = 0, 0  # two bits for each direction
     for direction in (UP, DOWN, LEFT, RIGHT):
         next_row, next_column = moved(row, column, direction, 2)
@@ -119,7 +127,7 @@ def unreached_neighbor(ints, side, row, column):
 
 @njit(nogil=True)
 def walk(ints, side, row, column):
-    """Carve from the room (row, column) until there is no way on; returns the number of rooms reached."""
+    """Carve from a room until there is no way on; return the number of rooms reached."""
     rooms = 0
     direction = unreached_neighbor(ints, side, row, column)
     while direction != NONE:
@@ -133,7 +141,7 @@ def walk(ints, side, row, column):
 
 @njit(nogil=True)
 def carve(ints, side):
-    """Make a maze; returns the number of rooms reached."""
+    """Make a maze; return the number of rooms reached."""
     for square in range(side * side):
         ints[MAZE + square] = WALL
     per_side = side // 2
@@ -141,7 +149,7 @@ def carve(ints, side):
     ints[MAZE + row * side + column] = FREE
     rooms = 1 + walk(ints, side, row, column)
     hunts = side * side
-    # when all are reached, further hunts change nothing
+    # When all rooms are reached, further hunts change nothing.
     while hunts > 0 and rooms < per_side * per_side:
         row, column = 1 + 2 * next_integer(ints, per_side), 1 + 2 * next_integer(ints, per_side)
         if ints[MAZE + row * side + column] == FREE:
@@ -154,7 +162,7 @@ def carve(ints, side):
 def reset(params, ints, floats):
     side = params.side
     edge = next_integer(ints, 4)  # 0 north, 1 south, 2 west, 3 east
-    # along their edges
+    # Places of start and exit along their edges.
     start, end = 1 + 2 * next_integer(ints, side // 2), 1 + 2 * next_integer(ints, side // 2)
     near, far = (0, side - 1) if edge % 2 == 0 else (side - 1, 0)
     row, column = (near, start) if edge < 2 else (start, near)
@@ -210,4 +218,5 @@ def render(params, ints, floats):
     maze = "\n".join(
         "".join(squares[side * row : side * (row + 1)]).rstrip() for row in range(side)
     )
-    return f"step {ints[STEPS]}/{params.episode_length - 1} (@ agent, S start, E exit, · visited)\n{maze}"
+    head = f"step {ints[STEPS]}/{params.episode_length - 1}"
+    return f"{head} (@ agent, S start, E exit, · visited)\n{maze}"

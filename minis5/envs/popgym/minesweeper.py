@@ -1,18 +1,20 @@
-"""MineSweeper: uncover every square without a mine, being told only how many mines are near the square just chosen.
+"""MineSweeper: uncover every square without a mine, knowing only how many mines are near the square
+just chosen.
 
-`mines` mines lie under the squares of a board of n x n, every such layout being equally likely. The action is the
-square to uncover, a row (row, column); the observation is the number of mines on that square and the eight around it,
-and 0 at the start. It does not name the square: an agent needs its previous action as well. With M = n^2 - mines free
-squares, a free square earns 1 / M when it is first chosen and -0.5 / (M - 2) when it is chosen again, and a mine earns
--0.5 - 1 / M. A mine or the last free square ends the episode, terminated; otherwise it is truncated at step M, so that
-whoever chooses a square twice can no longer win.
+`mines` mines lie under the squares of a board of n x n; every such layout is equally likely. The
+action is the square to uncover, a row (row, column). The observation is the number of mines on that
+square and the eight around it, and 0 at the start. It does not name the square: an agent needs its
+previous action as well. There are M = n^2 - mines free squares. A free square earns 1 / M when it
+is first chosen and -0.5 / (M - 2) when it is chosen again; a mine earns -0.5 - 1 / M. A mine or the
+last free square ends the episode, terminated. Otherwise it is truncated at step M, so that an agent
+that chooses a square twice can no longer win.
 
-POPGym's oddities, followed here: the number counts the chosen square itself, so that a mine shows at least 1; the
-first square may be a mine; terminated and truncated are never true together. Its docstring says that the square's
-coordinates are observed; they are not.
+POPGym's quirks, kept: the number counts the chosen square itself, so that a mine shows at least 1;
+the first square may be a mine; terminated and truncated are never true together. Its docstring says
+that the square's coordinates are observed; they are not.
 
 Source: POPGym 1.0.7, popgym/envs/minesweeper.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_boards.py and, in lockstep with popgym, tests/envs/test_popgym_boards.py.
+Tests: tests/envs/popgym/test_minesweeper.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -32,7 +34,7 @@ LEVELS = {
 STEPS = GENERATOR_SIZE  # ints[STEPS]: squares chosen
 COVERED = STEPS + 1  # ints[COVERED]: free squares not yet chosen
 NEAR = COVERED + 1  # ints[NEAR]: mines on and around the last square, the observation
-BOARD = NEAR + 1  # ints[BOARD:]: rows of squares, with a margin of one on all sides that stays FREE
+BOARD = NEAR + 1  # ints[BOARD:]: rows of squares; a margin of one on all sides stays FREE
 FREE, MINE, SEEN = 0, 1, 2
 
 
@@ -44,7 +46,7 @@ class Params(NamedTuple):
 
 
 def configure(board_size, mines):
-    """Task for a board of `board_size` times `board_size` squares with `mines` mines."""
+    """Return the task for a board of `board_size` times `board_size` squares with `mines` mines."""
     board_size = check_integer(
         "board_size", board_size, 2, 1000, "MineSweeperEasy has board_size=4"
     )
@@ -108,5 +110,6 @@ def observe(params, ints, floats, out):
 def render(params, ints, floats):
     rows = ints[BOARD:].reshape(params.stride, params.stride)[1:-1, 1:-1]
     board = "\n".join(" ".join(".*_"[square] for square in row) for row in rows)
-    head = f"step {ints[STEPS]}/{params.free}: {ints[COVERED]} to uncover, {ints[NEAR]} mines near the last square"
-    return f"{head} (* mine, . covered, _ uncovered)\n{board}"
+    head = f"step {ints[STEPS]}/{params.free}: {ints[COVERED]} to uncover"
+    near = f"{ints[NEAR]} mines near the last square"
+    return f"{head}, {near} (* mine, . covered, _ uncovered)\n{board}"

@@ -1,19 +1,21 @@
 """MultiarmedBandit: find out which of some slot machines pay most often, and play those.
 
-At the start each of the `arms` arms gets a probability, uniform in [0, 1), that stays for the episode. The action is
-an arm; it pays with its probability. The observation is 1 if it paid, otherwise 0, and 0 at the start; the reward is
-plus or minus 1 / episode_length accordingly. The arm is not named: an agent needs its previous action as well. The
-episode is truncated at step `episode_length`, never terminated.
+At the start each of the `arms` arms gets a probability, uniform in [0, 1), that lasts for the
+episode. The action is an arm; it pays with its probability. The observation is 1 if it paid,
+otherwise 0, and 0 at the start; the reward is plus or minus 1 / episode_length accordingly. The
+observation does not name the arm: an agent needs its previous action as well. The episode is
+truncated at step `episode_length`, never terminated.
 
-POPGym's oddities, followed here: an arm that does not pay costs as much as one that pays earns, where its docstring
-says that it earns nothing. Its `info` tells the probabilities; here they are in the state only.
+POPGym's quirks, kept: an arm that does not pay costs as much as one that pays earns, although
+POPGym's docstring says that it earns nothing. POPGym's `info` tells the probabilities; here only
+the state has them.
 
-Probabilities are multiples of 2^-24 as POPGym's (float32), and so are the numbers drawn to compare with them: an arm
-pays with exactly its probability. POPGym draws a float64 and (NumPy 2) rounds it to float32 for the comparison: the
-chances differ by less than 2^-24.
+Probabilities are multiples of 2^-24 as POPGym's (float32), and so are the numbers drawn to compare
+with them: an arm pays with exactly its probability. POPGym draws a float64, which NumPy 2 rounds to
+float32 for the comparison: the chances differ by less than 2^-24.
 
 Source: POPGym 1.0.7, popgym/envs/multiarmed_bandit.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_boards.py and, in lockstep with popgym, tests/envs/test_popgym_boards.py.
+Tests: tests/envs/popgym/test_multiarmed_bandit.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -40,7 +42,7 @@ class Params(NamedTuple):
 
 
 def configure(arms, episode_length):
-    """Task for `arms` arms and episodes of `episode_length` steps."""
+    """Return the task for `arms` arms and episodes of `episode_length` steps."""
     arms = check_integer("arms", arms, 1, 10_000, "MultiarmedBanditEasy has arms=10")
     episode_length = check_integer(
         "episode_length",

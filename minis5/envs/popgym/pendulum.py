@@ -1,18 +1,21 @@
-"""PositionOnlyPendulum, NoisyPositionOnlyPendulum: swing a pendulum up and hold it, seeing the angle but not the speed.
+"""PositionOnlyPendulum, NoisyPositionOnlyPendulum: swing a pendulum up and hold it, seeing the
+angle but not the speed.
 
-A rod, 1 m and 1 kg, turns about one end; the action, a row of one float32 in [-2, 2], is a torque in N m, too weak to
-lift the rod at once. Physics, start (angle theta uniform in [-pi, pi), 0 is upright; speed uniform in [-1, 1) rad/s) and
-cost theta**2 + 0.1 speed**2 + 0.001 torque**2, of the state before the step, are those of Gymnasium's Pendulum-v1. The
-observation is (cos theta, sin theta); in the noisy levels each is observed with normal noise of standard deviation
-`noise`, clipped to [-1, 1]. The cost is scaled to a reward between -1 / max_steps (hanging down at full speed) and
-1 / max_steps (upright and still). Truncated at step `max_steps`, never terminated.
+A rod, 1 m and 1 kg, turns about one end. The action, a row of one float32 in [-2, 2], is a torque
+in N m, too weak to lift the rod at once. Physics, start (angle theta uniform in [-pi, pi), 0 is
+upright; speed uniform in [-1, 1) rad/s) and cost theta**2 + 0.1 speed**2 + 0.001 torque**2, of the
+state before the step, are those of Gymnasium's Pendulum-v1. The observation is (cos theta, sin
+theta). In the noisy levels each number has normal noise of standard deviation `noise`, and the sum
+is clipped to [-1, 1]. The cost is scaled to a reward between -1 / max_steps (hanging down at full
+speed) and 1 / max_steps (upright and still). Truncated at step `max_steps`, never terminated.
 
-POPGym's oddities, followed here: the noise is rounded to float32 and added in float32; a torque's effect and cost are
-computed in float32 too, as NumPy 2 does with a float32 action; the most negative reward is a little below -1 / max_steps.
+POPGym's quirks, kept: the noise is rounded to float32 and added in float32; a torque's effect and
+cost are computed in float32 too, as NumPy 2 does with a float32 action; the most negative reward is
+a little below -1 / max_steps.
 
-Source: POPGym 1.0.7, popgym/envs/{position_only,noisy_position_only}_pendulum.py (Morad et al., ICLR 2023); Gymnasium,
-envs/classic_control/pendulum.py.
-Tested in tests/envs/test_control.py and, in lockstep with popgym and Gymnasium, tests/envs/test_popgym_control.py.
+Source: POPGym 1.0.7, popgym/envs/{position_only,noisy_position_only}_pendulum.py (Morad et al.,
+ICLR 2023); Gymnasium, envs/classic_control/pendulum.py.
+Tests: tests/envs/popgym/test_pendulum.py, by hand and in lockstep with popgym and Gymnasium.
 """
 
 import math
@@ -38,8 +41,7 @@ LEVELS = {
 }
 STEPS = GENERATOR_SIZE  # ints[STEPS]: steps done
 THETA, SPEED = 0, 1  # floats: the state; theta is not wrapped
-# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; not there without
-# noise
+# floats[NOISE : NOISE + 2]: noise of the present observation, float32 values; absent without noise
 NOISE = 2
 
 PULL = 15.0  # 3 g / 2 l with g = 10: angular acceleration by gravity, lying level
@@ -58,7 +60,10 @@ class Params(NamedTuple):
 
 
 def configure(max_steps, noise):
-    """Task that is truncated after `max_steps` steps; `noise` is the standard deviation of an observation's noise."""
+    """Return the task that is truncated after `max_steps` steps.
+
+    `noise` is the standard deviation of an observation's noise.
+    """
     max_steps = check_integer(
         "max_steps", max_steps, 1, MOST_STEPS, "PositionOnlyPendulumEasy has max_steps=200"
     )
@@ -71,7 +76,7 @@ def configure(max_steps, noise):
         observation_space=Box(-high, high),
         action_space=Box(-MAX_TORQUE, MAX_TORQUE, (1,)),
         episode_length=max_steps,
-        # HALF_COST is rounded down, but as the start is slow, the first step makes up for it
+        # HALF_COST is rounded down, but the start is slow, so that the first step makes up for it.
         worst_return=-1.0,
         best_return=1.0,
     )

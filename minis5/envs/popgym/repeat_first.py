@@ -1,13 +1,13 @@
 """RepeatFirst: name the suit of the first card, again and again.
 
-A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's suit. Each action
-is compared with the suit of the episode's first card and earns plus or minus 1 / (52 decks - 1). The last card ends the
-episode: 52 decks - 1 steps, terminated.
+A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the
+card's suit. Each action is compared with the suit of the episode's first card and earns plus or
+minus 1 / (52 decks - 1). The last card ends the episode: 52 decks - 1 steps, terminated.
 
-POPGym's oddities, followed here: nothing marks the first card (its documentation speaks of an indicator): the agent has
-to know when an episode begins.
+POPGym's quirks, kept: nothing marks the first card, although POPGym's documentation speaks of an
+indicator. The agent has to know when an episode begins.
 Source: POPGym 1.0.7, popgym/envs/repeat_first.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_cards.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_repeat_first.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class RepeatFirstParams(NamedTuple):
 
 
 def configure(decks):
-    """Task for a pack of `decks` * 52 cards."""
+    """Return the task for a pack of `decks` * 52 cards."""
     cards = PACK * check_integer("decks", decks, 1, 1000, "RepeatFirstEasy has decks=1")
     return Task(
         params=RepeatFirstParams(cards),
@@ -71,4 +71,5 @@ def observe(params, ints, floats, out):
 
 def render(params, ints, floats):
     seen, suits = ints[SEEN], SYMBOLS[SUITS]
-    return f"card {seen}/{params.cards}: {suits[ints[CARDS + seen - 1]]}  asked for: {suits[ints[CARDS]]}"
+    shown, asked = suits[ints[CARDS + seen - 1]], suits[ints[CARDS]]
+    return f"card {seen}/{params.cards}: {shown}  asked for: {asked}"

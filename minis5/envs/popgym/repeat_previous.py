@@ -1,12 +1,13 @@
 """RepeatPrevious: name the suit of the card seen k - 1 steps before the present one.
 
-A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the card's suit. From the
-moment that k cards have been seen, each action is compared with the suit of the k-th last card (k = 1: the one now
-seen) and earns plus or minus 1 / (52 decks - k). The last card ends the episode: 52 decks - 1 steps, terminated.
+A pack of `decks` times 52 cards is shuffled and dealt one card a step; the observation is the
+card's suit. Once k cards have been seen, each action is compared with the suit of the k-th last
+card (k = 1: the one now seen) and earns plus or minus 1 / (52 decks - k). The last card ends the
+episode: 52 decks - 1 steps, terminated.
 
 Leaves out: ranks (POPGym deals them but never shows them).
 Source: POPGym 1.0.7, popgym/envs/repeat_previous.py (Morad et al., ICLR 2023).
-Tested in tests/envs/test_envs.py and, in lockstep with popgym, tests/envs/test_popgym_cards.py.
+Tests: tests/envs/popgym/test_repeat_previous.py, by hand and in lockstep with popgym.
 """
 
 from typing import NamedTuple
@@ -34,7 +35,7 @@ class Params(NamedTuple):
 
 
 def configure(decks, k):
-    """Task for a pack of `decks` * 52 cards and the k-th last card asked for."""
+    """Return the task for a pack of `decks` * 52 cards that asks for the k-th last card."""
     decks = check_integer("decks", decks, 1, 1000, "RepeatPreviousEasy has decks=1")
     cards = PACK * decks
     k = check_integer("k", k, 1, cards - 1, "k must be below the number of cards, 52 * decks")

@@ -35,8 +35,8 @@ LEVELS = list(ball_in_cup.LEVELS)
 
 
 def test_energy():
-    """In free fall for time t, semi-implicit Euler loses m g**2 h t / 2. The cup swings with the period of
-    its spring. Once the string is taut, energy is lost, never won."""
+    """In free fall for time t, semi-implicit Euler loses m g**2 h t / 2. The cup swings with the
+    period of its spring. Once the string is taut, energy is lost, never won."""
     ball = Play("BallInCupCatch", [0, 0, 0.15, 0.3])
     for _ in range(5):
         ball.step()

@@ -1,8 +1,10 @@
-"""The labyrinths: episodes worked by hand, POPGym's quirks, mazes, options, pictures, lockstep with POPGym.
+"""The labyrinths: episodes worked by hand, POPGym's quirks, mazes, options, pictures, lockstep with
+POPGym.
 
-In lockstep, POPGym's mazelib is fed with our random numbers and must make the same mazes from them. mazelib draws the entrances
-after the maze and goes on hunting when every room has been reached; we draw the entrances first and stop. So it gets two copies
-of our numbers. Features of our mazes are compared with those of mazelib left alone, too.
+In lockstep, POPGym's mazelib is fed with our random numbers and must make the same mazes from them.
+mazelib draws the entrances after the maze and goes on hunting when every room has been reached; we
+draw the entrances first and stop. So it gets two copies of our numbers. Features of our mazes are
+compared with those of mazelib left alone, too.
 """
 
 import importlib

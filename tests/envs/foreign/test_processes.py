@@ -1,4 +1,4 @@
-"""Environments in several processes: the same as in one, whatever they show; errors, deaths and states cross the pipes."""
+"""Environments in several processes: the same numbers as in one; errors, deaths and states cross the pipes."""
 
 import os
 import pickle

@@ -10,11 +10,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from test_train import TINY, UPDATE, assert_same_run
+from small_runs import TINY, UPDATE, assert_same_run
 
 import minis5
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.dmc import HELD_OUT, TRAIN
+from minis5.run.config import choose_workers
 from minis5.run.train import resume, train
 
 INSTALL = "pip install 'minis5[control]'"
@@ -54,7 +55,7 @@ def flat(timestep):
 
 
 def test_importing_minis5_imports_neither_dm_control_nor_mujoco():
-    code = "import sys, minis5, minis5.envs.dmc; print({'dm_control', 'mujoco', 'dm_env'} & set(sys.modules))"
+    code = "import sys, minis5, minis5.envs.foreign.dmc; print({'dm_control', 'mujoco', 'dm_env'} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"
@@ -74,7 +75,7 @@ def test_without_the_extra(monkeypatch, call):
 
 
 def test_without_the_extra_on_the_command_line(tmp_path):
-    main = "import sys; sys.modules['dm_control'] = None; from minis5.cli import main; sys.exit(main(sys.argv[1:]))"
+    main = "import sys; sys.modules['dm_control'] = None; from minis5.run.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [
         sys.executable,
         "-c",
@@ -291,9 +292,9 @@ def test_training_resumes(suite, tmp_path, options):
 
 
 def test_training_takes_all_cpus(suite, monkeypatch):
-    monkeypatch.setattr("minis5.run.progress.available_cpus", lambda: 4)
+    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 4)
     config = minis5.PPOConfig(num_envs=24, minibatches=3)
-    assert minis5.run.train._choose_workers(None, config, "dmc/cartpole-swingup", {}) == 4
+    assert choose_workers(None, config, "dmc/cartpole-swingup", native=False) == 4
 
 
 def test_mixture(suite):

@@ -1,4 +1,4 @@
-"""Wrappers of others' environments: products and matrices, trials, mixtures, Gymnasium's checker, vectors of them, errors."""
+"""Wrappers of foreign environments: products and matrices, trials, mixtures, Gymnasium's checker, vectors, errors."""
 
 import warnings
 from functools import partial
