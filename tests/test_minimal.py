@@ -1,5 +1,6 @@
 """experiments/minimal.py trains as `minis5.PPO` does, bit for bit, and stays one page."""
 
+import os
 import re
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def test_stays_a_page():
 
 
 def test_solves_its_task():
-    command = [sys.executable, str(EXPERIMENTS / "minimal.py")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    path = os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])
+    command, options = [sys.executable, str(EXPERIMENTS / "minimal.py")], {"text": True}
+    options |= {"env": {**os.environ, "PYTHONPATH": path}, "stdout": subprocess.PIPE}
+    printed = subprocess.run(command, check=True, **options).stdout
     returns = re.findall(r"mean return (\S+)", printed)
     assert len(returns) == minimal.Settings().iterations and float(returns[-1]) >= 0.95
