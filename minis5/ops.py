@@ -17,6 +17,8 @@ Leaves out: several GPUs. Tests: tests/test_ops.py.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,9 +28,9 @@ from minis5.arrays import on_gpu
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
-operations = []  # all that have been defined, for the tests
-_gpu_forms = {}  # CPU form: GPU form
-_load = None  # imports minis5_cuda, which fills _gpu_forms, and returns cupy
+operations: list[Callable] = []  # all that have been defined, for the tests
+_gpu_forms: dict[Any, Any] = {}  # CPU form: GPU form
+_load: Any = None  # imports minis5_cuda, which fills _gpu_forms, and returns cupy
 
 
 def operation(function):

@@ -72,7 +72,7 @@ def compiled(function, grid, *arguments):
     return function
 
 
-EXACT = {}  # kernel: compiled by exact_launch
+EXACT: dict = {}  # kernel: compiled by exact_launch
 
 
 def exact_launch(kernel, grid, block, *arguments):

@@ -201,7 +201,7 @@ def usages(codes, ptxas, targets=TARGETS):
         yield from zip(codes, pool.imap(_results, range(len(codes)), size), strict=True)
 
 
-_jobs = []
+_jobs: list = []
 
 
 def _results(i):

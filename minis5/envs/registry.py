@@ -13,6 +13,7 @@ import inspect
 import math
 import re
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -132,8 +133,16 @@ def _mixture(tasks=""):
 
 
 def make_vec(
-    env_id, num_envs, seed=0, *, first_index=0, num_threads=1, processes=1, device="cpu", **options
-):
+    env_id: str,
+    num_envs: int,
+    seed: int = 0,
+    *,
+    first_index: int = 0,
+    num_threads: int = 1,
+    processes: int = 1,
+    device: str = "cpu",
+    **options: Any,
+) -> gymnasium.vector.VectorEnv:
     """Return a vector environment, native or Gymnasium's.
 
     Parameters

@@ -23,6 +23,7 @@ then, but to compute with them in float32 (or float64) an environment has to cas
 Tests: tests/envs/test_task.py; for every environment, test_all_levels.py and test_legal_states.py.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class Task(NamedTuple):
     worst_return: float
     best_return: float
     truncates: bool = True
-    views: dict = MappingProxyType({})
+    views: Mapping = MappingProxyType({})
 
 
 def row_size(space):

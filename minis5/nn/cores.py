@@ -17,6 +17,7 @@ Specification: reference.CORES. Tests: tests/nn/test_cores.py, tests/core_checks
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class NoCore:
         return lambda u, reset, state: (u, state)
 
 
-CORES = {  # name: its configuration, its class
+CORES: dict[str, tuple[type, Any]] = {  # name: its configuration, its class
     "s5": (S5Config, S5Core),
     "gru": (GRUConfig, GRUCore),
     "lstm": (LSTMConfig, LSTMCore),

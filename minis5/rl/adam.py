@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
     m: Array  # (n,): running mean of g
     v: Array  # (n,): running mean of g²
-    count: Array  # int64 (1,): steps taken
+    steps: Array  # int64 (1,): how many were taken
 
 
 @fast
@@ -57,8 +57,8 @@ def adam_step(theta, grad, moments, settings, norm):
     if not math.isfinite(size):
         return
     scale = 1.0 if size <= bound else bound / size
-    moments.count[0] += 1
-    t = int(moments.count[0])
+    moments.steps[0] += 1
+    t = int(moments.steps[0])
     corrected = (lr / (1 - BETA1**t), 1 - BETA1, 1 - BETA2, 1 / math.sqrt(1 - BETA2**t))
     _update(theta, grad, moments.m, moments.v, *map(theta.dtype.type, (scale, *corrected, eps)))
 

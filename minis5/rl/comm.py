@@ -161,7 +161,7 @@ def run(fn: Callable[..., Any], size: int, args: tuple = ()) -> Any:
     """
     if size == 1:
         return fn(Comm(), *args)
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     shared = {
         "memory": RawArray("B", 2 * size * BYTES),
         "arrived": [[context.Semaphore(0) for _ in range(size)] for _ in range(size)],

@@ -78,7 +78,8 @@ class PPO:
         self.comm = comm or Comm()
         self._check()
         self.steps = self.updates = self.episodes = 0
-        self.seconds, self.total_steps = 0.0, None
+        self.seconds = 0.0
+        self.total_steps: int | None = None
         self.adam = Adam(agent.parameter_vector.size, agent.dtype, self.config.adam_eps, agent.xp)
         on_gpu = agent.device == "cuda"
         self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
@@ -198,8 +199,8 @@ class PPO:
 
     def state_dict(self):
         """Return arrays by name, this rank's share: the next iteration's needs but parameters."""
-        m, v, count = map(to_host, self.adam.moments)
-        counters = [*count, self.steps, self.updates, self.episodes, self.total_steps or 0]
+        m, v, taken = map(to_host, self.adam.moments)
+        counters = [*taken, self.steps, self.updates, self.episodes, self.total_steps or 0]
         state = {"adam/m": m, "adam/v": v, "counters": np.array(counters, np.int64)}
         state["seconds"] = np.array(self.seconds)
         collector = self.collector.state_dict()
@@ -209,7 +210,7 @@ class PPO:
         """Take up the result of :meth:`state_dict`: training goes on as if it had never stopped."""
         device, moments, prefix = self.agent.device, self.adam.moments, "collector/"
         moments.m[:], moments.v[:] = move(state["adam/m"], device), move(state["adam/v"], device)
-        moments.count[:], *counters = (int(n) for n in state["counters"])
+        moments.steps[:], *counters = (int(n) for n in state["counters"])
         self.steps, self.updates, self.episodes, total = counters
         self.total_steps, self.seconds = total or None, float(state["seconds"])
         collector = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

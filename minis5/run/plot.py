@@ -45,7 +45,7 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
         raise ModuleNotFoundError(
             "plot: matplotlib is not installed; pip install matplotlib"
         ) from error
-    groups = {}
+    groups: dict[str, list] = {}
     for run in runs:
         label, curve = _read(Path(run))
         if len(curve):

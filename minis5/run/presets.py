@@ -21,7 +21,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,11 @@ from minis5.nn.parameters import flatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
 from minis5.rl.config import AgentConfig, PPOConfig
 
+Settings = dict[str, Any]  # hyper-parameter: value
+
 # preset: (changes to the defaults of AgentConfig, PPOConfig and the core's configuration,
 #          default number of environment steps)
-PRESETS = {
+PRESETS: dict[str, tuple[Settings, int]] = {
     "laptop": ({"anneal_lr": True}, 500_000),
     "paper": (
         {
@@ -85,7 +87,7 @@ PRESETS = {
 }
 
 # core: the field that is its size, and its value for n units
-SIZES = {
+SIZES: dict[str, tuple[str, Callable[[int], Any]]] = {
     "gru": ("hidden", int),
     "lstm": ("hidden", int),
     "attention": ("mlp_width", int),
@@ -108,7 +110,7 @@ BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 WANTED = {bool: "true or false", int: "a whole number", float: "a number"}  # in messages
 
 # level or family: changes to the laptop preset, default number of environment steps
-TASKS = {
+TASKS: dict[str, tuple[Settings, int]] = {
     "RepeatPreviousEasy": ({"lr": 2e-3}, 300_000),
     "PositionOnlyCartPoleEasy": ({}, 300_000),
     # Half of the core's gradients are below 2e-6 at first. Under PPO's usual epsilon of 1e-5, Adam

@@ -177,8 +177,9 @@ def resume(
                 f"device: the run has {config.workers} workers, "
                 "and only a run of one can move; leave it out"
             )
-        facts = {"versions": versions(device), "machine": machine(device)}
-        config = dataclasses.replace(config, device=device, tf32=False, **facts)
+        config = dataclasses.replace(
+            config, device=device, tf32=False, versions=versions(device), machine=machine(device)
+        )
     array_library(config.device)
     if config != asked:
         write_config(folder, config)

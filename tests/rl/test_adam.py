@@ -29,7 +29,7 @@ def test_first_step_by_hand():
         theta, adam = np.ones(2), Adam(2, np.float64, eps=1e-12)
         assert adam.step(theta, np.array([3.0, -4.0]), 0.1, max_norm) == 5.0
         np.testing.assert_allclose(theta, [0.9, 1.1], rtol=1e-10)
-        assert adam.moments.count == 1
+        assert adam.moments.steps == 1
     theta, adam = np.ones(1), Adam(1, np.float64, eps=1.0)
     adam.step(theta, np.array([1.0]), 0.1)
     np.testing.assert_allclose(theta, 0.95, rtol=8 * EPS)
@@ -67,14 +67,14 @@ def test_gradient_and_zero_gradient():
 def test_bad_gradient_changes_nothing(bad):
     theta, adam = np.ones(3), Adam(3, np.float64)
     adam.step(theta, np.ones(3), 0.1)
-    before = theta.copy(), adam.moments.m.copy(), adam.moments.v.copy(), adam.moments.count.copy()
+    before = theta.copy(), adam.moments.m.copy(), adam.moments.v.copy(), adam.moments.steps.copy()
     with (
         np.errstate(over="ignore"),
         pytest.raises(FloatingPointError, match=r"^gradient: expected finite values"),
     ):
         adam.step(theta, np.array([1.0, bad, 1.0]), 0.1, 0.5)
     for one, two in zip(
-        before, (theta, adam.moments.m, adam.moments.v, adam.moments.count), strict=True
+        before, (theta, adam.moments.m, adam.moments.v, adam.moments.steps), strict=True
     ):
         np.testing.assert_array_equal(one, two)
 

@@ -265,7 +265,7 @@ def test_kl_stop():
     for target in (None, 1e9, 1e-12):
         ppo = make_ppo(dataclasses.replace(SMALL, epochs=5, target_kl=target))
         ppo.iteration()
-        passes[target] = ppo.adam.moments.count[0] / SMALL.minibatches
+        passes[target] = ppo.adam.moments.steps[0] / SMALL.minibatches
     # in the first pass the first minibatch has KL 0, the second one not: the mean of the pass is
     # above 1e-12
     assert passes == {None: 5, 1e9: 5, 1e-12: 1}

@@ -94,6 +94,6 @@ def adam_step(theta, grad, moments, settings, norm):
     partial, scalars = xp.empty(grid[1], np.float64), xp.empty(4, theta.dtype)
     launch(squares_kernel, grid, block, grad, partial)
     betas = np.float64(cpu.BETA1), np.float64(cpu.BETA2)
-    launch(scalars_kernel, (1, 1), block, partial, moments.count, settings, norm, *betas, scalars)
+    launch(scalars_kernel, (1, 1), block, partial, moments.steps, settings, norm, *betas, scalars)
     rest = real(1 - cpu.BETA1), real(1 - cpu.BETA2)
     launch(update_kernel, *flat(theta.size), theta, grad, moments.m, moments.v, *rest, scalars)

@@ -28,14 +28,14 @@ from minis5.envs.control.physics import capsule, limit_force, reference, sphere,
 
 # The cup's bars, seen from its origin (m): segments with a radius of 8 mm, as one end and the way
 # to the other.
-BARS = (
+SEGMENTS = (
     (-0.05, 0.0, 0.0, -0.075),
     (-0.05, -0.075, 0.025, -0.025),
     (-0.025, -0.1, 0.05, 0.0),
     (0.025, -0.1, 0.025, 0.025),
     (0.05, -0.075, 0.0, 0.075),
 )
-BARS = tuple((x0, z0, dx, dz, 1 / (dx * dx + dz * dz)) for x0, z0, dx, dz in BARS)
+BARS = tuple((x0, z0, dx, dz, 1 / (dx * dx + dz * dz)) for x0, z0, dx, dz in SEGMENTS)
 BAR_RADIUS, BALL_RADIUS = 0.008, 0.025
 TOUCH = BAR_RADIUS + BALL_RADIUS
 STRING = len(BARS)  # the string and the ground are numbered after the bars
