@@ -190,9 +190,10 @@ def make_vec(
         raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
     check_choice("device", device, ("cpu", "cuda"))
     if native := find(env_id, options):
+        env, task = native
         if device == "cuda":
-            return gpu_form(NativeVectorEnv)(*native, num_envs, seed, first_index)
-        return NativeVectorEnv(*native, num_envs, seed, first_index, num_threads)
+            return gpu_form(NativeVectorEnv)(env, task, num_envs, seed, first_index)
+        return NativeVectorEnv(env, task, num_envs, seed, first_index, num_threads)
     if device == "cuda":
         raise ValueError(
             f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} "
