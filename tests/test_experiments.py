@@ -47,6 +47,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     # With matrices this small, threads of a busy machine only wait.
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -146,6 +147,7 @@ def test_every_experiment_has_a_place_in_the_readme():
         assert text.count(f"<!-- {name}:begin -->") == text.count(f"<!-- {name}:end -->") == 1
 
 
+@pytest.mark.slow
 def test_popgym_training(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     families = {
@@ -184,6 +186,7 @@ def test_popgym_training(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_memory_length(tmp_path):
     """One core, CPU time and memory of each run; the figure; the tables by memory length."""
     tasks = memory_length.MEMORY_LENGTH.tasks
@@ -217,6 +220,7 @@ def test_memory_length(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_meta_cartpole(tmp_path, monkeypatch):
     """Trained in stages, looked at after each; a stage that is done is not done again."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -273,6 +277,7 @@ def test_popgym_throughput(tmp_path, capsys):
     assert capsys.readouterr().out.count("\n| ") == 1
 
 
+@pytest.mark.slow
 def test_meta_control(tmp_path, monkeypatch):
     """Every stage has a row for each task, trained on or held out; a step is four frames."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")

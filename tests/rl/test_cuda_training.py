@@ -25,6 +25,7 @@ def test_irregular_steps():
     in_simulator("irregular_steps()")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ITERATIONS, ids=name_of)
 def test_iterations_equal_those_of_the_cpu(arguments):
     in_simulator(f"iterations{arguments!r}")
