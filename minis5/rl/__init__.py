@@ -1,1 +1,20 @@
-"""The agent and its trainer."""
+"""The agent and its trainer.
+
+In the order in which to read them:
+
+    agent            encoder, memory core, two heads; acting step by step
+    distributions    categorical, multi-categorical, Gaussian
+    rollout          T steps of experience, across automatic resets
+    gae              advantages, as the scan run backwards in time
+    loss             PPO's loss and its gradient, term by term
+    adam             Adam with clipping by the global norm
+    ppo              the loop: collect, replay from the stored state, update
+
+When needed:
+
+    config           AgentConfig, PPOConfig
+    actions          between a distribution and an action space
+    comm             several processes that train one agent
+    agent_file       an agent in one .npz; spaces_json writes its spaces
+    malloc           asks the C library to keep freed memory
+"""
