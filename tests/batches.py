@@ -1,4 +1,4 @@
-"""Help for the tests of batches: observations as one array, random actions, steps with them, comparisons."""
+"""Help for the tests of batches: observations as an array, random actions, steps, comparisons."""
 
 import numpy as np
 from gymnasium.vector.utils import batch_space
@@ -12,7 +12,10 @@ def rows(observations):
 
 
 def random_actions(envs, steps, seed=0, n=64):
-    """Return `steps` batches of actions, drawn for n environments, so that a part of a batch gets the whole's."""
+    """Return `steps` batches of actions.
+
+    They are drawn for n environments, so that a part of a batch gets its part of the whole's.
+    """
     space = batch_space(envs.single_action_space, n)
     space.seed(seed)
     first = envs._first_index
@@ -20,7 +23,10 @@ def random_actions(envs, steps, seed=0, n=64):
 
 
 def rollout(envs, steps, seed=0):
-    """Take steps with random actions; return [rows of observations, reward, terminated, truncated, infos] of each."""
+    """Take steps with random actions.
+
+    Return [rows of observations, reward, terminated, truncated, infos] of each.
+    """
     steps = [envs.step(actions) for actions in random_actions(envs, steps, seed)]
     return [[rows(step[0]), *step[1:]] for step in steps]
 

@@ -1,4 +1,4 @@
-"""Help for the tests of Battleship, MineSweeper and MultiarmedBandit: playing, choosing squares, comparing counts."""
+"""Help for the tests of board games and bandits: playing, choosing squares, comparing counts."""
 
 import numpy as np
 from scipy.stats import chi2
@@ -12,13 +12,16 @@ def play(env, actions):
 
 
 def choose(env, candidates):
-    """Return the square with the largest of `candidates`, an array over the squares: its row and column."""
+    """Return row and column of the square with the largest of `candidates`, one for each square."""
     size = env.task.params.size
     return np.array(divmod(int(np.argmax(candidates)), size))
 
 
 def chi_square(counts, other=None):
-    """Return the p-value of equal probabilities or, with `other` counts of the same categories, of the same ones."""
+    """Return the p-value of the hypothesis that all categories are equally likely.
+
+    With `other` counts of the same categories: that both have the same probabilities.
+    """
     if other is None:
         table = np.array(counts)
         expected, degrees = table.mean(), len(table) - 1

@@ -1,4 +1,4 @@
-"""Help for the tests of card games: a game with known cards, whole episodes, and checks that several games share."""
+"""Help for the tests of card games: known cards, whole episodes, checks that games share."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,10 @@ def game(name, module, cards, **options):
 
 
 def play(env, player):
-    """Play an episode with the actions `player(observations so far)`: return, number of steps, final flags."""
+    """Play an episode with the actions `player(observations so far)`.
+
+    Return the sum of rewards, the number of steps and the last flags.
+    """
     seen, total, flags = [env.reset(seed=3)[0]], 0.0, [False, False]
     while not any(flags):
         obs, reward, *flags, _ = env.step(player(seen))
@@ -37,7 +40,7 @@ def close(step, observation, reward, terminated=False, truncated=False):
 
 
 def dealt(deck, values):
-    """Return the values of POPGym's `deck` in the order in which its cards are dealt: from the end."""
+    """Return the values of POPGym's `deck` as its cards are dealt: from the end."""
     return values[deck.idx[::-1]]
 
 

@@ -1,4 +1,4 @@
-"""Compositions of environments, by a name for each, for the tests that every environment has to pass."""
+"""Compositions of environments by name, for the tests that every environment must pass."""
 
 from minis5.envs.registry import find, make_single, make_vec
 
@@ -23,7 +23,8 @@ COMPOSED = {  # name: (id, options)
     "meta mixture": (
         "Mixture",
         {
-            "tasks": "PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumHard,PositionOnlyPendulumHard",
+            "tasks": "PositionOnlyPendulumEasy,"
+            "NoisyPositionOnlyPendulumHard,PositionOnlyPendulumHard",
             "trials": 2,
             "project_observation": 3,
             "project_action": 2,
@@ -37,17 +38,17 @@ def id_and_options(name):
 
 
 def vec(name, num_envs, *arguments, **named):
-    """make_vec for a composition or an id."""
+    """Call make_vec for a composition or an id."""
     env_id, options = id_and_options(name)
     return make_vec(env_id, num_envs, *arguments, **named, **options)
 
 
 def single(name):
-    """make_single for a composition or an id."""
+    """Call make_single for a composition or an id."""
     env_id, options = id_and_options(name)
     return make_single(env_id, **options)
 
 
 def environment_and_task(name):
-    """`find` for a composition or an id."""
+    """Call `find` for a composition or an id."""
     return find(*id_and_options(name))

@@ -44,7 +44,7 @@ def arrays_of(result, name):
 
 
 def play(envs, state, actions):
-    """Return all that comes of a reset, of `actions` from `state` on, and of another reset with a seed."""
+    """Return what comes of a reset, of `actions` from `state` on, and of a reset with a seed."""
     arrays = arrays_of(envs.reset(), "reset")
     envs.set_state(state)
     for t, action in enumerate(actions):
@@ -55,7 +55,7 @@ def play(envs, state, actions):
 
 
 def play_on_device(name, num_envs, state, actions):
-    """Do the same on the device, with actions from host and device in turn, into arrays full of rubbish."""
+    """Play on the device, with actions from host and device in turn, into arrays of rubbish."""
     from numba import cuda
 
     envs = vec(name, num_envs, **SEEDING, device="cuda")
@@ -71,11 +71,15 @@ def play_on_device(name, num_envs, state, actions):
 
 
 def play_on_cpu(name, num_envs, state, actions):
+    """Play on the CPU."""
     return play(vec(name, num_envs, **SEEDING), state, actions)
 
 
 def assert_same_bits(cpu, device):
-    """Equal names have equal bits; a final_obs that the CPU leaves out, as no episode ended, is 0 on the device."""
+    """Equal names have equal bits.
+
+    If no episode ended, the CPU returns no final_obs, and the device one of zeros.
+    """
     assert set(cpu) <= set(device)
     for key, array in device.items():
         expected = cpu.get(key, np.zeros_like(array))
@@ -99,7 +103,7 @@ def simulate(inputs, outputs):
 
 
 def shortly_before_an_end(name, num_envs, steps):
-    """Return a state about MARGIN random steps before an end, and actions for `steps` steps from there on."""
+    """Return a state about MARGIN random steps before an end, and actions for `steps` steps."""
     envs = vec(name, num_envs, seed=7)
     envs.reset()
     envs.action_space.seed(1)

@@ -90,7 +90,7 @@ def same(ours, theirs):
 
 
 def check_spaces_and_times(name, substeps=1, runge_kutta=False):
-    """Spaces, lengths of episodes and steps, and the integrator are dm_control's; so are gravity and MuJoCo's defaults."""
+    """Spaces, lengths, integrator and gravity are dm_control's; options are MuJoCo's defaults."""
     pair = Pair(name)
     mujoco = pytest.importorskip("mujoco")
     spec = pair.peer.action_spec()
@@ -136,7 +136,7 @@ def check_trajectories(name, hold):
 
 
 def check_end_of_an_episode(name):
-    """Both end an episode with step 1000; dm_control's discount 1 says that it is truncated, not terminated."""
+    """Both truncate an episode at step 1000; dm_control says so by a discount of 1."""
     pair = Pair(name)
     action = np.zeros(pair.task.action_space.shape)
     ends = [
@@ -174,7 +174,7 @@ def check_single_steps(name, states, limits=True):
 
 
 def check_starts(name):
-    """Means and deviations of what dm_control and we draw at a start agree within 4 standard errors."""
+    """Means and deviations of dm_control's starts and ours agree within 4 standard errors."""
     n = 400
     pair = Pair(name, seed=3)
     theirs, ours = np.zeros((n, len(pair.floats))), np.zeros((n, len(pair.floats)))

@@ -1,6 +1,6 @@
 """sin, cos, log, exp and wrap: the constants to the last bit, errors against exact sums and against
 libm, the range's edges, Python against Numba bit for bit, and no fused operations. As code for GPUs
-they are examined in test_cuda_ptx.py."""
+they are examined in tests/test_ptx.py."""
 
 import math
 import re

@@ -90,7 +90,10 @@ def even(counts):
 
 
 def independent(a, b, bins):
-    """Chi-square over the bins x bins squares of pairs of numbers in [0, 1); a and b have each been seen to be uniform."""
+    """Tell whether pairs of numbers in [0, 1), each uniform, are independent, by chi-square.
+
+    The categories are bins x bins squares.
+    """
     return even(
         np.bincount((a * bins).astype(int) * bins + (b * bins).astype(int), minlength=bins * bins)
     )
@@ -114,7 +117,7 @@ def test_python_and_numba_agree_on_extreme_and_random_words():
 
 
 def test_every_bit_survives_where_the_compiler_sees_the_whole_expression():
-    """With signed arithmetic LLVM takes overflow to be impossible, and drops the top bit only in code like this."""
+    """With signed numbers LLVM excludes overflow, and drops the top bit only in code like this."""
     cases = [(seed, stream) for seed in range(20) for stream in range(20)]
     expected = [
         [random.philox2x32.py_func(seed, 0, stream)[0] >> shift for shift in (31, 30, 29)]
@@ -181,7 +184,7 @@ def test_seed_and_stream_are_not_interchangeable():
 
 @pytest.mark.parametrize("what", ["seeds", "streams"])
 def test_first_draws_of_counted_seeds_and_streams(what):
-    """What the environments of a batch, or runs with seeds 0, 1, 2 ..., begin with."""
+    """The environments of a batch, and runs with seeds 0, 1, 2 ..., begin with these."""
     numbers, fixed = np.arange(100_000), np.zeros(100_000, np.int64)
     u = first_draws(*((numbers, fixed) if what == "seeds" else (fixed, numbers)), 3)
     for column in u.T:
@@ -198,7 +201,7 @@ def test_shuffle_gives_every_permutation_equally_often():
 
 @pytest.mark.parametrize("n", [52, 104])
 def test_shuffled_packs(n):
-    """Every card is everywhere equally often, and so are the pairs that lie next to each other, by suit."""
+    """Every card is everywhere equally often, and so are pairs of neighbours, by suit."""
     packs = shuffles(2, n, 10_000)
     assert np.array_equal(np.sort(packs, axis=1), np.broadcast_to(np.arange(n), packs.shape))
     counts = np.array([np.bincount(position, minlength=n) for position in packs.T])
@@ -279,7 +282,7 @@ def test_bad_seeds(seed):
 
 
 def test_arrays_are_the_draws_one_after_the_other():
-    """Generator's numbers are those that next_uniform and next_normal give from the same row; counters move on alike."""
+    """Generator's numbers are those of next_uniform and next_normal; counters move on alike."""
     for draw, scalar in (("random", random.next_uniform), ("standard_normal", random.next_normal)):
         generator, row = random.Generator(5), np.array([5, 0, 0])
         for shape in ((2, 3), (1,), (7,)):

@@ -1,4 +1,4 @@
-"""Actions of a batch: those that are refused, with what the error says, and the types that are taken."""
+"""Actions of a batch: those that are refused, what the error says, and the types that are taken."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ from minis5.envs.registry import make_vec
         (np.array([0, 2**64 - 1, 0], np.uint64), "for environment 1"),
         (
             np.zeros(3),
-            r"actions: expected integers \(3,\), num_envs first, got float64 \(3,\); pass one action of Discrete\(4\)",
+            r"actions: expected integers \(3,\), num_envs first, got float64 \(3,\); "
+            r"pass one action of Discrete\(4\)",
         ),
         (np.array([0, np.nan, 0]), "got float64"),
         (np.zeros(2, int), r"got int64 \(2,\)"),

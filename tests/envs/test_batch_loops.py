@@ -1,17 +1,21 @@
-"""The compiled loops: functions that run undecorated, Numba's cache, and the sources that it must know."""
+"""The compiled loops: functions run undecorated, Numba's cache, and the sources it must know."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 from compositions import COMPOSED, environment_and_task
 from numba.core.dispatcher import Dispatcher
 
+import minis5
 from minis5.envs import memory_chain
-from minis5.envs.batch_loops import compile_loops
+from minis5.envs.batch_loops import compile_loops, sources
 from minis5.envs.popgym import cartpole, pendulum
-from minis5.envs.registry import find
+from minis5.envs.registry import REGISTRY, find
 
 
 def test_step_functions_run_undecorated():
@@ -72,7 +76,7 @@ print(obs[0, 0], sum(compile_loops(env)[0].stats.cache_hits.values()))
 
 
 def test_numba_s_cache_knows_the_parts(tmp_path):
-    """A composition is compiled once, for all processes; a part that has changed is compiled again."""
+    """A composition is compiled once for all processes, and again when a part has changed."""
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     variables = {
         **os.environ,

@@ -2,6 +2,8 @@
 other, against the compiled loops of the CPU, bit for bit. tests/gpu/test_envs.py does the same on a
 GPU."""
 
+import re
+import subprocess
 import sys
 
 import device_env_checks
@@ -58,8 +60,21 @@ def test_what_is_missing_is_named(monkeypatch):
         RuntimeError, match=r"device: 'cuda' needs an NVIDIA GPU.* pip install 'minis5\[cuda\]'"
     ):
         make_vec("RepeatPreviousEasy", 2, device="cuda")
-    monkeypatch.setitem(sys.modules, "minis5_cuda.envs", None)
-    with pytest.raises(
-        RuntimeError, match=r"device: 'cuda' needs numba-cuda.* pip install 'minis5\[cuda\]'"
-    ):
-        make_vec("RepeatPreviousEasy", 2, device="cuda")
+
+
+WITHOUT_NUMBA_CUDA = """
+import re
+import subprocess
+import sys
+sys.modules["numba_cuda"] = None
+from minis5.envs.registry import make_vec
+make_vec("RepeatPreviousEasy", 2, device="cuda")
+"""
+
+
+def test_a_missing_numba_cuda_is_named():
+    """In a process of its own nothing has imported the GPU forms."""
+    command = [sys.executable, "-c", WITHOUT_NUMBA_CUDA]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    message = r"DeviceError: device: 'cuda' needs numba-cuda.* pip install 'minis5\[cuda\]'"
+    assert re.search(message, result.stderr)

@@ -1,4 +1,4 @@
-"""What holds for any seed and any actions: the state stays legal, returns stay within their bounds, episodes end."""
+"""For any seed and actions, states are legal, returns within their bounds, and episodes end."""
 
 import math
 
@@ -36,7 +36,10 @@ def pack(values, kinds):
 
 
 def one_pack(module, kinds, last):
-    """Return the check of a game that deals one pack: all cards are there, the position is at most `last(params)`."""
+    """Return the check of a game that deals one pack.
+
+    All cards must be there, and the position at most `last(params)`.
+    """
     position = module.CARDS - 1
     return lambda p, ints, floats: (
         pack(ints[module.CARDS :], kinds) and 0 <= ints[position] <= last(p)
@@ -163,8 +166,7 @@ LEGAL = {
         and abs(floats[popgym_pendulum.SPEED]) <= popgym_pendulum.MAX_SPEED
     ),
     suite_cartpole: lambda p, ints, floats: (
-        np.isfinite(floats).all()
-        and abs(floats[suite_cartpole.X]) < suite_cartpole.X_LIMIT + 0.5
+        np.isfinite(floats).all() and abs(floats[suite_cartpole.X]) < suite_cartpole.X_LIMIT + 0.5
     ),
     suite_pendulum: lambda p, ints, floats: (
         np.isfinite(floats).all()

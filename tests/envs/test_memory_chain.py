@@ -1,4 +1,4 @@
-"""MemoryChain: episodes worked by hand, the cue and the question, lockstep with bsuite's where that is installed."""
+"""MemoryChain: episodes by hand, cue and question, and lockstep with bsuite if it is installed."""
 
 import numpy as np
 import pytest

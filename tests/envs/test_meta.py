@@ -37,7 +37,10 @@ KINDS = [  # one environment for each kind of observation
 
 
 def inner_observations(envs, name):
-    """What the environments within show, flattened by minis5.spaces: float32 (n, |o|). Their state is the first part of ours."""
+    """Return what the environments within show, flattened by minis5.spaces: float32 (n, |o|).
+
+    Their state is the first part of ours.
+    """
     env, task = find(name)
     state = envs.get_state()
     rows = np.zeros(
@@ -50,7 +53,10 @@ def inner_observations(envs, name):
 
 
 def products(matrices, vectors):
-    """Matrix times vector for each row, summed from left to right in float64, rounded to float32."""
+    """Return the product of each row's matrix and vector, summed as meta.py does it.
+
+    That is from left to right in float64, rounded to float32.
+    """
     total = np.zeros(matrices.shape[:2])
     for j in range(matrices.shape[2]):
         total += matrices[:, :, j] * vectors[:, None, j].astype(float)
@@ -192,7 +198,7 @@ def test_trials_are_the_environment_put_back_by_hand(name):
     [("NoisyPositionOnlyCartPoleEasy", 3), ("ReacherEasy", 1), ("HigherLowerEasy", 2)],
 )
 def test_a_repeated_action_is_so_many_steps_with_it(name, trials):
-    """Rewards summed, up to the trial's end; then what is left of the repetition is left out."""
+    """Rewards are summed up to the end of the trial, which cuts the repetition short."""
     options = {"max_steps": 50} if name == "ReacherEasy" else {}
     env, plain = (
         make_single(name, trials=trials, **options, **more) for more in ({"action_repeat": 4}, {})
@@ -222,7 +228,10 @@ def test_a_repeated_action_is_so_many_steps_with_it(name, trials):
 
 
 def act_and_compare(envs, env, task, actions, translated):
-    """Step with `actions`; the same as stepping the environment within with `translated` ones: rewards, flags, states."""
+    """Step with `actions`; rewards and states are those of the environment within.
+
+    That is stepped with the `translated` actions.
+    """
     before = envs.get_state()
     _, reward, terminated, truncated, _ = envs.step(actions)
     after = envs.get_state()

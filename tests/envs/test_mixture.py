@@ -183,7 +183,8 @@ def test_observation_of_a_single_mixture_may_be_asked_for_again():
         ({"tasks": "CartPole-v1"}, "native ids .* got 'CartPole-v1'"),
         (
             {"tasks": "MemoryChain-5"},
-            r"tasks: expected actions in a float32 Box of one axis, got Discrete\(2\) for MemoryChain-5",
+            r"tasks: expected actions in a float32 Box of one axis, "
+            r"got Discrete\(2\) for MemoryChain-5",
         ),
         (
             {"tasks": "RepeatPreviousEasy"},
@@ -207,6 +208,6 @@ def test_actions_with_other_bounds(monkeypatch):
         natives = {"A": (None, task), "B": (None, task._replace(action_space=space))}
         with pytest.raises(
             ValueError,
-            match=r"tasks: expected the same bounds for all actions, got Box.* for A and Box.* for B",
+            match=r"expected the same bounds for all actions, got Box.* for A and Box.* for B",
         ):
             mixture.mix(natives)

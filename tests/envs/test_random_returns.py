@@ -1,4 +1,4 @@
-"""Returns of the random policy: a smaller measurement than the table's, and formulas for some games."""
+"""Returns of the random policy: a smaller measurement than the table's, and some formulas."""
 
 import math
 

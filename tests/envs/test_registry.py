@@ -1,4 +1,4 @@
-"""Environments by name: Gymnasium's registry, foreign environments, the table of levels, options, and what errors say."""
+"""Environments by name: Gymnasium's registry, foreign ones, the table, options, errors."""
 
 import gymnasium
 import numpy as np

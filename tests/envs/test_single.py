@@ -1,4 +1,4 @@
-"""NativeEnv: calls that are refused. Its episodes are compared with a batch's in test_all_levels.py."""
+"""NativeEnv: calls that are refused. test_all_levels.py compares its episodes with a batch's."""
 
 import gymnasium
 import numpy as np

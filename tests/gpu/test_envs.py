@@ -1,4 +1,4 @@
-"""The environments on a GPU against the compiled loops of the CPU, bit for bit: floats too, because nothing is fused."""
+"""The environments on a GPU against the loops of the CPU, bit for bit: nothing is fused."""
 
 import numpy as np
 import pytest

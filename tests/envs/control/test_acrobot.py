@@ -1,4 +1,4 @@
-"""AcrobotSwingUp: accelerations, energy, rewards, starts, options and pictures by hand; side by side with dm_control."""
+"""AcrobotSwingUp by hand: accelerations, energy, rewards, starts; and beside dm_control."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""BallInCupCatch: energy, rest, rewards, starts, options and pictures by hand; side by side with dm_control."""
+"""BallInCupCatch by hand: energy, rest, rewards, starts, options; and beside dm_control."""
 
 import itertools
 import math
@@ -70,7 +70,7 @@ def test_energy():
 
 
 def test_the_ball_at_rest():
-    """The spring carries cup and ball; the string, or the bar, gives way by what carries the ball."""
+    """The spring carries cup and ball; string or bar gives way by what carries the ball."""
     weight = contact.BALL_MASS * G
     low = -(contact.CUP_MASS + contact.BALL_MASS) * G / 20
     for start, number in (([0, 0, 0, 0.1], contact.STRING), ([0, 0, 0, 0.334], 2)):
@@ -107,7 +107,10 @@ def test_observation():
 
 
 def test_the_ball_starts_anywhere_beside_the_cup():
-    """Starts are uniform, without the points that are too near to a bar by a search over 1000 points of each."""
+    """Starts are uniform, without the points that are too near to a bar.
+
+    A search over 1000 points of each bar finds those.
+    """
     envs = make_vec("BallInCupCatch", 3000, seed=5)
     envs.reset()
     state = envs.get_state()["floats"]

@@ -1,4 +1,4 @@
-"""CartPoleBalance, CartPoleSwingUp: accelerations, energy, the rail, rewards, starts, options, pictures by hand; and dm_control."""
+"""The cart-poles by hand: accelerations, energy, rail, rewards, starts; and beside dm_control."""
 
 import math
 
@@ -70,7 +70,7 @@ def test_energy_is_kept_as_well_as_the_method_can():
 
 
 def test_the_rails_end_holds_the_cart():
-    """Under the full push, with the pole hanging, it gives way by 10 N / (D d / (0.95 tc)**2) = 3.1 mm."""
+    """Under the full push, pole hanging, it gives way by 10 N / (D d / (0.95 tc)**2) = 3.1 mm."""
     params = find("CartPoleSwingUp")[1].params
     d = 0.95 / 0.05 / cartpole.X_MOBILITY
     give = 10 / (d * 0.95 / (0.95 * 0.08) ** 2)

@@ -1,4 +1,4 @@
-"""Contacts of ball, cup, string and ground: the minimum that the header names, symmetry, momentum; against MuJoCo's forces."""
+"""Contacts of ball, cup, string, ground: the header's minimum, symmetry, momentum; and MuJoCo."""
 
 import itertools
 import math
@@ -13,7 +13,10 @@ from minis5.envs.control import contact, physics
 
 
 def rows_of(x, z, height, speeds):
-    """Return the rows of contact.py's header, made anew: directions (n, 4) for the accelerations of cup and ball, r, D."""
+    """Return the rows of contact.py's header, made anew: directions (n, 4), r and D.
+
+    A direction has two numbers for the cup and two for the ball.
+    """
     corners = np.array(
         [(-0.05, 0), (-0.05, -0.075), (-0.025, -0.1), (0.025, -0.1), (0.05, -0.075), (0.05, 0)]
     )
@@ -78,7 +81,7 @@ def test_accelerations_minimise_what_the_header_says():
 
 
 def test_contacts_are_mirrored_and_hold_the_momentum():
-    """Left and right are alike; forces between ball and cup are opposite; the ground pushes the ball alone."""
+    """Left and right are alike; forces on ball and cup are opposite; the ground pushes the ball."""
     rng = np.random.default_rng(0)
     touching = 0
     for _ in range(500):
@@ -102,7 +105,7 @@ def test_contacts_are_mirrored_and_hold_the_momentum():
 
 
 def test_accelerations_are_mujoco_s():
-    """In random states, with the string slack and taut, up to three contacts give the same accelerations."""
+    """In random states, with up to three contacts and a taut string, accelerations are the same."""
     pair = Pair("BallInCupCatch")
     mujoco = pytest.importorskip("mujoco")
     data, model = pair.peer.physics.data, pair.model

@@ -1,4 +1,4 @@
-"""PendulumSwingUp: acceleration, energy, rewards, starts, options and pictures by hand; side by side with dm_control."""
+"""PendulumSwingUp by hand: a step, energy, rewards, starts, options; and beside dm_control."""
 
 import math
 

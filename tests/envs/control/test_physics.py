@@ -10,7 +10,10 @@ from minis5.envs.control import physics
 
 @pytest.mark.parametrize(("radius", "length"), [(0.045, 1.0), (0.3, 0.2), (0.5, 0.0)])
 def test_mass_and_inertia_of_a_capsule_by_slices(radius, length):
-    """A disc of radius r has the moment r**2 / 4 of its mass across its own axis, and its distance's square on top."""
+    """Across its own axis, a disc of radius r has the moment r**2 / 4 of its mass.
+
+    The square of its distance comes on top.
+    """
     edges = np.linspace(-length / 2 - radius, length / 2 + radius, 20_001)
     middles, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     squares = radius**2 - np.maximum(abs(middles) - length / 2, 0) ** 2
@@ -25,7 +28,7 @@ def test_mass_and_inertia_of_a_capsule_by_slices(radius, length):
 
 
 def test_impedance():
-    """It grows from 0.9 at the limit to 0.95 from 1 mm on, with equal halves of a parabola between."""
+    """It grows from 0.9 at the limit to 0.95 at 1 mm, by two equal halves of a parabola."""
     gaps = np.array([0, -0.25e-3, -0.5e-3, -0.75e-3, -1e-3, -1])
     expected = 0.9 + 0.05 * np.array([0, 1 / 8, 1 / 2, 7 / 8, 1, 1])
     np.testing.assert_allclose([physics.impedance(gap) for gap in gaps], expected, rtol=1e-14)

@@ -1,4 +1,4 @@
-"""PointMassEasy, PointMassHard: a step, walls, rewards, starts, directions, options and pictures by hand; and dm_control."""
+"""The point masses by hand: a step, walls, rewards, starts, directions; and beside dm_control."""
 
 import itertools
 
@@ -82,7 +82,7 @@ def test_starts():
 
 
 def test_directions_of_the_hard_point_mass():
-    """They are drawn as by the suite, by rejection, last for the episode and no longer, and are what acts."""
+    """They are distributed as the suite's, which rejects some, last for one episode, and act."""
     envs = make_vec("PointMassHard", 4000, seed=5)
     envs.reset()
     directions = envs.get_state()["floats"][:, 4:]

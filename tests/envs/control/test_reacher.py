@@ -1,4 +1,4 @@
-"""ReacherEasy, ReacherHard: accelerations, energy, the wrist, rewards, starts, options and pictures by hand; and dm_control."""
+"""The reachers by hand: accelerations, energy, wrist, rewards, starts; and beside dm_control."""
 
 import math
 
@@ -38,7 +38,7 @@ LEVELS = list(reacher.LEVELS)
 
 
 def test_accelerations_by_lagrange():
-    """Euler's method takes the accelerations at the old angles and speeds, but the damping of the new."""
+    """Euler's method takes accelerations at the old angles and speeds, damping at the new."""
     bodies = [
         (*physics.capsule(0.01, 0.12), on_first(0.06)),
         (*physics.capsule(0.01, 0.1), on_second(0.12, 0.05)),

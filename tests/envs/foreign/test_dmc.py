@@ -1,4 +1,4 @@
-"""The DeepMind Control Suite behind Gymnasium: the same numbers as the suite itself, the paper's rule, and life without it."""
+"""The DeepMind Control Suite behind Gymnasium: the suite's numbers, the paper's rule, errors."""
 
 import pickle
 import subprocess
@@ -55,7 +55,8 @@ def flat(timestep):
 
 
 def test_importing_minis5_imports_neither_dm_control_nor_mujoco():
-    code = "import sys, minis5, minis5.envs.foreign.dmc; print({'dm_control', 'mujoco', 'dm_env'} & set(sys.modules))"
+    code = "import sys, minis5, minis5.envs.foreign.dmc; "
+    code += "print({'dm_control', 'mujoco', 'dm_env'} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"
@@ -75,7 +76,8 @@ def test_without_the_extra(monkeypatch, call):
 
 
 def test_without_the_extra_on_the_command_line(tmp_path):
-    main = "import sys; sys.modules['dm_control'] = None; from minis5.run.cli import main; sys.exit(main(sys.argv[1:]))"
+    main = "import sys; sys.modules['dm_control'] = None; "
+    main += "from minis5.run.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [
         sys.executable,
         "-c",
@@ -96,7 +98,7 @@ def test_without_the_extra_on_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("env_id", [*TRAIN, *HELD_OUT, "dmc/lqr-lqr_6_2"])
 def test_observations_and_rewards_are_the_suite_s(suite, env_id):
-    """Bit for bit: the suite takes these tasks' actions in [-1, 1] as they are. Its textures change nothing."""
+    """They are so bit for bit: the suite takes these actions as they are; textures do nothing."""
     env = make(env_id)
     domain, _, task = env_id.removeprefix("dmc/").partition("-")
     theirs = suite.load(domain, task, task_kwargs={"random": 7})
@@ -228,7 +230,7 @@ def test_a_task_that_breaks_the_rule(suite):
 
 @pytest.mark.parametrize("options", [{}, {"processes": 2}, {"vectorization_mode": "async"}])
 def test_batches_equal_single_environments(suite, options):
-    """Over the end of episodes of ten steps, at which Gymnasium's batches take one more step to reset."""
+    """Episodes have ten steps; at their ends Gymnasium's batches take one more step to reset."""
     seeds = [3, 1, 2]
     singles = [make("dmc/reacher-easy", time_limit=0.2) for _ in seeds]
     envs = minis5.make_vec("dmc/reacher-easy", 3, time_limit=0.2, **options)
@@ -298,7 +300,7 @@ def test_training_takes_all_cpus(suite, monkeypatch):
 
 
 def test_mixture(suite):
-    """Every episode is one of the tasks, seen through its own matrices; equal to the task itself driven with M_a a."""
+    """Every episode is one of the tasks, driven with M_a a and seen through M_o."""
     env = make("dmc/mixture", tasks="cartpole-balance, dmc/reacher-hard").unwrapped
     rng, drawn = np.random.default_rng(0), set()
     for seed in range(6):

@@ -1,4 +1,4 @@
-"""Environments in several processes: the same numbers as in one; errors, deaths and states cross the pipes."""
+"""Environments in several processes: numbers, errors, deaths and states cross the pipes."""
 
 import os
 import pickle
@@ -19,7 +19,10 @@ from minis5.envs.foreign.processes import ProcessVectorEnv
 
 
 class Lamp(gymnasium.Env):
-    """Nested observations, infos that come and go, episodes of 2 to 5 steps; action 1 fails where `fails` says how."""
+    """Nested observations, infos that come and go, episodes of 2 to 5 steps.
+
+    Action 1 fails as `fails` says: by an "error" or by "death".
+    """
 
     observation_space = gymnasium.spaces.Dict(
         {

@@ -1,4 +1,4 @@
-"""Wrappers of foreign environments: products and matrices, trials, mixtures, Gymnasium's checker, vectors, errors."""
+"""Wrappers of foreign environments: matrices, trials, mixtures, vectors, checker, errors."""
 
 import warnings
 from functools import partial
@@ -43,7 +43,7 @@ class Walk(gymnasium.Env):
 
 
 def native(seed, stream, **sizes):
-    """The matrices of a native environment's first episode: of one with 6 features and 4 actions."""
+    """Return a native environment in its first episode, with 6 features and 4 actions."""
     envs = NativeVectorEnv(*meta.wrap(*find("AutoencodeEasy"), **sizes), 1, seed, stream)
     envs.reset()
     return envs
@@ -310,14 +310,14 @@ def test_tasks_whose_spaces_differ():
     env = TaskMixture([Walk, lambda: Walk(shape=(3,))])
     with pytest.raises(
         ValueError,
-        match=r"factories: expected the observation_space Dict.* of task 0, got Dict.* of task 1; wrap",
+        match=r"expected the observation_space Dict.* of task 0, got Dict.* of task 1; wrap",
     ):
         for seed in range(20):
             env.reset(seed=seed)
 
 
 def test_the_two_worlds_agree_on_cartpole():
-    """Gymnasium's CartPole, wrapped, and ours: the same sizes, and observations of the same matrices."""
+    """Gymnasium's CartPole, wrapped, and ours have the same sizes and the same draws."""
     envs = make_vec(
         "PositionOnlyCartPoleEasy", 1, seed=9, project_observation=5, project_action=3, trials=2
     )

@@ -1,4 +1,4 @@
-"""Autoencode: an episode worked by hand, a player with a memory, options, pictures, lockstep with POPGym."""
+"""Autoencode: an episode by hand, a player with a memory, options, lockstep with POPGym."""
 
 import pytest
 from card_games import (

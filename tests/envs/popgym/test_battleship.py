@@ -1,4 +1,4 @@
-"""Battleship: episodes worked by hand, POPGym's quirks, options, pictures, lockstep with POPGym, places of the ships."""
+"""Battleship: episodes by hand, options, lockstep with POPGym, places of the ships."""
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_lockstep_with_popgym(level):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_lockstep_with_popgym_water_first(level):
-    """Shots at every square, ships last, hit the last part at the time limit; with one repeat they come too late."""
+    """Shots at every square, ships last, end at the time limit; one repeat makes them too late."""
 
     def ships_last(env, rng):
         board = env._ints[0, battleship.BOARD :]
@@ -151,7 +151,7 @@ def test_lockstep_with_popgym_water_first(level):
 @pytest.mark.parametrize(("ships", "length"), [(0, 2), (0, 3), (3, 3), (3, 4)])
 @pytest.mark.parametrize("level", LEVELS)
 def test_ships_lie_where_popgym_puts_them(level, ships, length):
-    """A ship is equally likely in every free place, on an empty board and on one with three ships, here and there."""
+    """A ship is equally likely in every free place, on a board without ships and with three."""
     task = find("Battleship" + level)[1]
     size = task.params.size
     peer = peer_class("Battleship" + level)()

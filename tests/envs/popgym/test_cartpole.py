@@ -1,4 +1,4 @@
-"""The cart-poles: first steps, ends of episodes, velocities, options and pictures by hand; lockstep with POPGym and Gymnasium."""
+"""The cart-poles: steps, ends and velocities by hand; lockstep with POPGym and Gymnasium."""
 
 import itertools
 import math

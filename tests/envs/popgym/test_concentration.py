@@ -1,4 +1,4 @@
-"""Concentration: episodes worked by hand, POPGym's quirks, options, pictures, lockstep with POPGym."""
+"""Concentration: episodes by hand, POPGym's quirks, options, lockstep with POPGym."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LEVELS = ["Easy", "Medium", "Hard"]
 
 
 def rows_of_pairs():
-    """Return Concentration with a known layout: places 0 1 2 3 hold aces (0), 4 5 6 7 twos (1), and so on."""
+    """Return Concentration with aces (0) at the places 0 to 3, twos (1) at 4 to 7, and so on."""
     return game("ConcentrationHard", concentration, [place // 4 for place in range(52)])
 
 
@@ -129,7 +129,10 @@ def start_concentration(peer, env):
 
 
 def table(env):
-    """Return what a cheat needs: all values, the places not yet matched, the place turned up in this turn or None."""
+    """Return what a cheat needs: all values, the places not yet matched, and the place turned up.
+
+    The last is that of this turn, or None.
+    """
     row, kind = env._ints[0], env.task.params.kind
     cards, first, second = (
         row[concentration.CARDS :],

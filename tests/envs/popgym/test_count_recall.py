@@ -1,4 +1,4 @@
-"""CountRecall: an episode worked by hand, a player with a memory, options, pictures, lockstep with POPGym."""
+"""CountRecall: an episode by hand, a player with a memory, options, lockstep with POPGym."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""HigherLower: an episode worked by hand, the best return, options, pictures, lockstep with POPGym."""
+"""HigherLower: an episode by hand, the best return, options, lockstep with POPGym."""
 
 import pytest
 from card_games import check_options, check_whole_packs, dealt, game

@@ -169,7 +169,10 @@ def test_returns():
 
 @pytest.mark.parametrize("level", labyrinth.LEVELS)
 def test_mazes(level):
-    """Rooms and ways make a tree; start and exit lie beside rooms, on opposite sides, all equally likely."""
+    """Rooms and ways make a tree; start and exit lie beside rooms, on opposite sides.
+
+    All such places are equally likely.
+    """
     n = 800
     envs = make_vec(level, n)
     envs.reset()
@@ -290,7 +293,7 @@ def quicker_pad(monkeypatch):
 
 @pytest.fixture
 def same_start(monkeypatch, quicker_pad):
-    """Return a `start` for lockstep: POPGym's whole reset, with the numbers of the stream that made our maze."""
+    """Return a `start`: POPGym's whole reset, with the numbers of the stream that made our maze."""
     pytest.importorskip("mazelib")
     modules = ("mazelib.mazelib", "mazelib.generate.HuntAndKill", "mazelib.generate.MazeGenAlgo")
     maze, hunt, base = map(importlib.import_module, modules)
@@ -316,7 +319,7 @@ def same_start(monkeypatch, quicker_pad):
 
 
 def maze_of(env):
-    """Return the squares' kinds, (side, side), the agent's square, and which squares are unvisited."""
+    """Return the squares' kinds, (side, side), the agent's square, and which are unvisited."""
     ints = env._ints[0]
     squares = ints[MAZE:].reshape(env.task.params.side, -1)
     return squares & KIND, (int(ints[ROW]), int(ints[COLUMN])), squares == FREE
@@ -476,7 +479,11 @@ def test_start_without_a_way(goal, same_start):
 
 
 def features(grid, start):
-    """Count dead ends, junctions of three ways and straight rooms; measure the longest way from the start."""
+    """Return four features of a maze.
+
+    They are the numbers of dead ends, of junctions of three ways and of straight rooms, and the
+    length of the longest way from the start.
+    """
     ways = sum(np.roll(grid == FREE, shift, axis) for shift in (1, -1) for axis in (0, 1))[
         1::2, 1::2
     ]

@@ -1,4 +1,4 @@
-"""MineSweeper: episodes worked by hand, POPGym's quirks, options, pictures, lockstep with POPGym, places of the mines."""
+"""MineSweeper: episodes by hand, options, lockstep with POPGym, places of the mines."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""MultiarmedBandit: an episode worked by hand, probabilities, options, pictures, lockstep with POPGym."""
+"""MultiarmedBandit: an episode by hand, probabilities, options, lockstep with POPGym."""
 
 import numpy as np
 import pytest

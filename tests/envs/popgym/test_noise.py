@@ -14,7 +14,7 @@ from minis5.envs.registry import make_vec
     "name", [name for name in [*cartpole.LEVELS, *pendulum.LEVELS] if "Noisy" in name]
 )
 def test_noise(name):
-    """Noise is added to what the level without noise shows, is normal with the level's deviation, and clipped."""
+    """Noise is normal with the level's deviation; the sum is clipped to the space."""
     envs = make_vec(name, 5000, seed=3)
     sigma, high = envs.task.params.noise, envs.single_observation_space.high
     envs.action_space.seed(0)

@@ -1,4 +1,4 @@
-"""The pendulums: first steps, period, returns, options and pictures by hand; lockstep with POPGym and Gymnasium."""
+"""The pendulums: steps, period and returns by hand; lockstep with POPGym and Gymnasium."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""RepeatFirst: an episode worked by hand, a player with a memory, options, pictures, lockstep with POPGym."""
+"""RepeatFirst: an episode by hand, a player with a memory, options, lockstep with POPGym."""
 
 import pytest
 from card_games import (
