@@ -5,7 +5,7 @@ system when it is freed; the system then clears it. Measured once, this took a s
 minibatch's time with the paper's network, and a quarter with arrays above 32 MiB. glibc's threshold
 for mapping cannot be raised beyond that, so mapping is switched off.
 
-Leaves out: other C libraries. Source: mallopt(3). Tests: tests/rl/test_ppo.py.
+Leaves out: other C libraries. Source: mallopt(3). Tests: tests/rl/test_malloc.py.
 """
 
 import ctypes
