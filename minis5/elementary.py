@@ -1,5 +1,4 @@
-"""sin, cos, log, exp and the wrapping of angles, the same bits in plain Python, under Numba on any
-CPU, and on a GPU.
+"""sin, cos, log, exp, wrap: the same bits in plain Python, under Numba and on a GPU.
 
 libm, NumPy and NVIDIA's libdevice each round these functions in their own way, and % on floats is
 no exact remainder in numba-cuda. An environment that used them would give another episode on

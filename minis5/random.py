@@ -1,12 +1,12 @@
-"""Random numbers from a counter: (seed, stream, counter) -> 32 bits, the same on every machine and
-in every execution.
+"""Random numbers from a counter: the same on every machine and in every execution.
 
-The generator is Philox-2x32-10 with key = seed and counter words (counter, stream). It is
-stateless: the numbers of a stream depend on nothing but these three integers. The functions are
-scalar and run as plain Python (`.py_func`, or NUMBA_DISABLE_JIT=1), under numba.njit, and as device
-functions from the same source. Words are uint64 and masked to 32 bits after every operation, so
-that nothing ever overflows: Numba tells LLVM that signed integers do not, and compiles code that is
-silently wrong if they do. Results are int64, because Numba makes uint64 + int64 a float.
+Three integers (seed, stream, counter) give 32 bits. The generator is Philox-2x32-10 with key = seed
+and counter words (counter, stream). It is stateless: the numbers of a stream depend on nothing but
+these three integers. The functions are scalar and run as plain Python (`.py_func`, or
+NUMBA_DISABLE_JIT=1), under numba.njit, and as device functions from the same source. Words are
+uint64 and masked to 32 bits after every operation, so that nothing ever overflows: Numba tells LLVM
+that signed integers do not, and compiles code that is silently wrong if they do. Results are int64,
+because Numba makes uint64 + int64 a float.
 
 A *generator row* is an integer row that begins with key, stream and counter; `next_*` functions
 advance its counter. The counter wraps: a stream repeats after 2**32 draws.

@@ -1,5 +1,4 @@
-"""Many copies of one native environment on a GPU: the CPU's loops as device functions, one row for
-each CUDA thread.
+"""Many copies of one environment on a GPU: the CPU's loops, one row for each CUDA thread.
 
 No rule of a game is written here: the kernels call `reset_rows` and `step_rows` of
 minis5/envs/batch_loops.py, compiled around the environment's own functions. The results are meant

@@ -1,5 +1,6 @@
-"""The two loops over a batch of environments, compiled once for each environment with its own
-reset, step and observe.
+"""The two loops over a batch of environments, compiled once for each environment.
+
+`compile_loops` puts an environment's own reset, step and observe into `reset_rows` and `step_rows`.
 
 Leaves out: threads. A loop runs on the caller's thread without the GIL, over the rows start <= i <
 stop. Rows are independent, so that callers can split a batch: vector.py between CPU threads,

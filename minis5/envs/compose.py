@@ -31,8 +31,9 @@ def files(env):
 
 
 class Composed:
-    """An environment made of others, with all that a module has (minis5/envs/task.py) but LEVELS
-    and configure.
+    """An environment made of others.
+
+    It has all that an environment's module has (minis5/envs/task.py) but LEVELS and configure.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""Meta-environments: several trials of one task in an episode, in an encoding drawn anew for every
-episode.
+"""Meta-environments: several trials in an episode, in an encoding drawn for every episode.
 
 Around any native environment, by options of `find`, `make_vec` and `minis5 train --env-option`:
     trials=K               an episode is K trials, which all begin in the state of the

@@ -1,5 +1,6 @@
-"""Mean return of the uniform random policy on every native level, as experiments/popgym_random.py
-measured it.
+"""Mean return of the uniform random policy on every native level, as measured.
+
+experiments/popgym_random.py measured it, by `measure`.
 
 Tests: tests/envs/test_random_returns.py, a smaller measurement, and formulas for some games.
 """

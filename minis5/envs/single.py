@@ -1,7 +1,7 @@
-"""One native environment behind gymnasium.Env: the batched loops with a batch of one and without
-autoreset.
+"""One native environment behind gymnasium.Env: a batch of one, without autoreset.
 
-With the same seed, its episodes are those of environment 0 of the vector environment.
+It calls the batched loops. With the same seed, its episodes are those of environment 0 of the
+vector environment.
 Tests: tests/envs/test_single.py and test_all_levels.py.
 """
 

@@ -1,12 +1,12 @@
-"""AcrobotSwingUp: two rods hang from each other; bring the lower one's tip to the top by a motor
-between them.
+"""AcrobotSwingUp: bring the tip of two hanging rods to the top by a motor between them.
 
-Each rod is 1 m long and weighs 1 kg. The action, a row of one float32 in [-1, 1], is the elbow's
-torque in units of 2 N m. The observation is (horizontal components of the rods' directions,
-vertical ones, angular velocities of shoulder and elbow). The start is at rest with any two angles:
-the shoulder's is 0 if the upper rod is upright, the elbow's if the arm is straight. The reward is 1
-if the tip is within 0.2 m of the point 2 m above the shoulder, and falls off with the distance.
-Truncated at step `max_steps`, never terminated.
+The upper rod hangs from the shoulder, the lower one from the elbow. Each rod is 1 m long and weighs
+1 kg. The action, a row of one float32 in [-1, 1], is the elbow's torque in units of 2 N m. The
+observation is (horizontal components of the rods' directions, vertical ones, angular velocities of
+shoulder and elbow). The start is at rest with any two angles: the shoulder's is 0 if the upper rod
+is upright, the elbow's if the arm is straight. The reward is 1 if the tip is within 0.2 m of the
+point 2 m above the shoulder, and falls off with the distance. Truncated at step `max_steps`, never
+terminated.
 
 As in dm_control: masses, damping, the method of Runge and Kutta with steps of 10 ms, reward,
 observation, distribution of the starts.

@@ -1,12 +1,11 @@
-"""BallInCupCatch: swing a ball that hangs on a string from a cup up into the cup, by moving the
-cup.
+"""BallInCupCatch: swing a ball that hangs on a string from a cup up into the cup.
 
-All is in a vertical plane. The action, a row of two float32 in [-1, 1], is the forces on the cup
-along x and z in units of 5 N; a spring and a damper hold the cup. The observation is (x and z of
-the cup, of the ball, in m from where they rest in the model, and the four velocities). The start is
-at rest: the cup in place, the ball anywhere within 0.2 m to the side and between 0.2 m below the
-cup and 0.1 m above it, not touching it. The reward is 1 while the ball is in the cup, otherwise 0.
-Truncated at step `max_steps`, never terminated.
+All is in a vertical plane. The agent moves the cup. The action, a row of two float32 in [-1, 1], is
+the forces on the cup along x and z in units of 5 N; a spring and a damper hold the cup. The
+observation is (x and z of the cup, of the ball, in m from where they rest in the model, and the
+four velocities). The start is at rest: the cup in place, the ball anywhere within 0.2 m to the side
+and between 0.2 m below the cup and 0.1 m above it, not touching it. The reward is 1 while the ball
+is in the cup, otherwise 0. Truncated at step `max_steps`, never terminated.
 
 As in dm_control: masses, springs, the string, which is soft when it is taut, the cup's five bars,
 friction, the ground, MuJoCo's Euler method with ten steps of 2 ms to a control step, reward,

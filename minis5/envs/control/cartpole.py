@@ -1,11 +1,11 @@
-"""CartPoleBalance, CartPoleSwingUp: hold a pole upright on a cart that is pushed along a rail of
-3.6 m.
+"""CartPoleBalance, CartPoleSwingUp: hold a pole upright on a cart that is pushed along a rail.
 
-The action, a row of one float32 in [-1, 1], is the push in units of 10 N. The observation is (cart
-position in m, cosine and sine of the pole's angle, cart velocity, angular velocity); angle 0 is
-upright. In CartPoleBalance the pole starts within 0.034 rad of it; in CartPoleSwingUp it hangs
-down. The reward, in [0, 1], is a product of factors that are large for an upright pole, a cart in
-the middle, a small push and a slow pole. Truncated at step `max_steps`, never terminated.
+The rail is 3.6 m long. The action, a row of one float32 in [-1, 1], is the push in units of 10 N.
+The observation is (cart position in m, cosine and sine of the pole's angle, cart velocity, angular
+velocity); angle 0 is upright. In CartPoleBalance the pole starts within 0.034 rad of it; in
+CartPoleSwingUp it hangs down. The reward, in [0, 1], is a product of factors that are large for an
+upright pole, a cart in the middle, a small push and a slow pole. Truncated at step `max_steps`,
+never terminated.
 
 As in dm_control: masses, damping, the soft ends of the rail, the method of Runge and Kutta with
 steps of 10 ms, reward, observation, distribution of the starts.

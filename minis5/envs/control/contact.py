@@ -1,11 +1,11 @@
-"""Forces between ball, cup, string and ground in BallInCupCatch: several of MuJoCo's soft
-constraints at once.
+"""Forces between ball, cup, string and ground: several of MuJoCo's soft constraints at once.
 
-A constraint has *rows*: directions j in which it pushes the ball (and the cup the other way, unless
-it is the ground). Each row has an acceleration r that it aims at along j, and a stiffness D
-(physics.py). The string has one row. A contact with normal n and tangent t, friction coefficient 1,
-has three, along n + t, n and n - t. That along n counts twice, because of the friction out of the
-plane, where nothing moves. The accelerations a are those that minimise
+These are the bodies of BallInCupCatch. A constraint has *rows*: directions j in which it pushes the
+ball (and the cup the other way, unless it is the ground). Each row has an acceleration r that it
+aims at along j, and a stiffness D (physics.py). The string has one row. A contact with normal n and
+tangent t, friction coefficient 1, has three, along n + t, n and n - t. That along n counts twice,
+because of the friction out of the plane, where nothing moves. The accelerations a are those that
+minimise
 
     sum over bodies of mass / 2 |a - a_free|**2  +  sum over rows of D / 2 max(0, r - j.a)**2,
 

@@ -1,10 +1,9 @@
-"""PendulumSwingUp: swing a ball on a rod up and hold it there, with a motor too weak to lift it at
-once.
+"""PendulumSwingUp: swing a ball on a rod up and hold it there, with a motor that is weak.
 
-The ball of 1 kg is 0.5 m from the hinge. The action, a row of one float32 in [-1, 1], is the torque
-in N m. The observation is (cosine and sine of the angle, angular velocity); angle 0 is upright. The
-start is at rest at any angle. The reward is 1 within 8 degrees of upright, otherwise 0. Truncated
-at step `max_steps`, never terminated.
+The ball of 1 kg is 0.5 m from the hinge. The motor is too weak to lift it at once. The action, a
+row of one float32 in [-1, 1], is the torque in N m. The observation is (cosine and sine of the
+angle, angular velocity); angle 0 is upright. The start is at rest at any angle. The reward is 1
+within 8 degrees of upright, otherwise 0. Truncated at step `max_steps`, never terminated.
 
 As in dm_control: mass, damping, MuJoCo's Euler method (implicit in the damping) with steps of 20
 ms, reward, observation, distribution of the starts.

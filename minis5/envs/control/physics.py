@@ -1,5 +1,4 @@
-"""What the control environments share of MuJoCo's physics: masses and inertias of their bodies, and
-soft limits.
+"""MuJoCo's physics in the control tasks: masses and inertias of bodies, and soft limits.
 
 MuJoCo has no hard limit: beyond one, a force pushes back. The gap to the limit is to have the
 acceleration `reference`, that of a damped spring, and the force is the `stiffness` D times the

@@ -1,5 +1,4 @@
-"""PointMassEasy, PointMassHard: push a heavy point in a square to the middle, and hold it there
-gently.
+"""PointMassEasy, PointMassHard: push a heavy point to the middle of a square, and hold it.
 
 The action, a row of two float32 in [-1, 1], is the sizes of two forces of at most 0.1 N. In
 PointMassEasy they act along x and along y. In PointMassHard each episode draws two directions of

@@ -1,11 +1,11 @@
-"""ReacherEasy, ReacherHard: bring the finger of an arm with two links, lying flat, to a target that
-each episode draws.
+"""ReacherEasy, ReacherHard: bring the finger of an arm with two links to a target.
 
-The action, a row of two float32 in [-1, 1], is the torques of shoulder and wrist in units of 0.05 N
-m. The observation is (angles of shoulder and wrist in rad, vector from finger to target in m, two
-angular velocities). The start is at rest with any two angles that the joints allow, and a target
-between 5 and 20 cm from the shoulder. The reward is 1 if the finger touches the target (a radius of
-5 cm, in ReacherHard 1.5 cm), otherwise 0. Truncated at step `max_steps`, never terminated.
+The arm is horizontal; each episode draws the target. The action, a row of two float32 in [-1, 1],
+is the torques of shoulder and wrist in units of 0.05 N m. The observation is (angles of shoulder
+and wrist in rad, vector from finger to target in m, two angular velocities). The start is at rest
+with any two angles that the joints allow, and a target between 5 and 20 cm from the shoulder. The
+reward is 1 if the finger touches the target (a radius of 5 cm, in ReacherHard 1.5 cm), otherwise 0.
+Truncated at step `max_steps`, never terminated.
 
 As in dm_control: masses, damping, the wrist's soft limits, MuJoCo's Euler method (implicit in the
 damping) with steps of 20 ms, reward, observation, distributions of starts and targets.

@@ -1,5 +1,4 @@
-"""The two shapes that the control tasks give to their rewards: 1 in a region, less and less outside
-it.
+"""The two shapes of the control tasks' rewards: 1 in a region, less and less outside it.
 
 Leaves out: the suite's other six shapes; bounds that are not those of a distance.
 Source: DeepMind Control Suite (Tassa et al., 1801.00690, section 4.1, "rewards"); dm_control,

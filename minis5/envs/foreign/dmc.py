@@ -1,5 +1,4 @@
-"""Tasks of the DeepMind Control Suite behind gymnasium.Env, and those of the paper's experiment on
-many tasks.
+"""Tasks of the DeepMind Control Suite behind gymnasium.Env, and the paper's mixture of them.
 
 `minis5.make_vec("dmc/cartpole-swingup", 64)`: the id is "dmc/", the suite's domain, "-" and its
 task, for all of `suite.ALL_TASKS`. `minis5.make_vec("dmc/mixture", 64,

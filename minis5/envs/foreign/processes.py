@@ -1,9 +1,9 @@
-"""A batch of environments that are not minis5's own, divided among processes, each with several of
-them.
+"""A batch of foreign environments, divided among processes.
 
-gymnasium.vector.AsyncVectorEnv gives every environment its own process. If there are more
-environments than cores, waking them all takes longer than a step of a small physical model. Here a
-process holds a vector environment for its share, and one message goes there and back in each step.
+Each process has several environments. gymnasium.vector.AsyncVectorEnv gives every environment its
+own process. If there are more environments than cores, waking them all takes longer than a step of
+a small physical model. Here a process holds a vector environment for its share, and one message
+goes there and back in each step.
 
 Linux forks the processes, elsewhere they are spawned. Forking from a process with threads (Numba's,
 BLAS's) is safe as long as the children do not compute with those threads, and an environment that

@@ -1,5 +1,6 @@
-"""What minis5/envs/meta.py and mixture.py do for native environments, for any others: wrappers of
-gymnasium.Env in NumPy.
+"""Projections, trials and mixtures of any environments: wrappers of gymnasium.Env in NumPy.
+
+They do for any environments what meta.py and mixture.py do for native ones.
 
     RandomProjection(Trials(gymnasium.make("CartPole-v1"), 16), 12, 2)    projected, 16 trials
     TaskMixture([lambda: RandomProjection(...), lambda: ...])             2303.03982, Algorithm 1

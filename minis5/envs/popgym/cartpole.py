@@ -1,12 +1,12 @@
-"""PositionOnlyCartPole, VelocityOnlyCartPole, NoisyPositionOnlyCartPole: balance a pole on a cart,
-seeing half the state.
+"""The cart-poles: balance a pole on a cart, seeing half the state.
 
-The agent pushes the cart left (0) or right (1). Physics, limits and start (each of the four state
-variables uniform in [-0.05, 0.05)) are those of Gymnasium's CartPole-v1. The observation is (cart
-position in metres, pole angle in radians) or the two velocities. In the noisy levels each number
-has normal noise of standard deviation `noise`, and the sum is clipped to the space's bounds. Each
-step, the last one included, earns 1 / max_steps. The episode is terminated when the cart or the
-pole leaves its limits, and truncated at step `max_steps`.
+PositionOnlyCartPole, VelocityOnlyCartPole, NoisyPositionOnlyCartPole. The agent pushes the cart
+left (0) or right (1). Physics, limits and start (each of the four state variables uniform in
+[-0.05, 0.05)) are those of Gymnasium's CartPole-v1. The observation is (cart position in metres,
+pole angle in radians) or the two velocities. In the noisy levels each number has normal noise of
+standard deviation `noise`, and the sum is clipped to the space's bounds. Each step, the last one
+included, earns 1 / max_steps. The episode is terminated when the cart or the pole leaves its
+limits, and truncated at step `max_steps`.
 
 POPGym's quirks, kept: both flags may be true at step `max_steps`; VelocityOnlyCartPole shows the
 positions in the first observation, and velocities only afterwards; the noise is rounded to float32

@@ -1,12 +1,11 @@
-"""LabyrinthEscape and LabyrinthExplore: leave a random maze, or visit all of it, seeing the nearest
-squares only.
+"""The labyrinths: leave a random maze, or visit all of it, seeing the nearest squares only.
 
-The maze is a square of n + 1 by n + 1 squares, n even. Its rooms are the squares of odd row and
-column. The algorithm "hunt and kill" carves it. A walk from a random room goes on to a random
-neighbour not yet reached, carving the wall between them, until there is none. Then, (n + 1)^2
-times, a random room is drawn; if it has been reached, a walk begins there. The agent starts on a
-random side of the border, at a square beside a room; the exit is a square beside a room of the
-opposite side.
+LabyrinthEscape, LabyrinthExplore. The maze is a square of n + 1 by n + 1 squares, n even. Its rooms
+are the squares of odd row and column. The algorithm "hunt and kill" carves it. A walk from a random
+room goes on to a random neighbour not yet reached, carving the wall between them, until there is
+none. Then, (n + 1)^2 times, a random room is drawn; if it has been reached, a walk begins there.
+The agent starts on a random side of the border, at a square beside a room; the exit is a square
+beside a room of the opposite side.
 
 The observation is nine squares by rows (0 free, 1 wall, 2 start, 3 exit), then the previous action
 (4 at the start). Actions are 0 left, 1 right, 2 up, 3 down; a wall or the maze's edge stops the

@@ -1,5 +1,4 @@
-"""MineSweeper: uncover every square without a mine, knowing only how many mines are near the square
-just chosen.
+"""MineSweeper: uncover every square without a mine, told how many mines are near the last one.
 
 `mines` mines lie under the squares of a board of n x n; every such layout is equally likely. The
 action is the square to uncover, a row (row, column). The observation is the number of mines on that

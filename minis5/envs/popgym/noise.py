@@ -1,8 +1,7 @@
-"""Normal noise on observations, as POPGym adds it: drawn once for each observation, rounded to
-float32, added, clipped.
+"""Normal noise on observations, as POPGym adds it.
 
-`reset` and `step` draw it and `observe` adds it, so that an observation can be asked for again
-without another draw.
+It is drawn once for each observation, rounded to float32, added and clipped. `reset` and `step`
+draw it and `observe` adds it, so that an observation can be asked for again without another draw.
 
 Source: POPGym 1.0.7, popgym/envs/noisy_position_only_cartpole.py, noisy_position_only_pendulum.py.
 Tests: tests/envs/popgym/test_noise.py; test_cartpole.py and test_pendulum.py in lockstep with

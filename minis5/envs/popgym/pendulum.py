@@ -1,13 +1,13 @@
-"""PositionOnlyPendulum, NoisyPositionOnlyPendulum: swing a pendulum up and hold it, seeing the
-angle but not the speed.
+"""The pendulums: swing a pendulum up and hold it, seeing the angle but not the speed.
 
-A rod, 1 m and 1 kg, turns about one end. The action, a row of one float32 in [-2, 2], is a torque
-in N m, too weak to lift the rod at once. Physics, start (angle theta uniform in [-pi, pi), 0 is
-upright; speed uniform in [-1, 1) rad/s) and cost theta**2 + 0.1 speed**2 + 0.001 torque**2, of the
-state before the step, are those of Gymnasium's Pendulum-v1. The observation is (cos theta, sin
-theta). In the noisy levels each number has normal noise of standard deviation `noise`, and the sum
-is clipped to [-1, 1]. The cost is scaled to a reward between -1 / max_steps (hanging down at full
-speed) and 1 / max_steps (upright and still). Truncated at step `max_steps`, never terminated.
+PositionOnlyPendulum, NoisyPositionOnlyPendulum. A rod, 1 m and 1 kg, turns about one end. The
+action, a row of one float32 in [-2, 2], is a torque in N m, too weak to lift the rod at once.
+Physics, start (angle theta uniform in [-pi, pi), 0 is upright; speed uniform in [-1, 1) rad/s) and
+cost theta**2 + 0.1 speed**2 + 0.001 torque**2, of the state before the step, are those of
+Gymnasium's Pendulum-v1. The observation is (cos theta, sin theta). In the noisy levels each number
+has normal noise of standard deviation `noise`, and the sum is clipped to [-1, 1]. The cost is
+scaled to a reward between -1 / max_steps (hanging down at full speed) and 1 / max_steps (upright
+and still). Truncated at step `max_steps`, never terminated.
 
 POPGym's quirks, kept: the noise is rounded to float32 and added in float32; a torque's effect and
 cost are computed in float32 too, as NumPy 2 does with a float32 action; the most negative reward is
