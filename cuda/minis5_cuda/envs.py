@@ -101,20 +101,8 @@ def make_kernels(env):
             if ended[i]:  # in the step before: its final_obs is outdated
                 for j in range(final_obs.shape[1]):
                     final_obs[i, j] = 0
-            step_rows(
-                i,
-                i + 1,
-                params,
-                ints,
-                floats,
-                actions,
-                True,
-                obs,
-                final_obs,
-                reward,
-                terminated,
-                truncated,
-            )
+            state, outputs = (params, ints, floats), (obs, final_obs, reward, terminated, truncated)
+            step_rows(i, i + 1, *state, actions, True, *outputs)
             ended[i] = terminated[i] or truncated[i]
 
     return reset_kernel, step_kernel
@@ -200,28 +188,18 @@ class CudaVectorEnv(NativeVectorEnv):
         super().__init__(env, task, num_envs, seed, first_index)
         self.check_actions = check_actions
         # Rows along the fast axis: neighbouring threads take one transfer.
-        self._ints, self._floats = (
-            cuda.to_device(np.array(a, order="F")) for a in (self._ints, self._floats)
-        )
+        self._ints = cuda.to_device(np.array(self._ints, order="F"))
+        self._floats = cuda.to_device(np.array(self._floats, order="F"))
         check, n = self._check_actions, self.num_envs
         self._actions = device_zeros(check.shape, check.low.dtype)
-        self._bounds, self._illegal = (
-            (cuda.to_device(check.low), cuda.to_device(check.high)),
-            device_zeros(1, np.int64),
-        )
+        self._bounds = cuda.to_device(check.low), cuda.to_device(check.high)
+        self._illegal = device_zeros(1, np.int64)
         self._obs, self._final_obs = device_zeros(*self._rows), device_zeros(*self._rows)
         self._reward = device_zeros(n, np.float64)
-        self._terminated, self._truncated, self._ended = (
-            device_zeros(n, np.bool_) for _ in range(3)
-        )
-        self._results = (
-            self._obs,
-            self._final_obs,
-            self._reward,
-            self._terminated,
-            self._truncated,
-            self._ended,
-        )
+        self._terminated, self._truncated = device_zeros(n, np.bool_), device_zeros(n, np.bool_)
+        self._ended = device_zeros(n, np.bool_)
+        self._results = self._obs, self._final_obs, self._reward
+        self._results += self._terminated, self._truncated, self._ended
         self._grid = grid = blocks(n, BLOCK), BLOCK
         reset_kernel, step_kernel = make_kernels(env)
         state = task.params, self._ints, self._floats

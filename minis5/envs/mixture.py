@@ -77,10 +77,9 @@ def either(first, second):
     }
 
     def render(params, ints, floats):
-        env, inner = (
-            (first, params.first) if ints[params.task] < params.middle else (second, params.second)
-        )
-        return env.render(inner, ints, floats)
+        if ints[params.task] < params.middle:
+            return first.render(params.first, ints, floats)
+        return second.render(params.second, ints, floats)
 
     functions = (compiled(f, **names) for f in (reset_either, step_either, observe_either))
     return Composed("either", (first, second), *functions, render)

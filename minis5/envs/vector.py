@@ -57,16 +57,12 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         )
         self._key = seed_to_key(seed)
         self.task = task
-        self.single_observation_space, self.single_action_space = (
-            task.observation_space,
-            task.action_space,
-        )
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
-        self._rows = (
-            (self.num_envs, row_size(task.observation_space)),
-            row_dtype(task.observation_space),
-        )
+        shape = self.num_envs, row_size(task.observation_space)
+        self._rows = shape, row_dtype(task.observation_space)
         self._check_actions = ActionCheck(task.action_space, self.num_envs)
         self._reset_rows, self._step_rows = compile_loops(env)
         self._ints = np.zeros((self.num_envs, task.ints), np.int64)

@@ -103,12 +103,8 @@ def accelerations(params, shoulder, elbow, u, v, torque):
 @njit(nogil=True)
 def step(params, ints, floats, action):
     torque = TORQUE * np.float64(action[0])
-    shoulder0, elbow0, u0, v0 = (
-        floats[SHOULDER],
-        floats[ELBOW],
-        floats[SHOULDER_SPEED],
-        floats[ELBOW_SPEED],
-    )
+    shoulder0, elbow0 = floats[SHOULDER], floats[ELBOW]
+    u0, v0 = floats[SHOULDER_SPEED], floats[ELBOW_SPEED]
     shoulder, elbow, u, v = shoulder0, elbow0, u0, v0
     shoulder_sum, elbow_sum, u_sum, v_sum = 0.0, 0.0, 0.0, 0.0
     for stage in range(4):

@@ -100,15 +100,10 @@ def step(params, ints, floats, action):
         ) / CUP_MASS - GRAVITY
         x, z = ball_from_cup(floats)
         height = BALL_HEIGHT + floats[BALL + 1]
-        speeds = (
-            floats[CUP_SPEED],
-            floats[CUP_SPEED + 1],
-            floats[BALL_SPEED],
-            floats[BALL_SPEED + 1],
-        )
-        cup_x, cup_z, ball_x, ball_z = constrained(
-            x, z, height, speeds, (cup_x, cup_z, 0.0, -GRAVITY)
-        )
+        cup_u, cup_w = floats[CUP_SPEED], floats[CUP_SPEED + 1]
+        ball_u, ball_w = floats[BALL_SPEED], floats[BALL_SPEED + 1]
+        speeds, free = (cup_u, cup_w, ball_u, ball_w), (cup_x, cup_z, 0.0, -GRAVITY)
+        cup_x, cup_z, ball_x, ball_z = constrained(x, z, height, speeds, free)
         implicit = h * (CUP_MASS / (CUP_MASS + h * params.damping))
         floats[CUP_SPEED] += implicit * cup_x
         floats[CUP_SPEED + 1] += implicit * cup_z

@@ -126,10 +126,8 @@ def step(params, ints, floats, action):
         x_acc, theta_acc = accelerations(params, x, theta, x_dot, theta_dot, force)
         weight = 1.0 if stage == 0 or stage == 3 else 2.0
         x_sum, x_dot_sum = x_sum + weight * x_dot, x_dot_sum + weight * x_acc
-        theta_sum, theta_dot_sum = (
-            theta_sum + weight * theta_dot,
-            theta_dot_sum + weight * theta_acc,
-        )
+        theta_sum = theta_sum + weight * theta_dot
+        theta_dot_sum = theta_dot_sum + weight * theta_acc
         h = params.timestep if stage == 2 else params.timestep / 2
         x, x_dot = x0 + h * x_dot, x_dot0 + h * x_acc
         theta, theta_dot = theta0 + h * theta_dot, theta_dot0 + h * theta_acc

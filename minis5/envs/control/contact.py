@@ -137,12 +137,8 @@ def constrained(x, z, height, speeds, free):
         acceleration = nx * (free_ball_x - free_cup_x) + nz * (free_ball_z - free_cup_z)
         force = limit_force(gap, speed, acceleration, mobility, mobility, TIME_CONSTANT)
         cup_x, cup_z = free_cup_x - force * nx / CUP_MASS, free_cup_z - force * nz / CUP_MASS
-        return (
-            cup_x,
-            cup_z,
-            free_ball_x + force * nx / BALL_MASS,
-            free_ball_z + force * nz / BALL_MASS,
-        )
+        ball_x, ball_z = free_ball_x + force * nx / BALL_MASS, free_ball_z + force * nz / BALL_MASS
+        return cup_x, cup_z, ball_x, ball_z
 
     cup_x, cup_z, ball_x, ball_z = free
     before = -1
@@ -151,13 +147,8 @@ def constrained(x, z, height, speeds, free):
         # (k, p).
         pushing = 0
         kxx, kxz, kzz, px, pz = 0.0, 0.0, 0.0, 0.0, 0.0
-        gxx, gxz, gzz, qx, qz = (
-            BALL_MASS,
-            0.0,
-            BALL_MASS,
-            BALL_MASS * free_ball_x,
-            BALL_MASS * free_ball_z,
-        )
+        gxx, gxz, gzz = BALL_MASS, 0.0, BALL_MASS
+        qx, qz = BALL_MASS * free_ball_x, BALL_MASS * free_ball_z
         for number in range(GROUND + 1):
             if not touching & (1 << number):
                 continue

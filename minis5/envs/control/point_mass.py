@@ -80,10 +80,8 @@ def configure(max_steps, directions):
 @njit(nogil=True)
 def reset(params, ints, floats):
     ints[STEPS] = 0
-    floats[X], floats[Y] = (
-        WALL * (2.0 * next_uniform(ints) - 1.0),
-        WALL * (2.0 * next_uniform(ints) - 1.0),
-    )
+    floats[X] = WALL * (2.0 * next_uniform(ints) - 1.0)
+    floats[Y] = WALL * (2.0 * next_uniform(ints) - 1.0)
     floats[X_SPEED] = floats[Y_SPEED] = 0.0
     floats[FIRST], floats[FIRST + 1] = 1.0, 0.0
     floats[SECOND], floats[SECOND + 1] = 0.0, 1.0

@@ -96,21 +96,15 @@ def reset(params, ints, floats):
     floats[SHOULDER] = -math.pi + math.tau * next_uniform(ints)
     floats[WRIST] = WRIST_LIMIT * (2.0 * next_uniform(ints) - 1.0)
     floats[SHOULDER_SPEED] = floats[WRIST_SPEED] = 0.0
-    angle, radius = (
-        math.tau * next_uniform(ints),
-        NEAREST + (FARTHEST - NEAREST) * next_uniform(ints),
-    )
+    angle = math.tau * next_uniform(ints)
+    radius = NEAREST + (FARTHEST - NEAREST) * next_uniform(ints)
     floats[TARGET_X], floats[TARGET_Y] = radius * sin(angle), radius * cos(angle)
 
 
 @njit(nogil=True)
 def step(params, ints, floats, action):
-    shoulder, wrist, u, v = (
-        floats[SHOULDER],
-        floats[WRIST],
-        floats[SHOULDER_SPEED],
-        floats[WRIST_SPEED],
-    )
+    shoulder, wrist = floats[SHOULDER], floats[WRIST]
+    u, v = floats[SHOULDER_SPEED], floats[WRIST_SPEED]
     c, s = cos(wrist), sin(wrist)
     # m11 u' + m12 v' = t1, m12 u' + OUTER v' = t2
     m12 = OUTER + COUPLING * c

@@ -76,10 +76,8 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(
                 "autoreset_mode: DISABLED does not work in processes; take NEXT_STEP or SAME_STEP"
             )
-        self.single_observation_space, self.single_action_space = (
-            pattern.single_observation_space,
-            pattern.single_action_space,
-        )
+        self.single_observation_space = pattern.single_observation_space
+        self.single_action_space = pattern.single_action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         cuts = [self.num_envs * k // processes for k in range(processes + 1)]

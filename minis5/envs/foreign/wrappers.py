@@ -77,19 +77,14 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
             self, observation_size=observation_size, action_size=action_size, stream=stream
         )
         super().__init__(env)
-        sizes = "observation_size", "action_size"
-        observed, acted = (
-            check_integer(*pair, 0, MOST, "0 does not project")
-            for pair in zip(sizes, (observation_size, action_size), strict=True)
-        )
+        remedy = "0 does not project"
+        observed = check_integer("observation_size", observation_size, 0, MOST, remedy)
+        acted = check_integer("action_size", action_size, 0, MOST, remedy)
         self._stream = _Stream(check_integer("stream", stream, 0, MASK, "leave it out"))
         self._encoder, space = ObservationEncoder(env.observation_space), env.action_space
         self._discrete = isinstance(space, Discrete)
-        if (
-            acted
-            and not self._discrete
-            and not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating))
-        ):
+        floats = isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
+        if acted and not self._discrete and not floats:
             raise ValueError(
                 f"action_size: expected 0 or actions in a Box of floats or Discrete, got {space}; "
                 "pass action_size=0"
@@ -231,10 +226,8 @@ class TaskMixture(gymnasium.Env):
             )
         self._stream, self._envs, self.task = _Stream(MIXTURE_STREAM), {}, 0
         self._envs[0] = self.env = self._factories[0]()
-        self.observation_space, self.action_space = (
-            self.env.observation_space,
-            self.env.action_space,
-        )
+        self.observation_space = self.env.observation_space
+        self.action_space = self.env.action_space
         self.metadata, self.render_mode = self.env.metadata, self.env.render_mode
 
     def reset(self, *, seed=None, options=None):

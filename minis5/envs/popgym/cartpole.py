@@ -57,11 +57,8 @@ FORCE = 10.0
 TAU = 0.02  # seconds between states
 X_LIMIT = 2.4
 THETA_LIMIT = 12 * 2 * math.pi / 360
-X_HIGH, THETA_HIGH, UNBOUNDED = (
-    np.float32(2 * X_LIMIT),
-    np.float32(2 * THETA_LIMIT),
-    np.float32(np.inf),
-)
+X_HIGH, THETA_HIGH = np.float32(2 * X_LIMIT), np.float32(2 * THETA_LIMIT)
+UNBOUNDED = np.float32(np.inf)
 # Within the limits |theta_acc| < 18.1, so after 7 steps |theta| < 0.05 + 7 (0.001) + 21 (0.02**2)
 # 18.1 is still within its limit.
 FASTEST_FALL = 8  # steps
