@@ -26,8 +26,7 @@ from minis5.arrays import on_gpu
 # numba-cuda 0.30 still uses numpy.row_stack, another name of vstack, which NumPy 2.5 has removed:
 # without it no kernel compiles. numba-cuda looks for it when it compiles the first kernel, and
 # every kernel is made by this file.
-if not hasattr(np, "row_stack"):
-    np.row_stack = np.vstack
+vars(np).setdefault("row_stack", np.vstack)
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
