@@ -22,6 +22,7 @@ from simulator import simulated
 from minis5.envs.registry import make_vec
 
 
+@pytest.mark.slow
 def test_every_level_in_the_simulator_is_the_cpu_bit_for_bit(tmp_path):
     runs = {name: shortly_before_an_end(name, NUM_ENVS, STEPS) for name in LEVELS}
     given = {

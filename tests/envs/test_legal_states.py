@@ -206,6 +206,7 @@ def legal_in(env):
     return lambda p, ints, floats: 0 <= ints[p.task] < p.tasks and np.isfinite(floats).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*REGISTRY, *COMPOSED])
 def test_any_actions_keep_the_state_legal_and_the_return_within_its_bounds(name):
     env, (module, task) = single(name), environment_and_task(name)

@@ -106,6 +106,7 @@ def test_projections_by_hand():
         np.testing.assert_allclose(obs[0], [*inner, reward[0], 0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_projected_observations_are_the_matrix_times_the_observation(name):
     envs = make_vec(name, 16, seed=3, trials=2, project_observation=7)

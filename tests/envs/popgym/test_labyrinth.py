@@ -380,12 +380,14 @@ def along_the_right_wall(env, rng=None):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_random_walk(level, same_start):
     ends = set(lockstep("Labyrinth" + level, same_start))
     assert (False, True) in ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_escape(size, same_start):
     def most_often_nearer(env, rng):
@@ -397,6 +399,7 @@ def test_escape(size, same_start):
     assert ends == {(True, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_explore(size, same_start):
     ends = lockstep("LabyrinthExplore" + size, same_start, episodes=60, policy=along_the_right_wall)
@@ -441,6 +444,7 @@ def test_explore_at_the_time_limit(late, same_start):
     assert set(ends) == {(not late, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "stream"),
     [
@@ -497,6 +501,7 @@ def features(grid, start):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["Easy", "Hard"])
 def test_mazes_are_like_mazelib_s(size, quicker_pad):
     pytest.importorskip("mazelib")
