@@ -50,3 +50,9 @@ def test_pre_commit_has_the_same_ruff():
     version = re.search(r"^ruff==(.*)$", SETUP["options.extras_require"]["test"], re.MULTILINE)[1]
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert f"ruff-pre-commit\n    rev: v{version}\n" in hooks
+
+
+def test_contributing_names_files_that_exist():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert targets and all((ROOT / target).exists() for target in targets)
