@@ -1,5 +1,7 @@
-"""A toy for tests of mixtures: `size` numbers that count the steps from `begin` on, `size` torques
-that earn their sum; not registered."""
+"""A toy for tests of mixtures: `size` numbers count the steps from `begin` on; not registered.
+
+The action is `size` torques, which earn their sum.
+"""
 
 from typing import NamedTuple
 

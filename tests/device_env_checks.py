@@ -40,7 +40,8 @@ def arrays_of(result, name):
         return {
             k: v for i, part in enumerate(result) for k, v in arrays_of(part, f"{name}/{i}").items()
         }
-    return {name: result.copy_to_host() if hasattr(result, "copy_to_host") else np.array(result)}
+    on_host = isinstance(result, np.ndarray)
+    return {name: np.array(result) if on_host else result.copy_to_host()}
 
 
 def play(envs, state, actions):

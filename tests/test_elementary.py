@@ -1,6 +1,8 @@
-"""sin, cos, log, exp and wrap: the constants to the last bit, errors against exact sums and against
-libm, the range's edges, Python against Numba bit for bit, and no fused operations. As code for GPUs
-they are examined in tests/test_ptx.py."""
+"""sin, cos, log, exp and wrap: constants, errors against exact sums and libm, equal bits.
+
+The equal bits are those of Python and Numba; no operations are fused. tests/test_ptx.py examines
+the functions as code for GPUs.
+"""
 
 import math
 import re
@@ -90,7 +92,7 @@ def exact(name, x):
 
 
 def leading_bits(number, bits):
-    """The first `bits` bits of a number in [1/2, 8), by truncation."""
+    """Return the first `bits` bits of a number in [1/2, 8), by truncation."""
     unit = Fraction(1, 2 ** (bits - math.frexp(number)[1]))
     return math.floor(number / unit) * unit
 

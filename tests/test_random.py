@@ -1,5 +1,4 @@
-"""Philox against Random123's known vectors, Python against Numba bit for bit, and the distributions
-drawn from it.
+"""Philox against Random123's known vectors, Python against Numba, and the distributions drawn from it.
 
 The statistical tests have fixed seeds, and fail where chance alone would be as far off less than
 once in a thousand times.
@@ -39,7 +38,7 @@ def draws(seed, stream, n, bound):
 
 @njit
 def first_draws(seeds, streams, n):
-    """The first n uniforms of every (seed, stream)."""
+    """Return the first n uniforms of every (seed, stream)."""
     out = np.empty((len(seeds), n))
     for i in range(len(seeds)):
         row = np.array([seeds[i], streams[i], 0])

@@ -44,7 +44,7 @@ def make(env_id, **options):
 
 
 def flat(timestep):
-    """A timestep's observation by hand, part by part."""
+    """Return a timestep's observation, put together by hand."""
     values = []
     for part in timestep.observation.values():
         values.extend(np.asarray(part).reshape(-1).tolist())
@@ -158,7 +158,7 @@ def test_discount_0_terminates(suite):
 
 
 def test_a_seed_decides_all(suite):
-    """What LQR draws while it loads too; and without a seed episodes differ."""
+    """It decides what LQR draws while it loads, too; without a seed episodes differ."""
     one, other = make("dmc/lqr-lqr_2_1"), make("dmc/lqr-lqr_2_1")
     other.reset()
     assert not np.array_equal(one.reset()[0], other.reset()[0])
@@ -189,7 +189,7 @@ def test_gymnasium_checker_finds_nothing(suite):
 
 
 def test_small_tasks_follow_the_rule(suite):
-    """The paper's tasks, and no others than those that small_tasks tells of."""
+    """They are the paper's tasks, and those that the docstring of small_tasks names."""
     assert set(dmc.small_tasks()) == {*TRAIN, *HELD_OUT} | OF_THE_RULE_ONLY
     assert len({*TRAIN, *HELD_OUT}) == len(TRAIN) + len(HELD_OUT) == 11
     assert dmc.small_tasks(4, 1) == ("dmc/lqr-lqr_2_1", "dmc/pendulum-swingup")

@@ -61,7 +61,7 @@ def lamps(count, fails=None, mode="SameStep"):
 
 
 def assert_equal(one, other):
-    """Of nested batches, numbers and infos."""
+    """Compare nested batches, numbers and infos."""
     assert type(one) is type(other)
     if isinstance(one, dict):
         assert one.keys() == other.keys()
@@ -221,7 +221,7 @@ def test_processes_end_with_the_one_that_made_them(end):
 
 
 def running(pid):
-    """Whether a process of this number does anything still."""
+    """Tell whether a process of this number still does anything."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

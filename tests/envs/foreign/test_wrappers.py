@@ -16,7 +16,7 @@ from minis5.envs.vector import NativeVectorEnv
 
 
 class Walk(gymnasium.Env):
-    """A walk of `length` steps from a random start; what it was told and where it is."""
+    """A walk of `length` steps from a random start; it keeps its actions and its place."""
 
     def __init__(self, length=3, shape=(2,), action_space=None):
         self.length, self.spoken = length, []
@@ -69,7 +69,7 @@ def test_matrices_are_the_native_ones_of_the_same_seed_and_stream():
 
 
 def flat(observation):
-    """A Dict's parts, in the order of its keys: step, one-hot of four, then the numbers."""
+    """Return a Dict's parts in the order of its keys: step, one-hot of four, then the numbers."""
     return np.append(np.arange(4) == observation["step"], observation["where"]).astype(np.float32)
 
 
