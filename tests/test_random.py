@@ -1,4 +1,4 @@
-"""Philox against Random123's known vectors, Python against Numba, and the distributions drawn from it.
+"""Philox against Random123's vectors, Python against Numba, and the distributions drawn from it.
 
 The statistical tests have fixed seeds, and fail where chance alone would be as far off less than
 once in a thousand times.
