@@ -80,7 +80,7 @@ def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
         env.reset(seed=episode)
         peer.reset(seed=episode)
         peer_obs = start(peer, env)
-        _same_observation(observation_of(env), peer_obs, atol, (name, episode, 0))
+        _same_observation(env.observation(), peer_obs, atol, (name, episode, 0))
         steps, ended = 0, False
         while not ended:
             action = env.action_space.sample() if policy is None else policy(env, rng)
@@ -95,12 +95,6 @@ def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
         assert steps <= env.task.episode_length
         ends.append(tuple(flags))
     return ends
-
-
-def observation_of(env):
-    """Return what the environment shows now."""
-    env._observe(env.task.params, env._ints[0], env._floats[0], env._rows[0])
-    return env._observation(env._rows.copy())
 
 
 def _same_observation(ours, theirs, atol, where):

@@ -48,9 +48,14 @@ class NativeEnv(gymnasium.Env):
         self._check_actions = ActionCheck(self.action_space, 1)
         self._seeded = self._running = False
 
-    def _observation(self, rows):
-        """Return the one observation in a batch of one."""
-        batch = from_rows(self.observation_space, rows)
+    def observation(self):
+        """Return the observation of the present state."""
+        self._observe(self.task.params, self._ints[0], self._floats[0], self._rows[0])
+        return self._observation()
+
+    def _observation(self):
+        """Return the one observation in the batch of one, a copy."""
+        batch = from_rows(self.observation_space, self._rows.copy())
         return tuple(int(part[0]) for part in batch) if isinstance(batch, tuple) else batch[0]
 
     def reset(self, *, seed=None, options=None):
@@ -64,7 +69,7 @@ class NativeEnv(gymnasium.Env):
             self._seeded = True
         self._reset_rows(0, 1, self.task.params, self._ints, self._floats, self._rows)
         self._running = True
-        return self._observation(self._rows.copy()), {}
+        return self._observation(), {}
 
     def step(self, action):
         """Take one step; return observation, reward, terminated, truncated, info.
@@ -90,7 +95,7 @@ class NativeEnv(gymnasium.Env):
         self._step_rows(0, 1, *state, actions, False, rows, rows, reward, *flags)
         terminated, truncated = bool(flags[0, 0]), bool(flags[1, 0])
         self._running = not (terminated or truncated)
-        return self._observation(self._rows.copy()), float(reward[0]), terminated, truncated, {}
+        return self._observation(), float(reward[0]), terminated, truncated, {}
 
     def render(self):
         """Return the present state as text with render_mode "ansi", otherwise None."""

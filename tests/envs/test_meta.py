@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from compositions import COMPOSED, environment_and_task, vec
 from gymnasium.spaces import Box
-from lockstep import observation_of
 from scipy import stats
 from simulator import simulated
 
@@ -185,7 +184,7 @@ def test_trials_are_the_environment_put_back_by_hand(name):
                 trial, total = trial + 1, 0.0
                 inner._ints[0, GENERATOR_SIZE:], inner._floats[0] = first
                 inner._running = True
-                expected = observation_of(inner)
+                expected = inner.observation()
                 assert np.array_equal(obs[:-2], first_obs[:-2])
             assert np.array_equal(obs[:-2], observation_encoder.observation_vector(expected))
             assert obs[-2:].tolist() == [np.float32(reward), trial_over]

@@ -7,7 +7,6 @@ import counters
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
-from lockstep import observation_of
 from scipy import stats
 
 from minis5.envs import meta, mixture
@@ -164,7 +163,7 @@ def test_observation_of_a_single_mixture_may_be_asked_for_again():
     env = make_single("Mixture", tasks="PositionOnlyPendulumEasy,NoisyPositionOnlyPendulumEasy")
     for seed in range(4):
         obs, _ = env.reset(seed=seed)
-        assert np.array_equal(observation_of(env), obs)
+        assert np.array_equal(env.observation(), obs)
 
 
 @pytest.mark.parametrize(
