@@ -70,6 +70,7 @@ def test_stays_a_page():
     assert len(text.splitlines()) <= 200
 
 
+@pytest.mark.slow
 def test_solves_its_task():
     path = os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])
     command, options = [sys.executable, str(EXPERIMENTS / "minimal.py")], {"text": True}

@@ -96,6 +96,7 @@ def test_tasks_are_environments_and_their_settings_exist():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("core", CORES)
 def test_every_core_has_every_preset(preset, core):
