@@ -46,7 +46,7 @@ def test_start(monkeypatch):
     """One quick run; without --quick: an empty cache at first, then the same one for the others."""
     monkeypatch.setattr(bench, "ENV", "MemoryChain")
     (row,) = bench.bench_start(1, quick=True)
-    assert row["unit"] == "s" and 0 < row["value"] < 100
+    assert row["unit"] == "s" and row["value"] > 0
     caches = []
 
     def first_row(cache):
