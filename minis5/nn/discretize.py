@@ -8,7 +8,7 @@ With a constant step there is one row of P numbers, computed in double precision
 once: B̄ = w·B̃. If the step differs in time there are T·B rows, and w multiplies B̃u, so that no array
 (T, B, P, H) is made. Complex numbers are planar (scan.py).
 
-Source: S5, 2208.04933, irregular steps too. Specification: reference.discretise.
+Source: S5, 2208.04933, irregular steps too. Specification: reference.discretize.
 GPU form: cuda/minis5_cuda/nn/discretize.py. Tests: tests/nn/test_discretize.py.
 """
 

@@ -100,7 +100,7 @@ def scan_vjp(a, b, reset, x0, x, dx):
 # The S5 layer [S5]
 
 
-def discretise(lam, step, discretization):
+def discretize(lam, step, discretization):
     """Return (lam_bar, w) of x[t] = lam_bar x[t-1] + w v[t]: x' = lam x + v sampled every ``step``.
 
     Zero-order hold: lam_bar = exp(lam step), w = (lam_bar - 1) / lam.
@@ -152,7 +152,7 @@ def ssm(
                     * np.exp(layer["log_step"][p, 0])
                     * (1.0 if dt is None else dt[t, n])
                 )
-                lam_bar[t, n, p], w = discretise(lam, step, discretization)
+                lam_bar[t, n, p], w = discretize(lam, step, discretization)
                 v_bar[t, n, p] = w * v[p]
     x = scan(lam_bar, v_bar, reset, x0)
     y = np.zeros((T, batch, H))

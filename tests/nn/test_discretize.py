@@ -25,11 +25,11 @@ def test_discretisation_as_a_function_of_z(form):
         z = radius * np.exp(1j * np.linspace(0, 2 * np.pi, 9)) - (0.0 if radius < 1 else 4.0)
         lam_bar, psi, dlam_bar, dpsi = f(z)
         if radius:
-            expected = ref.discretise(z, 1.0, form)
+            expected = ref.discretize(z, 1.0, form)
             np.testing.assert_allclose(lam_bar, expected[0], rtol=1e-13)
             np.testing.assert_allclose(psi, expected[1], rtol=1e-13)
         h = 0.7e-3  # of a fourth-order difference; no radius, so that no point is 0
-        at = {k: ref.discretise(z + k * h, 1.0, form) for k in (-2, -1, 1, 2)}
+        at = {k: ref.discretize(z + k * h, 1.0, form) for k in (-2, -1, 1, 2)}
         for d, i in ((dlam_bar, 0), (dpsi, 1)):
             numeric = (8 * (at[1][i] - at[-1][i]) - (at[2][i] - at[-2][i])) / (12 * h)
             np.testing.assert_allclose(d, numeric, rtol=1e-10)

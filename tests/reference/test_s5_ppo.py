@@ -129,18 +129,18 @@ def test_scan_vjp_is_the_adjoint(varying, dtype):
     check_gradients(forward, backward, inputs)
 
 
-def test_discretise():
+def test_discretize():
     """ZOH at lam = -1, step ln 2: lam_bar = w = 1/2; bilinear at lam = -2, step 1: 0 and 1/2."""
-    np.testing.assert_allclose(ref.discretise(-1.0, np.log(2.0), "zoh"), (0.5, 0.5), rtol=1e-15)
-    np.testing.assert_allclose(ref.discretise(-2.0, 1.0, "bilinear"), (0.0, 0.5), rtol=1e-15)
+    np.testing.assert_allclose(ref.discretize(-1.0, np.log(2.0), "zoh"), (0.5, 0.5), rtol=1e-15)
+    np.testing.assert_allclose(ref.discretize(-2.0, 1.0, "bilinear"), (0.0, 0.5), rtol=1e-15)
     # x' = lam x + 1 over one step; bilinear to O(step³)
     for kind, error in (("zoh", 1e-13), ("bilinear", 1e-6)):
         lam, step = -0.5 + 2j, 1e-2
-        lam_bar, w = ref.discretise(lam, step, kind)
+        lam_bar, w = ref.discretize(lam, step, kind)
         exact = (np.exp(lam * step) * (1 + 1 / lam)) - 1 / lam
         assert abs(lam_bar + w - exact) < 10 * error
     with pytest.raises(ValueError, match="discretization"):
-        ref.discretise(-1.0, 1.0, "euler")
+        ref.discretize(-1.0, 1.0, "euler")
 
 
 def one_state_layer():

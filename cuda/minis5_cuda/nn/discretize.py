@@ -7,7 +7,7 @@ C-contiguous. With a constant step (N = 1, float64) these kernels are small. Wit
 input they are bound by memory.
 
 Leaves out: matrix products (blas.py); the scan (scan.py).
-Source: 2208.04933, irregular steps too. Specification: discretise in minis5/reference/s5_ppo.py.
+Source: 2208.04933, irregular steps too. Specification: discretize in minis5/reference/s5_ppo.py.
 CPU form: minis5/nn/discretize.py. Tests: tests/nn/test_discretize.py, tests/gpu/test_kernels.py.
 """
 
