@@ -246,17 +246,9 @@ def s5_layer(p, u, reset, state, config, dt=None):
     s = u
     if config.prenorm:
         s = each(lambda v: layer_norm(p["norm"], v), s)
-    s, last = ssm(
-        p["ssm"],
-        s,
-        reset if config.resets else None,
-        state,
-        discretization=config.discretization,
-        conj_sym=config.conj_sym,
-        clip_eigs=config.clip_eigs,
-        step_rescale=config.step_rescale,
-        dt=dt,
-    )
+    names = ("discretization", "conj_sym", "clip_eigs", "step_rescale")
+    options = {name: getattr(config, name) for name in names}
+    s, last = ssm(p["ssm"], s, reset if config.resets else None, state, dt=dt, **options)
     if config.gtrxl_norm:
         s = each(lambda v: layer_norm(p["gtrxl_norm"], v), s)
     s = u + each(lambda v: gate(p, v, config.gate), s)
