@@ -297,15 +297,13 @@ def mistakes(folder):
     ):
         with pytest.raises(ValueError, match=match):
             train(**{"env_id": "RepeatPreviousEasy", "device": "cuda", "out": folder, **settings})
-    envs = make_vec("RepeatPreviousEasy", 8)
-    agent = ActorCritic(
-        envs.single_observation_space, envs.single_action_space, agent_config("none"), device="cuda"
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)",
-    ):
-        PPO(agent, envs, PPOConfig(num_envs=8))
+    for env_id in ("CartPole-v1", "RepeatPreviousEasy"):
+        envs = make_vec(env_id, 8)
+        spaces = envs.single_observation_space, envs.single_action_space
+        agent = ActorCritic(*spaces, agent_config("none"), device="cuda")
+        words = r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)"
+        with pytest.raises(ValueError, match=words):
+            PPO(agent, envs, PPOConfig(num_envs=8))
     with pytest.raises(ValueError, match=r"rng: expected a minis5.random.Generator"):
         agent.act(envs.reset()[0], None, np.ones(8, bool), deterministic=False)
 

@@ -176,8 +176,6 @@ class CudaVectorEnv(NativeVectorEnv):
         There is no GPU, or no driver for it.
     """
 
-    device = "cuda"
-
     def __init__(self, env, task, num_envs, seed=0, first_index=0, check_actions=True):
         if not cuda.is_available():
             raise DeviceError(

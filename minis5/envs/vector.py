@@ -43,7 +43,6 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
     native = True  # see minis5/rl/rollout.py: is_native
-    device = "cpu"
 
     def __init__(self, env, task, num_envs, seed=0, first_index=0, num_threads=1):
         self.num_envs = check_integer(

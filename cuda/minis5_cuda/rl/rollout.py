@@ -28,6 +28,7 @@ from minis5.random import Generator
 from minis5.rl import rollout as cpu
 from minis5.rl.rollout import Rollout
 from minis5.spaces import leaves, rebuild
+from minis5_cuda.envs import CudaVectorEnv
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, kernel, launch
 
@@ -136,7 +137,7 @@ class Collector:
 
     def __init__(self, agent, envs, seed=0, first_index=0):
         del first_index
-        if envs.device != "cuda":
+        if not isinstance(envs, CudaVectorEnv):
             raise ValueError(
                 "envs: expected environments on the GPU for an agent there; "
                 "make them with make_vec(..., device='cuda')"
