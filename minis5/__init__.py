@@ -7,8 +7,8 @@
     PPO, PPOConfig              the trainer
     reference                   the specification: plain Python loops
 
-Folders, in the order to read them: reference → nn → rl → run; envs beside them. README.md has the
-auditor's path, README.md in this folder the interface in full.
+Folders, in the order to read them: reference → nn → rl → run; envs needs none of them. The
+README.md above this folder has the auditor's path, minis5/README.md the interface in full.
 """
 
 from minis5 import reference

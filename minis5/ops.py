@@ -8,7 +8,8 @@
 
 A call looks at its first argument. An array on a GPU goes to the GPU form, any other to the CPU
 form; of a list or tuple of arrays the first one counts. Both forms take the same arguments and
-write to the same outputs, so that the model is written once. A class may have a GPU form too.
+write to the same outputs, so that the model is written once. `array_operation` is the same for a
+function of whole arrays, which Numba does not compile. A class may have a GPU form too.
 
 minis5_cuda holds the GPU forms. It is imported when the first one is needed, by a function that
 minis5/__init__ hands to `set_loader`. So no file that defines operations knows of CUDA.
@@ -52,7 +53,7 @@ def _dispatching(cpu_form, function):
                 return gpu_form(call)(first, *rest, **options)
         return cpu_form(first, *rest, **options)
 
-    call.cpu_form = cpu_form  # for other compiled functions to call
+    call.cpu_form = cpu_form  # without the dispatch, for the tests
     operations.append(call)
     return call
 

@@ -1,4 +1,4 @@
-"""Whether the scan on a GPU computes what the loops of reference.py compute.
+"""Whether the scan on a GPU computes what the loops of the specification compute.
 
 `check` compares both passes; tests/gpu/test_scan.py calls it on a GPU. The functions from
 `everything` on run in Numba's simulator, called by tests/nn/test_scan.py. Blocks and tiles are so
@@ -110,7 +110,7 @@ def run(forward, backward, arrays, x=None, *, in_place=False, **options):
 
 
 def check(forward, backward, arrays, is_complex, what, expected=None, slack=1, **options):
-    """Compare the results of `run` with reference.py and return them.
+    """Compare the results of `run` with the specification and return them.
 
     ``expected``, if given, is compared with instead: x, da, db, dx0.
     """

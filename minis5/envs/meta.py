@@ -25,7 +25,8 @@ M_a a are sums in float64, from left to right, rounded to float32 in the end.
 Leaves out: projections of MultiDiscrete actions. Foreign environments:
 minis5/envs/foreign/wrappers.py.
 Source: 2303.03982, Algorithm 1 and the experiment with projected CartPole.
-# differs from popjaxrl: it leaves Discrete actions as they are, which is an option here.
+Differs from the authors' code (popjaxrl): it leaves Discrete actions as they are, which
+is an option here.
 Tests: tests/envs/test_meta.py; with all other environments, test_all_levels.py,
 test_legal_states.py and test_cuda_envs.py.
 """

@@ -5,8 +5,8 @@ In the order in which to read them:
     scan             the resettable linear recurrence and its adjoint
     hippo            the initial values of an S5 layer
     discretize       Λ and a step become Λ̄ and w
-    s5               the S5 layer: matrix products around the scan
     layers           dense layers, LayerNorm, activations and gates
+    s5               the S5 layer: matrix products around the scan
     s5_core          the stack of S5 layers, the paper's memory
     cores            the protocol that every core follows, and the table of cores
     parameters       trees of parameters, random initial values

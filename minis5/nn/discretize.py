@@ -1,8 +1,8 @@
 """Discretisation of a continuous state space model: Λ̄ and w of the S5 layer, and its matrices.
 
-    z = Λ·Δ                     Δ = step_rescale·exp(log_step)·dt
-    zoh:       Λ̄ = exp(z)                  ψ = (exp(z) - 1)/z
-    bilinear:  Λ̄ = (1 + z/2)/(1 - z/2)     ψ = 1/(1 - z/2)            w = Δ·ψ
+    z = Λ·Δ       w = Δ·ψ       Δ = step_rescale·exp(log_step)·dt
+    zoh:          Λ̄ = exp(z)                  ψ = (exp(z) - 1)/z
+    bilinear:     Λ̄ = (1 + z/2)/(1 - z/2)     ψ = 1/(1 - z/2)
 
 With a constant step there is one row of P numbers, computed in double precision, and w multiplies B̃
 once: B̄ = w·B̃. If the step differs in time there are T·B rows, and w multiplies B̃u, so that no array

@@ -35,7 +35,7 @@ class DenseCache(NamedTuple):
 
 @operation
 def bias_act_forward(y, bias, slope):
-    """y (N, H) ← act(y + bias) in place."""
+    """Write y (N, H) ← act(y + bias), in place."""
     for n in range(y.shape[0]):
         row = y[n]
         for h in range(row.size):
@@ -90,7 +90,7 @@ def norm_forward(x, scale, bias, eps, y, normal, deviation):
     """Write y, normal (N, H) and deviation (N,) of x (N, H)."""
     for n in range(x.shape[0]):
         row, out, kept = x[n], y[n], normal[n]
-        mean, square = eps * 0, eps * 0
+        mean, square = eps * 0, eps * 0  # 0 in the dtype of the arrays
         for h in range(row.size):
             mean += row[h]
         mean /= x.dtype.type(row.size)
@@ -229,7 +229,7 @@ class GateCache(NamedTuple):
     kind: str
     kernel: np.ndarray | None  # (H, H), or (H, 2H) = [W1 | W2]
     s: np.ndarray  # (N, H)
-    h: np.ndarray  # (N, H): gelu(s)
+    h: np.ndarray  # (N, H): gelu(s), as long as a dense layer reads it
     z: np.ndarray | None  # (N, H) or (N, 2H): h @ kernel + bias
 
 
@@ -271,7 +271,7 @@ def gate_forward(p, s, kind, weights=None):
 
 
 def gate_backward(dy, cache):
-    """Return ds and the gradients of out1 and out2, as the kind has them."""
+    """Return ds and the gradients of the gate's dense layers."""
     kind, kernel, s, h, z = cache
     xp, shape = array_module(s), dy.shape
     dy, ds = xp.ascontiguousarray(dy).reshape(s.shape), xp.empty_like(s)

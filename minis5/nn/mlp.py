@@ -5,8 +5,8 @@
 A comparison with a core of equal size that has a memory shows what memory adds.
 
 Leaves out: everything between steps.
-# differs from popjaxrl: presets.py gives this core as many weights as S5 has; popjaxrl's MLP has as
-# many as its authors chose.
+Differs from the authors' code (popjaxrl): presets.py gives this core as many weights as S5 has; the
+authors chose another number.
 Source: the MLP of 2303.03982, section 5. Specification: reference.mlp.
 GPU form: that of layers.py. Tests: tests/nn/test_mlp.py.
 """

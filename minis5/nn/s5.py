@@ -79,7 +79,7 @@ def ssm_weights(
 
 @operation
 def skip_forward(y, D, u):
-    """y (N, H) += D·u."""
+    """Add D·u to y (N, H)."""
     for n in range(y.shape[0]):
         yn, un = y[n], u[n]
         for h in range(D.size):
@@ -88,7 +88,7 @@ def skip_forward(y, D, u):
 
 @operation
 def skip_backward(dy, D, u, du, dD):
-    """du (N, H) += D·dy; dD (H,) += Σ dy·u."""
+    """Add D·dy to du (N, H), and Σ dy·u to dD (H,)."""
     for n in range(dy.shape[0]):
         dn, un, out = dy[n], u[n], du[n]
         for h in range(D.size):
@@ -194,10 +194,8 @@ def ssm_forward(
         if xp is np and not (dt > 0).all():  # on a GPU, looking would mean waiting
             remedy = "give the time since the previous input"
             raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; {remedy}")
-    method = {"discretization": discretization, "clip_eigs": clip_eigs}
-    weights, step = ssm_weights(
-        layer, conj_sym=conj_sym, step_rescale=step_rescale, dt=dt, **method
-    )
+    options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs}
+    weights, step = ssm_weights(layer, step_rescale=step_rescale, dt=dt, **options)
     u, x0 = xp.ascontiguousarray(u), xp.ascontiguousarray(planar(x0), dtype)
     y, x, v = ssm_apply(weights, u, xp.ascontiguousarray(reset), x0)
     cache = SSMCache(layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state)

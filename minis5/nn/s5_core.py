@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import array_module
+from minis5.nn.discretize import DISCRETIZATIONS
 from minis5.nn.hippo import init_ssm
 from minis5.nn.layers import (
     GATES,
@@ -24,7 +25,7 @@ from minis5.nn.layers import (
     layer_norm_backward,
     layer_norm_forward,
 )
-from minis5.nn.s5 import DISCRETIZATIONS, ssm_apply, ssm_backward, ssm_forward, ssm_weights
+from minis5.nn.s5 import ssm_apply, ssm_backward, ssm_forward, ssm_weights
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,8 @@ class S5Core:
         gates = [gate_weights(p, c.gate) for p in layers]
 
         def step(u, reset, state):
-            u, reset, after = (
-                u[None],
-                self._resets(reset)[None],
-                array_module(state).empty_like(state),
-            )
+            u, reset = u[None], self._resets(reset)[None]
+            after = array_module(state).empty_like(state)
             for i, p in enumerate(layers):
                 s = layer_norm_forward(p["norm"], u)[0] if "norm" in p else u
                 s, after[i], _ = ssm_apply(weights[i], s, reset, state[i])
@@ -159,12 +157,12 @@ def layer_backward(dy, dlast, cache):
 
 
 def after_ssm_forward(p, s, skip, gate, weights=None):
-    """[gtrxl norm], gate, skip connection, [post norm] → y, caches."""
+    """Return y and the caches of [gtrxl norm], gate, skip connection, [post norm]."""
     gtrxl = post = None
     if "gtrxl_norm" in p:
         s, gtrxl = layer_norm_forward(p["gtrxl_norm"], s)
     s, gated = gate_forward(p, s, gate, weights)
-    s += skip
+    s += skip  # in place: gate_backward does not read its output
     if "postnorm" in p:
         s, post = layer_norm_forward(p["postnorm"], s)
     return s, (gtrxl, gated, post)

@@ -40,8 +40,9 @@ def set_num_threads(n: int) -> None:
 
 @fast
 def _complex_forward(a, b, reset, x0, x, columns):
-    """a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
+    """Write x for a part of the columns.
 
+    a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
     columns = (b_lo, b_hi, p_lo, p_hi): the part to compute, b_lo <= b < b_hi, p_lo <= p < p_hi. (A
     NamedTuple would take 1.5 µs longer a call.) p and P are unsigned: Numba then need not ask
     whether an index counts from the end.
@@ -67,9 +68,10 @@ def _complex_forward(a, b, reset, x0, x, columns):
 
 @fast
 def _complex_backward(a, reset, x0, x, g, da, dx0, columns):
-    """g: dx on entry, db on return; dx0: zeros, (B, 2P).
+    """Turn g, which is dx on entry, into db, and add to da and dx0, for a part of the columns.
 
-    da: zeros, (T, B, 2P), or (1, B, 2P) if a is constant (the caller sums it over B).
+    dx0: zeros, (B, 2P); da: zeros, (T, B, 2P), or (1, B, 2P) if a is constant (the caller sums it
+    over B).
     """
     T, B, width = x.shape
     b_lo, b_hi = columns[:2]
@@ -92,7 +94,7 @@ def _complex_backward(a, reset, x0, x, g, da, dx0, columns):
 
 @fast
 def _real_forward(a, b, reset, x0, x, columns):
-    """As _complex_forward with width P instead of 2P."""
+    """Do the same as _complex_forward with width P instead of 2P."""
     b_lo, b_hi, p_lo, p_hi = columns
     for t in range(b.shape[0]):
         for i in range(b_lo, b_hi):
@@ -109,7 +111,7 @@ def _real_forward(a, b, reset, x0, x, columns):
 
 @fast
 def _real_backward(a, reset, x0, x, g, da, dx0, columns):
-    """As _complex_backward with width P instead of 2P."""
+    """Do the same as _complex_backward with width P instead of 2P."""
     b_lo, b_hi, p_lo, p_hi = columns
     for t in range(x.shape[0] - 1, -1, -1):
         for i in range(b_lo, b_hi):
@@ -125,7 +127,7 @@ def _real_backward(a, reset, x0, x, g, da, dx0, columns):
 
 
 def _by_columns(loop, args, B, P):
-    """Run a loop over all columns; threads share large work along the longer of B and P."""
+    """Run a loop over all columns; threads share large work along B, or along P if B is small."""
     global _pool
     n = min(_threads, max(B, P))
     if n <= 1 or max(a.size for a in args) < _SMALL:
@@ -140,12 +142,12 @@ def _by_columns(loop, args, B, P):
 
 
 def planar(z):
-    """Complex (..., P) → real (..., 2P): real parts, then imaginary parts. Real arrays pass."""
+    """Return complex (..., P) as real (..., 2P), real parts first; real arrays as they are."""
     return array_module(z).concatenate([z.real, z.imag], axis=-1) if z.dtype.kind == "c" else z
 
 
 def from_planar(z):
-    """Real (..., 2P) → complex (..., P)."""
+    """Return real (..., 2P) as complex (..., P)."""
     P = z.shape[-1] // 2
     out = array_module(z).empty((*z.shape[:-1], P), np.result_type(z.dtype, np.complex64))
     out.real, out.imag = z[..., :P], z[..., P:]
@@ -173,8 +175,9 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None):
     db is written to ``out``, which may be ``dx`` itself.
     """
     T, B, width = x.shape
+    out = np.empty_like(dx) if out is None else out
     if out is not dx:
-        out = dx.copy()
+        out[:] = dx
     varying = a.shape[:2] == (T, B)
     da, dx0 = np.zeros((T if varying else 1, B, width), x.dtype), np.zeros_like(x0)
     columns = width // 2 if is_complex else width
@@ -231,7 +234,7 @@ def scan(a: Array, b: Array, reset: Array | None = None, x0: Array | None = None
     -----
     Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are not copied: the
     GPU computes on CuPy's current stream, and the result is a CuPy array.
-    `scan_forward` takes planar arrays and spares splitting complex ones.
+    `scan_forward` takes planar arrays, so that complex ones need not be split.
     """
     planes = _checked(a, b, reset, x0)
     is_complex = planes[1].shape[2] != b.shape[2]  # two planes

@@ -1,7 +1,6 @@
 """The specification: every formula of minis5 once, in plain Python and float64.
 
-It imports nothing of minis5 outside this folder. Every faster form in the library is tested against
-the function of the same name here. In the order in which to read them:
+It imports nothing of minis5 outside this folder. In the order in which to read them:
 
     s5_ppo       recurrence, S5, agent, advantages, loss, Adam
     cores        GRU, LSTM, MLP

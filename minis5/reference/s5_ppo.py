@@ -1,8 +1,9 @@
 """The specification: every formula of minis5 once, as plain Python loops in complex128 and float64.
 
-Read this file first. Each faster form in the library is tested against the function of the same
-name here. This file imports nothing of the library. Loops run over time t, batch b and, in the
-recurrence, state p; a vector product inside one time step is written with ``@``.
+Read this file first. Each faster form in the library names its function here in its header, under
+Specification, and is tested against it. This file imports nothing of the library. Loops run over
+time t, batch b and, in the recurrence, state p; a vector product inside one time step is written
+with ``@``.
 
 Letters: T time, B batch, H features, P complex states; order (T, B, ·). reset[t, b] means "x[t-1]
 is forgotten before step t". ``dz`` is the gradient dL/dRe z + i dL/dIm z.
@@ -194,7 +195,7 @@ def dense(p, x, activation="linear"):
 def layer_norm(p, x, eps=1e-6):
     """Return (x - mean) / √(variance + eps) · scale + bias over one vector [arXiv 1607.06450].
 
-    The variance is without correction.
+    The variance divides by the number of elements.
     """
     mean = sum(x) / len(x)
     variance = sum((x - mean) ** 2) / len(x)
@@ -241,7 +242,7 @@ def s5_layer(p, u, reset, state, config, dt=None):
 
     y = u + gate([gtrxl_norm] ssm([norm] u)), then [postnorm]; norms in brackets if config asks for
     them. p nested: ssm, norm, gtrxl_norm, out1, out2, postnorm. u (T, B, H), state complex (B, P).
-    # differs from popjaxrl: each norm has its own parameters (there two of them share theirs).
+    Differs from the authors' code (popjaxrl), where two norms share their parameters.
     """
     s = u
     if config.prenorm:
@@ -275,7 +276,7 @@ def agent(params, config, x, reset, state, core=stack):
     """Return distribution parameters (T, B, n), value (T, B) and the core's last state.
 
     Encoder, core, two heads. params: flat dict, "encoder/0/kernel" and so on; x (T, B, in); reset
-    (T, B); state: the core's before step 0; core: the core's function (cores.py has the others).
+    (T, B); state: the core's state before step 0; core: its function (cores.py has the others).
     Distribution parameters are logits, or [mean | log_std] with a free log_std if params has one.
     config.activation is the encoder's; the heads have leaky ReLU.
     """

@@ -28,12 +28,15 @@ class Moments(NamedTuple):
 
 
 @fast
-def _update(theta, g, m, v, scale, step, b1, b2, root, eps):
-    """``step`` = lr/(1 - β₁ᵗ); ``root`` = 1/√(1 - β₂ᵗ); all scalars have the dtype of theta."""
+def _update(theta, g, m, v, scale, step, rest1, rest2, root, eps):
+    """Update theta, m and v in place. All scalars have the dtype of theta.
+
+    step = lr/(1 - β₁ᵗ); rest1 = 1 - β₁; rest2 = 1 - β₂; root = 1/√(1 - β₂ᵗ).
+    """
     for i in range(theta.size):
         gi = scale * g[i]
-        m[i] += (gi - m[i]) * b1  # m ← β₁m + (1 - β₁)g
-        v[i] += (gi * gi - v[i]) * b2  # v ← β₂v + (1 - β₂)g²
+        m[i] += (gi - m[i]) * rest1  # m ← β₁m + (1 - β₁)g
+        v[i] += (gi * gi - v[i]) * rest2  # v ← β₂v + (1 - β₂)g²
         theta[i] -= step * m[i] / (math.sqrt(v[i]) * root + eps)
 
 
@@ -67,10 +70,8 @@ class Adam:
     """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
 
     def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np):
-        self.moments, self.eps = (
-            Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64)),
-            eps,
-        )
+        self.moments = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64))
+        self.eps = eps
 
     def step(self, theta, grad, lr, max_norm=None):
         """Update ``theta`` in place; return the gradient's norm before clipping.

@@ -5,7 +5,8 @@
     core: nn/cores.py
     actor and critic: dense + leaky ReLU for each width, then dense
 
-# differs from popjaxrl: there, after an automatic reset, the flag is 0 and the old action remains.
+Differs from the authors' code (popjaxrl): there, after an automatic reset, the flag is 0 and the
+old action remains.
 
 Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/rl/test_agent.py.
 """
@@ -57,7 +58,7 @@ def with_log_std(out, log_std):
 
 
 class Stepper:
-    """Acts with the weights that the agent had when this was made.
+    """Act with the weights that the agent had when this was made.
 
     ``step(x (B, input_size), reset (B,), state)`` → dist_params (B, num_params), value (B,), state.
     In parts: ``features(x, reset, state)`` → features (B, H), state; ``policy(features)`` →

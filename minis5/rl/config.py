@@ -19,7 +19,7 @@ class AgentConfig:
 
     encoder: tuple[int, ...] = (64, 64)  # widths of the dense layers before the core, its own last
     heads: tuple[int, ...] = (64, 64)  # widths of the hidden layers of actor and critic
-    activation: str = "leaky_relu"  # of the encoder: leaky_relu or relu
+    activation: str = "leaky_relu"  # of the encoder: leaky_relu, relu or linear
     core: str = "s5"  # a name in cores.CORES: s5, gru, lstm, attention, mlp or none
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64

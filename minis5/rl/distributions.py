@@ -1,7 +1,8 @@
 """Action distributions: sampling, log-probability, entropy, and their gradients by hand.
 
-Each works on arrays of parameters (..., num_params) and actions, and holds only sizes. ``backward``
-returns the gradient of the parameters, given those of log-probability and entropy.
+Each works on arrays of parameters (..., num_params) and actions, and holds sizes (Categorical its
+one-hot vectors too). ``backward`` returns the gradient of the parameters, given those of
+log-probability and entropy.
 
 Leaves out: squashed Gaussians.
 Specification: reference.categorical, reference.multi_categorical, reference.diag_gaussian.
@@ -24,7 +25,7 @@ def _log_normaliser(row):
     top = row[0]
     for x in row:
         top = max(top, x)
-    total = top - top
+    total = top - top  # 0 in the dtype of the arrays
     for x in row:
         total += math.exp(x - top)
     return top + math.log(total)

@@ -2,7 +2,8 @@
 
     L = mean over valid steps of  -min(ρA, clip(ρ, 1±ε)·A) + c_v·½·max((V-R)², (V_c-R)²) - c_H·H
 
-with ρ = π(a)/π_old(a), and V_c the value moved to within ±ε of the old value.
+with ρ = π(a)/π_old(a), ε = clip, c_v = value_coef, c_H = entropy_coef, H the entropy, and V_c the
+value moved to within ±ε of the old value.
 
 Source: 1707.06347, eq. 7 and 9; the clipped value as in the authors' code of 2303.03982.
 Specification: reference.ppo_loss. GPU form: cuda/minis5_cuda/rl/loss.py.
@@ -42,7 +43,7 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     batch : Batch
     config : PPOConfig
     count : int array or None
-        Valid steps to average over; None: those in ``batch``. More if a rank has a part of them.
+        Valid steps to average over, on all ranks; None: those in ``batch``.
 
     Returns
     -------

@@ -9,8 +9,8 @@ With one pass and one minibatch the ratio is 1 when the gradient is taken, and n
 This is the advantage actor-critic (A2C, 1602.01783), the preset ``a2c``. With several ranks
 (comm.py) each has its share of the environments in every minibatch, and gradients are summed.
 
-Leaves out: recurrent burn-in; environments in shared memory; a scale of the rewards that follows
-them (reward_scale is constant).
+Leaves out: recurrent burn-in; environments in shared memory; running normalisation of rewards
+(reward_scale is constant).
 Source: 1707.06347; the loop as in the authors' code of 2303.03982. Specification: reference.gae,
 reference.ppo_loss, reference.adam_step. GPU form of the passes: cuda/minis5_cuda/rl/ppo.py.
 Tests: tests/rl/test_ppo.py.
@@ -39,7 +39,7 @@ Row = dict[str, float]  # the figures of one iteration
 
 
 class PPO:
-    """Trains ``agent`` in ``envs``.
+    """Train ``agent`` in ``envs``.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class PPO:
 
     Attributes
     ----------
-    collector : Collector, and passes : Passes, or their GPU forms for an agent on a GPU
+    collector, passes : Collector, Passes; for an agent on a GPU, their GPU forms
     adam : Adam
     steps, updates, episodes : int
         So far, over all ranks.
@@ -133,9 +133,10 @@ class PPO:
         start, c = time.perf_counter(), self.config
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 0])
         rollout, ended = self.collector.collect(c.unroll, rng)
-        lr = c.lr * (1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1)
+        left = 1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1
+        lr = max(c.lr * left, 0.0)
         self.steps += c.num_envs * c.unroll
-        stats, norm = self.update(rollout, max(lr, 0.0))
+        stats, norm = self.update(rollout, lr)
         self.updates += 1
         totals = [len(ended), sum(r for r, _ in ended), sum(n for _, n in ended)]
         count, returns, lengths = self.comm.allreduce(np.array(totals, np.float64))
@@ -198,7 +199,7 @@ class PPO:
         return agent.gradient_vector(grads), figures
 
     def state_dict(self):
-        """Return arrays by name, this rank's share: the next iteration's needs but parameters."""
+        """Return this rank's arrays by name: all that the next iteration needs but parameters."""
         m, v, taken = map(to_host, self.adam.moments)
         counters = [*taken, self.steps, self.updates, self.episodes, self.total_steps or 0]
         state = {"adam/m": m, "adam/v": v, "counters": np.array(counters, np.int64)}
@@ -218,7 +219,7 @@ class PPO:
 
 
 class Passes:
-    """Passes over one rollout on the CPU. (GPU form: cuda/minis5_cuda/rl/ppo.py.)
+    """Run all passes over one rollout on the CPU. (GPU form: cuda/minis5_cuda/rl/ppo.py.)
 
     Parameters
     ----------

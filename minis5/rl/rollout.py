@@ -12,7 +12,9 @@ observation o:
     DISABLED    o is returned; the collector resets the environments that ended, at once
 If an episode was truncated, V(o) is kept as the next value. If it terminated, nothing follows.
 
-GPU form: cuda/minis5_cuda/rl/rollout.py. Tests: tests/rl/test_rollout.py.
+Source: 1707.06347, algorithm 1; the stored state as in the authors' code of 2303.03982.
+This file is the specification of its GPU form, cuda/minis5_cuda/rl/rollout.py.
+Tests: tests/rl/test_rollout.py.
 """
 
 from typing import NamedTuple
@@ -29,7 +31,7 @@ SAME_STEP, NEXT_STEP, DISABLED = (
     AutoresetMode.NEXT_STEP,
     AutoresetMode.DISABLED,
 )
-# Files name what a collector keeps; attribute "state" is called "memory" there.
+# Name in state.npz: attribute. Files of 0.1.0 called the state "memory", so that name stays.
 KEPT = {"memory": "state"}
 KEPT |= {name: name for name in ("reset", "previous_action", "resetting", "returns", "lengths")}
 
@@ -71,7 +73,7 @@ def final_observations(infos, rows, space):
 
 
 class Collector:
-    """Collects rollouts and holds what lies between two of them.
+    """Collect rollouts, and hold what lies between two of them.
 
     That is the observation, reset flags, state, previous action and running returns.
 

@@ -1,4 +1,4 @@
-"""The discretisation: its two forms as functions of z = Λ·Δ against reference.py; its kernels.
+"""The discretisation: its two forms as functions of z = Λ·Δ against the specification; its kernels.
 
 Whole layers with every form, in values and gradients: tests/nn/test_s5.py.
 """

@@ -1,4 +1,4 @@
-"""Dense, layer normalisation and gates: against reference.py, backward against central differences.
+"""Dense, layer normalisation and gates: forward against the specification, gradients.
 
 The kernels are checked against the CPU forms in Numba's simulator.
 """

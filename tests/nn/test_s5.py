@@ -1,4 +1,4 @@
-"""The S5 layer: initial values, against reference.py, gradients, laws, errors, kernels."""
+"""The S5 layer: initial values, against the specification, gradients, laws, errors, kernels."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The S5 stack: every option against reference.py, the one-step mode, carried states, gradients."""
+"""The S5 stack: every option against the specification, one-step mode, states, gradients."""
 
 import itertools
 from dataclasses import replace

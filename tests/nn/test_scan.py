@@ -1,4 +1,4 @@
-"""scan and scan_vjp: against the loops of reference.py, the properties of a resettable recurrence.
+"""scan and scan_vjp: against the specification, the properties of a resettable recurrence.
 
 The kernels of the scan and of scan_textbook run in Numba's simulator (scan_checks.py).
 """
@@ -236,6 +236,11 @@ def test_planar_form_writes_every_output(is_complex):
     da_p, db_p, dx0_p = scan_backward(pa, reset, px0, out, pdx.copy(), is_complex=is_complex)
     for got, wanted in ((da_p[0, 0], da), (db_p, db), (dx0_p, dx0)):
         np.testing.assert_array_equal(got, planar(wanted))
+    db_out = np.full_like(pdx, np.nan)
+    _, db_p, _ = scan_backward(pa, reset, px0, out, pdx, is_complex=is_complex, out=db_out)
+    assert db_p is db_out
+    np.testing.assert_array_equal(db_out, planar(db))
+    np.testing.assert_array_equal(pdx, planar(dx))
     in_place = pb.copy()
     scan_forward(pa, in_place, reset, px0, is_complex=is_complex, out=in_place)
     np.testing.assert_array_equal(in_place, planar(x))

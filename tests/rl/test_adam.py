@@ -1,4 +1,4 @@
-"""Adam with clipping by the global norm: against reference.py, by hand; its kernels."""
+"""Adam with clipping by the global norm: against the specification, by hand; its kernels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The agent: inputs, parameters, against reference.py, step by step, gradient of the whole loss.
+"""The agent: inputs, parameters, against the specification, one-step mode, whole gradient.
 
 The test of the whole loss keeps away from the kinks: of leaky ReLU at 0, of both clips, of the
 maximum in the value loss. Old log-probabilities, old values and returns are chosen so that every

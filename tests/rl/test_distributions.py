@@ -1,4 +1,4 @@
-"""Action distributions: against reference.py, gradients, frequencies of samples, kernels."""
+"""Action distributions: against the specification, gradients, frequencies of samples, kernels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation: by hand, against reference.py, its two limits."""
+"""Generalised advantage estimation: by hand, against the specification, its two limits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""PPO's loss: against reference.py, its gradient, its statistics, parts of a minibatch; its kernel.
+"""PPO's loss: against the specification, gradient, statistics, parts of a minibatch, kernel.
 
 tests/rl/test_agent.py has the gradient of the whole loss with respect to the agent's parameters.
 """

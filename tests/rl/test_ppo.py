@@ -1,4 +1,4 @@
-"""PPO: a whole update against the same steps taken by reference.py, its switches, and learning.
+"""PPO: a whole update against the same steps of the specification, its switches, learning.
 
 The loss alone: tests/rl/test_loss.py. Training by several processes: tests/rl/test_comm.py.
 Training on a GPU: tests/rl/test_cuda_training.py.
@@ -77,7 +77,7 @@ def fixed_rollout(ppo, T, truncated_too=True):
 
 
 def reference_gradient(agent, rollout, batch, group, config, h=1e-6):
-    """Return central differences of reference.py's agent and loss along every parameter."""
+    """Return central differences of the specification's agent and loss along every parameter."""
     x, reset, initial_state = (
         rollout.x[:, group],
         rollout.reset[:, group],
