@@ -124,7 +124,12 @@ def _train_arguments(parser, argv):
         metavar="NAME",
         help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none",
     )
-    add("--steps", type=count, metavar="N", help="environment steps in all (default: the preset's)")
+    add(
+        "--steps",
+        type=count,
+        metavar="N",
+        help="environment steps in all, rounded up to whole updates (default: the preset's)",
+    )
     add("--seed", type=integer, metavar="N", help="default 0")
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
     add(
@@ -165,6 +170,7 @@ def _train_arguments(parser, argv):
     group = parser.add_argument_group("hyper-parameters", about)
     for name, (kind, default, text) in presets.fields(core).items():
         option = "--" + name.replace("_", "-")
+        default = presets.PRESETS["laptop"][0].get(name, default)
         several = isinstance(default, tuple)
         value = ",".join(map(str, default)) if several else str(default).lower()
         settings = {"nargs": "?", "const": "true"} if kind is bool else {}

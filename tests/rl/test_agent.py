@@ -148,7 +148,7 @@ def pre_activations(monkeypatch, agent, x, reset, memory):
 @pytest.mark.parametrize("core", CORES)
 @kinds
 def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
-    """Every parameter tensor and the stored memory, to 1e-6 relative.
+    """Every parameter tensor and the stored state, to 1e-6 relative.
 
     Along random directions and single entries.
     """

@@ -9,6 +9,7 @@ from command_line import CHAIN, error_of
 
 import minis5
 from minis5.run.cli import main
+from minis5.run.presets import fields, resolve
 from minis5.run.progress import read_progress
 
 
@@ -24,6 +25,19 @@ def test_version_and_help(capsys):
         with pytest.raises(SystemExit) as end:
             main(arguments.split())
         assert end.value.code == 0 and text in capsys.readouterr().out
+
+
+def test_help_shows_the_values_of_the_laptop_preset(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # no line is broken at a hyphen
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    configs = resolve("an environment without settings of its own")[:2]
+    values = vars(configs[1]) | vars(configs[0]) | vars(configs[0].core_config)
+    for name, (_, default, about) in fields("s5").items():
+        several = isinstance(default, tuple)
+        value = ",".join(map(str, values[name])) if several else str(values[name]).lower()
+        assert f"{about} [{value}]" in text, name
 
 
 def test_hyper_parameters_follow_the_core(capsys):

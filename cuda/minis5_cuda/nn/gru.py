@@ -3,7 +3,7 @@
 The forward kernel is above the backward kernel. The launchers at the end take the arguments of the
 operations of the same names in minis5/nn/gru.py: arrays on the GPU, C-contiguous, of one float
 dtype (reset_next: bool). Their argument lists, and so the kernels', are the operations' own. A
-thread has some units (b, k). It reads all that belongs to a unit and writes it, once.
+thread computes some units (b, k). It reads and writes each number of a unit once.
 
 Leaves out: matrix products (blas.py); sums of gradients over time, which are matrix products and
 CuPy's sums.
