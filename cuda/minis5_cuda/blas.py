@@ -44,7 +44,7 @@ STATUS = {  # cublasStatus_t in words, and what to do about it
     15: "NOT_SUPPORTED: this cuBLAS or this GPU cannot do it",
     16: "LICENSE_ERROR: no licence was found",
 }
-GEMM = {"f": ("cublasSgemm_v2", ctypes.c_float), "d": ("cublasDgemm_v2", ctypes.c_double)}
+NUMBERS = {"f": ctypes.c_float, "d": ctypes.c_double}  # by the dtype's char
 
 _tf32 = False
 
@@ -88,8 +88,8 @@ def matmul(a, b, out=None):
             return a @ b
         out[...] = a @ b
         return out
-    name, number = GEMM.get(a.dtype.char, (None, None))
-    if name is None or b.dtype != a.dtype:
+    number = NUMBERS.get(a.dtype.char)
+    if number is None or b.dtype != a.dtype:
         raise TypeError(
             "matmul: expected two matrices of float32 or of float64, "
             f"got {a.dtype} and {b.dtype}; cast one"
@@ -116,10 +116,11 @@ def matmul(a, b, out=None):
     # An array that is (N, M) row by row is (M, N) column by column, which is cuBLAS's order. So
     # cuBLAS computes outᵀ = bᵀ aᵀ. C-contiguous arrays it sees as transposed already.
     (op_a, ld_a), (op_b, ld_b) = _layout("a", a), _layout("b", b)
-    handle = _on_current_stream()
+    library, handle = _library(), _on_current_stream()
+    gemm = library.cublasSgemm_v2 if number is ctypes.c_float else library.cublasDgemm_v2
     alpha, beta = _one_and_zero(number)
     of_a, of_b, of_out = a.data.ptr, b.data.ptr, out.data.ptr
-    _call(name, handle, op_b, op_a, M, N, K, alpha, of_b, ld_b, of_a, ld_a, beta, of_out, M)
+    _call(gemm, handle, op_b, op_a, M, N, K, alpha, of_b, ld_b, of_a, ld_a, beta, of_out, M)
     return out
 
 
@@ -158,20 +159,19 @@ def _library():
     library.cublasSetStream_v2.argtypes = [pointer, pointer]
     library.cublasSetWorkspace_v2.argtypes = [pointer, pointer, ctypes.c_size_t]
     library.cublasSetMathMode.argtypes = [pointer, integer]
-    for name, _ in GEMM.values():
+    for gemm in (library.cublasSgemm_v2, library.cublasDgemm_v2):
         numbers, matrix = [pointer, *[integer] * 5], [pointer, integer]
-        types = [*numbers, pointer, *matrix, *matrix, pointer, *matrix]
-        getattr(library, name).argtypes = types
+        gemm.argtypes = [*numbers, pointer, *matrix, *matrix, pointer, *matrix]
     return library
 
 
-def _call(name, *arguments):
+def _call(function, *arguments):
     """Call a function of cuBLAS; raise DeviceError or MemoryError with its status in words."""
-    status = getattr(_library(), name)(*arguments)
+    status = function(*arguments)
     if status:
         words = STATUS.get(status, "which is not in its documentation")
         error = MemoryError if status == ALLOC_FAILED else DeviceError
-        raise error(f"{name}: cuBLAS answers with status {status}, {words}")
+        raise error(f"{function.__name__}: cuBLAS answers with status {status}, {words}")
 
 
 @cache
@@ -180,13 +180,14 @@ def _handle():
     import cupy
 
     workspace, handle = cupy.empty(WORKSPACE, np.uint8), ctypes.c_void_p()
-    _call("cublasCreate_v2", ctypes.byref(handle))
+    _call(_library().cublasCreate_v2, ctypes.byref(handle))
     _set_math_mode(handle)
     return handle, workspace
 
 
 def _set_math_mode(handle):
-    _call("cublasSetMathMode", handle, TF32_TENSOR_OP_MATH if _tf32 else DEFAULT_MATH)
+    mode = TF32_TENSOR_OP_MATH if _tf32 else DEFAULT_MATH
+    _call(_library().cublasSetMathMode, handle, mode)
 
 
 def _on_current_stream():
@@ -194,9 +195,9 @@ def _on_current_stream():
 
     cuBLAS drops the workspace when the stream is set, so the workspace is set again each time.
     """
-    handle, workspace = _handle()
-    _call("cublasSetStream_v2", handle, stream())
-    _call("cublasSetWorkspace_v2", handle, workspace.data.ptr, WORKSPACE)
+    library, (handle, workspace) = _library(), _handle()
+    _call(library.cublasSetStream_v2, handle, stream())
+    _call(library.cublasSetWorkspace_v2, handle, workspace.data.ptr, WORKSPACE)
     return handle
 
 
