@@ -128,7 +128,7 @@ def configure(
     array_library(device)
     if tf32 and device == "cpu":
         raise ValueError(
-            "tf32: is a way of a GPU's matrix products; leave it out, or take device='cuda'"
+            "tf32: expected false with device='cpu', got true; leave it out, or pass device='cuda'"
         )
     check_seed(seed)
     remedy = "pass for example eval_episodes=100"

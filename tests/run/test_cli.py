@@ -126,7 +126,7 @@ def test_envs(capsys):
         ("train MemoryChain --steps few", "--steps: expected a count of at least 1, got 'few'"),
         ("train MemoryChain --steps 0", "--steps: expected a count of at least 1, got '0'"),
         ("train MemoryChain --seed -1", "--seed: expected an integer of at least 0, got '-1'"),
-        ("train MemoryChain --tf32", "tf32: is a way of a GPU's matrix products"),
+        ("train MemoryChain --tf32", "tf32: expected false with device='cpu', got true"),
         ("train MemoryChain --env-option 3", "--env-option: expected name=value, got '3'"),
         ("train MemoryChain --env-option length=3", "length: "),
         ("train MemoryChain --out /dev/null/run", "cannot write to the folder /dev/null/run"),

@@ -338,7 +338,7 @@ def test_init_from_other_settings(finished, tmp_path):
             {"workers": 3},
         ),
         (ValueError, "device: expected 'cpu' or 'cuda', got 'tpu'", {"device": "tpu"}),
-        (ValueError, "tf32: is a way of a GPU's matrix products", {"tf32": True}),
+        (ValueError, "tf32: expected false with device='cpu', got true", {"tf32": True}),
         (ValueError, "preset", {"preset": "desktop"}),
         (ValueError, "ssm_siz", {"overrides": {"ssm_siz": 3}}),
         (

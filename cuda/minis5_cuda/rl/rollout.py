@@ -251,14 +251,9 @@ class Collector:
         ), ended
 
     def _lasting(self):
-        """Return the arrays between two rollouts by the names of the CPU form's state_dict."""
-        return {
-            "memory": self.state,
-            "reset": self.reset,
-            "previous_action": self.previous_action,
-            "returns": self.returns,
-            "lengths": self.lengths,
-        }
+        """Return the arrays of the CPU form's KEPT. Here no environment waits to be reset."""
+        kept = {name: attribute for name, attribute in cpu.KEPT.items() if name != "resetting"}
+        return {name: getattr(self, attribute) for name, attribute in kept.items()}
 
     def state_dict(self):
         """Return the arrays of the CPU form's state_dict, on the host: a run may go on elsewhere.
