@@ -180,6 +180,8 @@ class Recorder:
         return self
 
     def __exit__(self, *error):
+        if sys.platform != "win32" and signal.SIGALRM in self.previous:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         self.line.close()
@@ -188,6 +190,13 @@ class Recorder:
     def _signal(self, number, frame):
         del number, frame
         if self.signalled:
+            if sys.platform != "win32":
+                # While Numba compiles, LLVM calls Python back, and an exception raised in there is
+                # lost. So a timer asks again each second until __exit__ shows that one arrived.
+                self.previous.setdefault(
+                    signal.SIGALRM, signal.signal(signal.SIGALRM, self._signal)
+                )
+                signal.setitimer(signal.ITIMER_REAL, 1.0)
             raise KeyboardInterrupt
         self.signalled = True
         print("\nfinishing this update and saving; once more stops at once", file=sys.stderr)

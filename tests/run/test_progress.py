@@ -1,8 +1,18 @@
-"""progress.csv: a row for each update, once each, whatever happened to the run."""
+"""progress.csv: a row for each update, once each, whatever happened to the run.
 
+Interrupts: that of a run is in tests/run/test_train.py, that which gets lost here.
+"""
+
+import ctypes
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
-from minis5.run.progress import read_progress
+from minis5.run.progress import Recorder, read_progress
 from minis5.run.train import resume, train
 
 
@@ -21,3 +31,29 @@ def test_rows_after_the_checkpoint_are_dropped(finished, tmp_path):
     (tmp_path / "run" / "progress.csv").write_text("".join(whole[:50]) + whole[50][:20])
     resume(tmp_path / "run", steps=WHOLE * UPDATE, quiet=True)
     assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGALRM")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_second_interrupt_lost_in_a_callback_comes_again(tmp_path):
+    """As when Numba compiles: LLVM calls Python back through ctypes."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
+    config = SimpleNamespace(target_return=None, steps=8)
+    ppo = SimpleNamespace(updates=0, steps=0, config=SimpleNamespace(num_envs=1, unroll=8))
+    reached = []
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("first")
+        signal.raise_signal(signal.SIGINT)
+        reached.append("second")
+
+    with pytest.raises(KeyboardInterrupt), Recorder(tmp_path, config, ppo, quiet=True):
+        callback()
+        reached.append("lost")
+        time.sleep(20)
+        reached.append("never again")
+    assert reached == ["first", "lost"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)] == handlers
