@@ -14,7 +14,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"minis5": ROOT / "minis5", "minis5_cuda": ROOT / "cuda" / "minis5_cuda"}
-GROUND = ("arrays", "checks", "files", "ops", "device", "random", "elementary", "spaces")
+GROUND = (
+    "arrays",
+    "checks",
+    "files",
+    "ops",
+    "device",
+    "random",
+    "elementary",
+    "spaces",
+    "processes",
+)
 MAY_IMPORT = {  # room: rooms that its files may import
     "reference": {"reference"},
     "ground": {"ground"},
