@@ -30,6 +30,7 @@ import numpy as np
 
 from minis5 import files
 from minis5.run import progress
+from minis5.run.bench import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ROOT / "experiments" / "README.md", ROOT / "README.md"
@@ -39,7 +40,7 @@ KEY = ("task", "variant", "seed")
 COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib")
 COLUMNS += ("steps_per_second", "mean_return", "std_return", "min_return", "max_return")
 COLUMNS += ("episodes", "training_return_last", "parameters")
-COLUMNS += ("workers", "machine", "versions", "command")
+COLUMNS += ("workers", "machine", "versions", "command", "commit")
 QUICK_STAGES = (512, 1024)
 POINTS = 60  # of a curve in curves.csv
 
@@ -66,6 +67,7 @@ class Sweep(NamedTuple):
     details: tuple = ()
     default: tuple = ()  # variants that run if none is named; () for all
     figure: object = None  # a function: path, then as for table; draws a picture of its own
+    seeds: tuple = (0, 1, 2)  # that run if none is named
 
 
 def run(sweep, runs, task, variant, seed, quick):
@@ -119,6 +121,8 @@ def train(sweep, folder, log, facts, arguments, steps):
     )
     arguments += ["--steps", str(steps)] if steps else []
     print(f"== {folder.name}", flush=True)
+    commits = [*facts.get("commit", "").split(), commit() or "unknown"]
+    facts["commit"] = " ".join(dict.fromkeys(commits))
     # If the script is killed, None stays: the time is not known.
     files.write_json(log, {**facts, "spent": [*facts["spent"], None]})
     environment = {
@@ -309,8 +313,9 @@ def main(sweep, argv=None):
     parser.add_argument(
         "--variants", nargs="+", choices=variants, default=default, metavar="V", help=names
     )
+    seeds = f"default {' '.join(map(str, sweep.seeds))}"
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=(0, 1, 2), metavar="S", help="default 0 1 2"
+        "--seeds", nargs="+", type=int, default=sweep.seeds, metavar="S", help=seeds
     )
     parser.add_argument(
         "--quick", action="store_true", help="tiny runs, to see that all works; needs --out"
