@@ -32,10 +32,11 @@ _pool = None
 _SMALL = 1 << 18  # below so many numbers a second thread costs more than it saves
 
 
-def set_num_threads(n: int) -> None:
-    """Use ``n`` threads for each scan from now on (default: one for each core)."""
+def set_num_threads(n: int) -> int:
+    """Use ``n`` threads for each scan (default: one for each core); return how many it were."""
     global _threads, _pool
-    _threads, _pool = n, None
+    before, _threads, _pool = _threads, n, None
+    return before
 
 
 @fast

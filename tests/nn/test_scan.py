@@ -275,6 +275,11 @@ def test_threads_change_no_bit(dtype, B, P):
             np.testing.assert_array_equal(one, two)
 
 
+def test_the_number_of_threads_can_be_put_back():
+    before = set_num_threads(3)
+    assert before >= 1 and set_num_threads(5) == 3 and set_num_threads(before) == 5
+
+
 def test_arguments_are_not_changed_and_may_be_views():
     a, b, reset, x0, dx = problem(np.random.default_rng(8), 12, 4, 6, varying=True)
     copies = [z.copy() for z in (a, b, reset, x0, dx)]
