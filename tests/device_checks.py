@@ -213,7 +213,7 @@ ITERATIONS = [  # arguments of `iterations`
     ("RepeatPreviousEasy", "plain", "float64", {"target_kl": 1e-9}),
     ("RepeatPreviousEasy", "none", "float32", {"normalize_advantages": False, "unroll": 4}),
     ("BattleshipEasy", "none", "float64", {"truncation_is_termination": True, "unroll": 3}),
-    ("PositionOnlyPendulumEasy", "gate", "float64", {"unroll": 4}),
+    ("PositionOnlyPendulumEasy", "gate", "float64", {"unroll": 4, "ssm_lr_factor": 0.3}),
     ("RepeatPreviousEasy", "gru", "float64", {"unroll": 4}),
     ("RepeatPreviousEasy", "lstm", "float32", {"unroll": 4, "epochs": 1}),
     (

@@ -227,7 +227,7 @@ def ppo_loss_terms(rng, dtype, N, _, reach):
 # adam
 
 
-def adam_step(rng, dtype, N, H, bound, count=0, spoil=None):
+def adam_step(rng, dtype, N, H, bound, count=0, spoil=None, rates=False):
     theta, grad, m, v = rng.standard_normal((4, N * H)).astype(dtype)
     v = np.abs(v)
     if count == 0:
@@ -235,7 +235,8 @@ def adam_step(rng, dtype, N, H, bound, count=0, spoil=None):
     if spoil is not None:
         grad[-1] = spoil
     settings = np.array([0.01, bound, 1e-5])
-    return [theta, grad, Moments(m, v, np.array([count])), settings, blank(np.float64, 1)]
+    more = [rng.uniform(0, 1, N * H).astype(dtype)] if rates else []
+    return [theta, grad, Moments(m, v, np.array([count])), settings, blank(np.float64, 1), *more]
 
 
 def plain(file, *makers):
@@ -295,6 +296,7 @@ for name, options in {
     "first step": {"bound": np.inf},
     "clipped": {"bound": 0.1, "count": 41},
     "not clipped": {"bound": 1e3, "count": 10**6},
+    "rates": {"bound": 0.1, "count": 3, "rates": True},
     "NaN": {"bound": 0.1, "count": 7, "spoil": np.nan},
     "Inf": {"bound": np.inf, "count": 7, "spoil": -np.inf},
     "overflow": {"bound": 1.0, "count": 7, "spoil": 1e25},

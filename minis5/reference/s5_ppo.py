@@ -386,12 +386,16 @@ def clip_by_global_norm(grads, max_norm):
     return {name: g * scale for name, g in grads.items()}, norm
 
 
-def adam_step(params, grads, m, v, step, *, lr, eps, beta1=0.9, beta2=0.999):
-    """Return new (params, m, v), dicts of arrays, after step number ``step`` ≥ 1 [Adam, alg. 1]."""
+def adam_step(params, grads, m, v, step, *, lr, eps, beta1=0.9, beta2=0.999, rates=None):
+    """Return new (params, m, v), dicts of arrays, after step number ``step`` ≥ 1 [Adam, alg. 1].
+
+    rates: {name: factor of lr}, 1 for those not in it.
+    """
     m = {k: beta1 * m[k] + (1.0 - beta1) * g for k, g in grads.items()}
     v = {k: beta2 * v[k] + (1.0 - beta2) * g**2 for k, g in grads.items()}
     new = {}
     for k in params:
         m_hat, v_hat = m[k] / (1.0 - beta1**step), v[k] / (1.0 - beta2**step)
-        new[k] = params[k] - lr * m_hat / (np.sqrt(v_hat) + eps)
+        rate = lr * (rates or {}).get(k, 1.0)
+        new[k] = params[k] - rate * m_hat / (np.sqrt(v_hat) + eps)
     return new, m, v

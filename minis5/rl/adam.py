@@ -1,7 +1,7 @@
 """Adam with clipping by the global norm, on one vector of parameters, in place.
 
     g ← g·min(1, max_norm/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
-    θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
+    θ ← θ - lr·r·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)         r: the parameter's own factor, or 1
 
 Source: 1412.6980, algorithm 1; the clipping 1211.5063.
 Specification: reference.adam_step, reference.clip_by_global_norm.
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 
 
 @fast
-def _update(theta, g, m, v, scale, step, rest1, rest2, root, eps):
+def _update(theta, g, m, v, rates, scale, step, rest1, rest2, root, eps):
     """Update theta, m and v in place. All scalars have the dtype of theta.
 
     step = lr/(1 - β₁ᵗ); rest1 = 1 - β₁; rest2 = 1 - β₂; root = 1/√(1 - β₂ᵗ).
@@ -37,11 +37,12 @@ def _update(theta, g, m, v, scale, step, rest1, rest2, root, eps):
         gi = scale * g[i]
         m[i] += (gi - m[i]) * rest1  # m ← β₁m + (1 - β₁)g
         v[i] += (gi * gi - v[i]) * rest2  # v ← β₂v + (1 - β₂)g²
-        theta[i] -= step * m[i] / (math.sqrt(v[i]) * root + eps)
+        rate = step if rates is None else step * rates[i]
+        theta[i] -= rate * m[i] / (math.sqrt(v[i]) * root + eps)
 
 
 @array_operation
-def adam_step(theta, grad, moments, settings, norm):
+def adam_step(theta, grad, moments, settings, norm, rates=None):
     """Take one step of Adam in place, or none if the gradient is not finite.
 
     Parameters
@@ -54,6 +55,8 @@ def adam_step(theta, grad, moments, settings, norm):
         Learning rate; bound on the gradient's Euclidean norm, inf for none; ε.
     norm : float64 (1,) array
         Gets the norm before clipping. If that is not finite, nothing else has been changed.
+    rates : (n,) array or None
+        Factor of the learning rate for each parameter; None: all are 1.
     """
     lr, bound, eps = settings.tolist()
     norm[0] = size = math.sqrt(float(np.dot(grad, grad)))
@@ -63,15 +66,16 @@ def adam_step(theta, grad, moments, settings, norm):
     moments.steps[0] += 1
     t = int(moments.steps[0])
     corrected = (lr / (1 - BETA1**t), 1 - BETA1, 1 - BETA2, 1 / math.sqrt(1 - BETA2**t))
-    _update(theta, grad, moments.m, moments.v, *map(theta.dtype.type, (scale, *corrected, eps)))
+    scalars = map(theta.dtype.type, (scale, *corrected, eps))
+    _update(theta, grad, moments.m, moments.v, rates, *scalars)
 
 
 class Adam:
     """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
 
-    def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np):
+    def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np, rates=None):
         self.moments = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64))
-        self.eps = eps
+        self.eps, self.rates = eps, rates
 
     def step(self, theta, grad, lr, max_norm=None):
         """Update ``theta`` in place; return the gradient's norm before clipping.
@@ -95,6 +99,7 @@ class Adam:
             self.moments,
             np.array([lr, np.inf if max_norm is None else max_norm, self.eps]),
             norm,
+            self.rates,
         )
         return check_norm(float(norm[0]))
 

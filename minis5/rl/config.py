@@ -48,6 +48,7 @@ class PPOConfig:
 
     lr: float = 1e-3  # Adam's learning rate
     anneal_lr: bool = False  # lower it linearly to zero over the run
+    ssm_lr_factor: float = 1.0  # times lr is the rate of S5's eigenvalues and steps
     adam_eps: float = 1e-5  # Adam's epsilon
     num_envs: int = 64  # environments
     unroll: int = 128  # steps of each environment in an iteration
@@ -74,6 +75,7 @@ class PPOConfig:
                 lambda x: 0 < x < math.inf,
                 ("lr", "adam_eps", "clip", "reward_scale"),
             ),
+            "a finite number from 0 up": (lambda x: 0 <= x < math.inf, ("ssm_lr_factor",)),
             "a finite number": (math.isfinite, ("entropy_coef", "value_coef")),
             "a positive number or none": (
                 lambda x: x is None or 0 < x < math.inf,

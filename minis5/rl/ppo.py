@@ -33,6 +33,7 @@ from minis5.rl.config import PPOConfig
 from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
+from minis5.rl.rates import rates
 from minis5.rl.rollout import Collector
 
 Row = dict[str, float]  # the figures of one iteration
@@ -80,7 +81,8 @@ class PPO:
         self.steps = self.updates = self.episodes = 0
         self.seconds = 0.0
         self.total_steps: int | None = None
-        self.adam = Adam(agent.parameter_vector.size, agent.dtype, self.config.adam_eps, agent.xp)
+        size, own = agent.parameter_vector.size, rates(agent, self.config.ssm_lr_factor)
+        self.adam = Adam(size, agent.dtype, self.config.adam_eps, agent.xp, own)
         on_gpu = agent.device == "cuda"
         self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
         collect = gpu_form(Collector) if on_gpu else Collector

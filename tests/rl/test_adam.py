@@ -54,6 +54,34 @@ def test_equals_reference(dtype, max_norm):
     assert_close(theta, expected, T=N)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rates_equal_reference(dtype):
+    """Tensors with learning rates of their own; a rate of 1 everywhere gives the same bits."""
+    rng, sizes = np.random.default_rng(1), {"a": 3, "b": 20, "c": 5}
+    factors, ends = {"a": 0.3, "c": 0.0}, np.cumsum(list(sizes.values()))[:-1]
+    theta, grads = (rng.standard_normal(shape).astype(dtype) for shape in (28, (50, 28)))
+
+    def parts(vector):
+        return dict(zip(sizes, np.split(vector.astype(np.float64), ends), strict=True))
+
+    params = parts(theta)
+    m, v = ({k: np.zeros(n) for k, n in sizes.items()} for _ in range(2))
+    for i, g in enumerate(grads):
+        clipped, _ = ref.clip_by_global_norm(parts(g), 0.5)
+        params, m, v = ref.adam_step(params, clipped, m, v, i + 1, lr=1e-2, eps=1e-5, rates=factors)
+    found = []
+    own = np.concatenate([np.full(n, factors.get(k, 1.0), dtype) for k, n in sizes.items()])
+    for rates in (own, np.ones(28, dtype), None):
+        vector, adam = theta.copy(), Adam(28, dtype, eps=1e-5, rates=rates)
+        for g in grads:
+            adam.step(vector, g, 1e-2, 0.5)
+        found.append(vector)
+    assert_close(found[0], np.concatenate(list(params.values())), T=50)
+    np.testing.assert_array_equal(found[0][-5:], theta[-5:])
+    np.testing.assert_array_equal(found[1], found[2])
+    assert np.abs(found[0] - found[2]).max() > 0.05
+
+
 def test_gradient_and_zero_gradient():
     theta, grad, adam = np.ones(3), np.zeros(3), Adam(3, np.float64)
     assert adam.step(theta, grad, 0.1, 0.5) == 0.0

@@ -3,6 +3,8 @@
 Which values the presets choose: tests/run/test_presets.py.
 """
 
+import math
+
 import pytest
 
 from minis5.rl.config import AgentConfig, PPOConfig
@@ -38,6 +40,11 @@ def test_counts_are_positive(name):
         ("lr: expected a positive number, got 0", {"lr": 0}),
         ("clip: expected a positive number, got -1", {"clip": -1}),
         ("reward_scale: expected a positive number, got 0", {"reward_scale": 0}),
+        ("ssm_lr_factor: expected a finite number from 0 up, got -1", {"ssm_lr_factor": -1}),
+        (
+            "ssm_lr_factor: expected a finite number from 0 up, got nan",
+            {"ssm_lr_factor": float("nan")},
+        ),
         ("max_grad_norm: expected a positive number or none, got 0", {"max_grad_norm": 0}),
         ("minibatches: expected a divisor of num_envs = 64, got 5", {"minibatches": 5}),
     ],

@@ -1,7 +1,7 @@
 """Adam with clipping by the global norm, in three kernels: sum of squares, scalars, update.
 
     g ← g·min(1, bound/|g|)         m ← β₁m + (1 - β₁)g        v ← β₂v + (1 - β₂)g²
-    θ ← θ - lr·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)
+    θ ← θ - lr·r·(m/(1 - β₁ᵗ))/(√(v/(1 - β₂ᵗ)) + ε)         r: the parameter's own factor, or 1
 
 Nothing goes through the host. The kernels read the step count, the learning rate and the bound on
 the device, so that a recorded graph can be replayed with other values. The norm and the scalars are
@@ -68,9 +68,9 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
 
 
 @kernel
-def update_kernel(theta, grad, m, v, rest1, rest2, scalars):
-    """Update theta, m and v in place; rest1, rest2 = 1 - β₁, 1 - β₂."""
-    factor, rate, root, eps = scalars[0], scalars[1], scalars[2], scalars[3]
+def update_kernel(theta, grad, m, v, rates, has_rates, rest1, rest2, scalars):
+    """Update theta, m and v in place; rest1, rest2 = 1 - β₁, 1 - β₂; has_rates: read rates."""
+    factor, base, root, eps = scalars[0], scalars[1], scalars[2], scalars[3]
     first, step = walk()
     if factor == factor:  # not NaN
         for i in range(first, theta.size, step):
@@ -78,12 +78,13 @@ def update_kernel(theta, grad, m, v, rest1, rest2, scalars):
             mean = m[i] + (g - m[i]) * rest1  # m ← β₁m + (1 - β₁)g
             square = v[i] + (g * g - v[i]) * rest2  # v ← β₂v + (1 - β₂)g²
             m[i], v[i] = mean, square
-            # rate = lr/(1 - β₁ᵗ), root = 1/√(1 - β₂ᵗ): θ ← θ - rate·m/(√v·root + ε)
+            rate = base * rates[i] if has_rates else base
+            # base = lr/(1 - β₁ᵗ), root = 1/√(1 - β₂ᵗ): θ ← θ - rate·m/(√v·root + ε)
             theta[i] -= rate * mean / (theta.dtype.type(math.sqrt(square)) * root + eps)
 
 
 @form_of(cpu.adam_step)
-def adam_step(theta, grad, moments, settings, norm):
+def adam_step(theta, grad, moments, settings, norm, rates=None):
     """Take one step of Adam in place, or none if the gradient is not finite.
 
     Nothing waits for the GPU. A sum of squares that overflows the dtype of theta counts as
@@ -96,4 +97,6 @@ def adam_step(theta, grad, moments, settings, norm):
     betas = np.float64(cpu.BETA1), np.float64(cpu.BETA2)
     launch(scalars_kernel, (1, 1), block, partial, moments.steps, settings, norm, *betas, scalars)
     rest = real(1 - cpu.BETA1), real(1 - cpu.BETA2)
-    launch(update_kernel, *flat(theta.size), theta, grad, moments.m, moments.v, *rest, scalars)
+    factors = (theta, False) if rates is None else (rates, True)
+    vectors = theta, grad, moments.m, moments.v, *factors
+    launch(update_kernel, *flat(theta.size), *vectors, *rest, scalars)

@@ -94,7 +94,8 @@ class Passes:
         batch = ppo.batch(rollout, advantages, returns, group)
         batch = batch._replace(advantages=self._normalised(batch.advantages))
         grad, figures = ppo.gradient(rollout, group, batch, None)
-        adam_step(ppo.agent.parameter_vector, grad, ppo.adam.moments, self.settings, self.norm)
+        theta, adam = ppo.agent.parameter_vector, ppo.adam
+        adam_step(theta, grad, adam.moments, self.settings, self.norm, adam.rates)
         store(self.k, array_module(grad).concatenate([figures, self.norm]), self.stats)
         self.k += 1
 
