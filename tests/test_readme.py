@@ -143,6 +143,7 @@ def test_blocks_that_experiments_write():
         "meta_cartpole",
         "meta_control",
         "popgym",
+        "popgym_hard",
         "popgym_throughput",
         "runtime",
     ]

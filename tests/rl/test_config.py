@@ -3,8 +3,6 @@
 Which values the presets choose: tests/run/test_presets.py.
 """
 
-import math
-
 import pytest
 
 from minis5.rl.config import AgentConfig, PPOConfig
