@@ -94,7 +94,7 @@ class ActorCritic:
     observation_space : gymnasium.Space
         Of one environment: Box, Discrete, MultiDiscrete, MultiBinary, or Tuple or Dict of these.
     action_space : gymnasium.Space
-        Of one environment: Discrete, MultiDiscrete or Box.
+        Of one environment: Discrete, MultiDiscrete, MultiBinary or Box.
     config : AgentConfig
     seed : int
         Of the initial weights.
@@ -126,7 +126,7 @@ class ActorCritic:
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
         self.observation_encoder = ObservationEncoder(observation_space)
-        self.actions = Actions(action_space)
+        self.actions = Actions(action_space, config.scale_actions)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
         self.core = core(config.core_config, config.encoder[-1])

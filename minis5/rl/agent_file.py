@@ -4,7 +4,8 @@
     config, observation_space, action_space  JSON
     encoder/0/kernel, …                      one array for each parameter, under its public name
 
-A setting that a file lacks, because it was added later, takes its default.
+A setting that a file lacks, because it was added later, takes its value in ADDED_LATER or else its
+default.
 
 Leaves out: the state of a training run (minis5/run/state_file.py), other formats, and migration
 between versions (there is one version). Tests: tests/rl/test_agent_file.py.
@@ -27,6 +28,8 @@ from minis5.rl.config import AgentConfig
 from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
+# A field of AgentConfig that was added later, and its value in a file from before.
+ADDED_LATER = {"scale_actions": False}
 
 
 def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
@@ -37,7 +40,7 @@ def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
     ValueError
         This minis5 does not have a field or the core, or a value is wrong.
     """
-    value = dict(value)
+    value = {**ADDED_LATER, **value}
     if value.get("core") not in CORES:
         known = ", ".join(CORES)
         raise ValueError(f"core: expected one of {known}, got {value.get('core')!r}")
@@ -179,4 +182,5 @@ def _makings(agent):
         "observation_space": agent.observation_space,
         "action_space": agent.action_space,
         **fields,
+        "scale_actions": agent.actions.scaled,  # elsewhere it makes no difference
     }

@@ -24,6 +24,7 @@ class AgentConfig:
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
+    scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
 
     def __post_init__(self) -> None:
         dtypes = ("float32", "float64")

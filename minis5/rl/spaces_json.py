@@ -57,7 +57,7 @@ _ENCODERS = {
         "shape": list(s.shape),
         "dtype": s.dtype.name,
     },
-    "Discrete": lambda s: {"n": int(s.n), "start": int(s.start)},
+    "Discrete": lambda s: {"n": int(s.n), "start": int(s.start), "dtype": s.dtype.name},
     "MultiDiscrete": lambda s: {
         "nvec": s.nvec.tolist(),
         "start": s.start.tolist(),
@@ -69,7 +69,9 @@ _ENCODERS = {
 }
 _DECODERS = {
     "Box": _box,
-    "Discrete": lambda v: spaces.Discrete(v["n"], start=v["start"]),
+    "Discrete": lambda v: spaces.Discrete(
+        v["n"], start=v["start"], dtype=np.dtype(v.get("dtype", np.int64)).type
+    ),
     "MultiDiscrete": lambda v: spaces.MultiDiscrete(
         v["nvec"], np.dtype(v["dtype"]), start=v["start"]
     ),

@@ -145,13 +145,19 @@ def test_other_archives(tmp_path):
 
 
 def test_fields_added_later(saved):
-    """An agent from before a setting was there is loaded with its default."""
-    rewrite(
-        saved, lambda a: a.update(config=str(a["config"]).replace(', "observation_scale": 1.0', ""))
-    )
-    with np.load(saved) as file:
-        assert "observation_scale" not in str(file["config"])
-    assert minis5.load(saved).config.observation_scale == 1.0
+    """An agent from before a setting was there is loaded as it was then."""
+    later = ', "observation_scale": 1.0', ', "scale_actions": true'
+
+    def shorten(arrays):
+        config = str(arrays["config"])
+        for field in later:
+            assert field in config
+            config = config.replace(field, "")
+        arrays.update(config=config)
+
+    rewrite(saved, shorten)
+    config = minis5.load(saved).config
+    assert config.observation_scale == 1.0 and config.scale_actions is False
 
 
 CHANGES = {

@@ -14,9 +14,13 @@ SPACES = [
     spaces.Box(np.array([-np.inf, 0.1, -2], np.float32), np.array([np.inf, np.inf, 7], np.float32)),
     spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
     spaces.Box(0, 255, (2, 3, 1), np.uint8),
+    spaces.Box(-1, 1, (), np.float16),
+    spaces.Box(np.array([-(2**63), 1]), np.array([2**63 - 1, 7]), dtype=np.int64),
     spaces.Discrete(5),
     spaces.Discrete(3, start=-1),
+    spaces.Discrete(3, start=1, dtype=np.int8),
     spaces.MultiDiscrete([2, 3]),
+    spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [-1, 0]]),
     spaces.MultiDiscrete([2, 3], start=[1, -4], dtype=np.int32),
     spaces.MultiBinary(4),
     spaces.MultiBinary((2, 2)),
@@ -32,6 +36,10 @@ def test_space_round_trip(space):
     assert back == space and type(back) is type(space) and back.dtype == space.dtype
     if isinstance(space, spaces.Dict):
         assert list(back) == list(space)
+
+
+def test_discrete_from_before_its_dtype_was_kept():
+    assert space_from_json({"space": "Discrete", "n": 3, "start": 1}) == spaces.Discrete(3, start=1)
 
 
 def test_uniform_bounds_are_short():
