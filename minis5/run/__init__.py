@@ -5,6 +5,8 @@ In the order in which to read them:
     presets      hyper-parameters by name; options given as text become configurations
     config       RunConfig: everything that a run was asked for, resolved once (config.json)
     train        train and resume a run; the content of its folder
+    folder       the folder's name, and the one process that may write into it
+    learn        one process's part of a run
     progress     progress.csv, the progress line, the signals that ask for a stop
     state_file   state.npz: the state of a run, from which it is resumed bit for bit
     evaluate     returns of fresh episodes, without bias

@@ -141,7 +141,7 @@ def _train_arguments(parser, argv):
         metavar="N",
         help="processes (default: one for each CPU that divides the work)",
     )
-    add("--out", metavar="FOLDER", help="default runs/ENV-seedN-DATE-TIME")
+    add("--out", metavar="FOLDER", help="default runs/ENV-CORE-seedN-DATE-TIME")
     add(
         "--resume",
         metavar="RUN",

@@ -39,6 +39,12 @@ class ProgressFile:
     def __init__(self, path, update):
         old = read_progress(path) if path.exists() and update else []
         rows = [row for row in old if row["update"] <= update]
+        if len(rows) < update:
+            raise ValueError(
+                f"{path}: expected a row for each of the {update} updates of the run, got "
+                f"{len(rows)}; restore it from a copy, or begin a new run with this agent: "
+                f"minis5 train ENV --init-from {path.parent}"
+            )
         self.columns = list(rows[0]) if rows else None
         lines = [_line(self.columns), *(_line(row.values()) for row in rows)] if rows else []
         write_text(path, "".join(lines))

@@ -6,8 +6,9 @@ A run's folder holds
     state.npz               all that resuming needs, in one file
     agent.npz               the agent alone
     summary.json, curve.png when the run has finished
-The work is split over processes (minis5/rl/comm.py). Each runs `_rank` on its share of the
-environments. Rank 0, this process, alone writes. On a GPU there is one process.
+The work is split over processes (minis5/rl/comm.py). Each runs `train_rank`
+(minis5/run/learn.py) on its share of the environments. Rank 0, this process, alone writes; a lock
+on the folder keeps others out (minis5/run/folder.py). On a GPU there is one process.
 
 Leaves out: several runs at once, several GPUs.
 Tests: tests/run/test_train.py, tests/rl/test_cuda_training.py.
@@ -15,29 +16,31 @@ Tests: tests/run/test_train.py, tests/rl/test_cuda_training.py.
 
 import dataclasses
 import math
-import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from minis5.arrays import DeviceError
-from minis5.device import set_tf32
 from minis5.files import write_json
 from minis5.ops import array_library
-from minis5.rl.agent_file import start_from
 from minis5.rl.comm import run as run_ranks
-from minis5.rl.ppo import PPO
-from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
 from minis5.run.evaluate import evaluate
+from minis5.run.folder import (
+    cannot_write,
+    check_not_lost,
+    check_unused,
+    leftovers,
+    make_folder,
+    only_writer,
+)
+from minis5.run.learn import core_parameters, train_rank
 from minis5.run.machine import machine, versions
 from minis5.run.plot import plot
-from minis5.run.progress import Recorder, read_progress
+from minis5.run.progress import read_progress
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,7 +87,7 @@ def train(
         Processes. None takes as many as the CPUs and the sizes of the minibatches allow. It takes
         one for environments that are neither minis5's own nor tasks of the DeepMind Control Suite.
     out : path
-        The run's folder, new or empty; None makes runs/ENV-seedN-DATE-TIME.
+        The run's folder, new or empty; None makes runs/ENV-CORE-seedN-DATE-TIME.
     target_return : float
         Stop at the first rollout whose mean return reaches it.
     eval_episodes : int
@@ -125,7 +128,10 @@ def train(
         eval_episodes=eval_episodes,
         init_from=init_from,
     )
-    return _run(_new_folder(out, config), config, began, quiet)
+    folder = make_folder(out, config.env, config.agent.core, config.seed)
+    with only_writer(folder):
+        _begin(folder, config)
+        return _run(folder, config, began, quiet)
 
 
 def resume(
@@ -164,55 +170,45 @@ def resume(
     """
     began = time.monotonic()
     folder = Path(folder)
-    config = asked = read_config(folder)
-    if steps is not None:
-        if steps < config.steps:
-            raise ValueError(
-                f"steps: the run was asked for {config.steps} steps already, got {steps}; give more"
+    read_config(folder)  # of a folder that is no run, say so and leave it as it is
+    with only_writer(folder):
+        config = read_config(folder)
+        if steps is not None:
+            if steps < config.steps:
+                raise ValueError(
+                    f"steps: the run was asked for {config.steps} steps already, got {steps}; "
+                    "give more"
+                )
+            config = dataclasses.replace(config, steps=steps)
+        if device is not None and device != config.device:
+            if config.workers != 1:
+                raise ValueError(
+                    f"device: the run has {config.workers} workers, "
+                    "and only a run of one can move; leave it out"
+                )
+            config = dataclasses.replace(
+                config,
+                device=device,
+                tf32=False,
+                versions=versions(device),
+                machine=machine(device),
             )
-        config = dataclasses.replace(config, steps=steps)
-    if device is not None and device != config.device:
-        if config.workers != 1:
-            raise ValueError(
-                f"device: the run has {config.workers} workers, "
-                "and only a run of one can move; leave it out"
-            )
-        config = dataclasses.replace(
-            config, device=device, tf32=False, versions=versions(device), machine=machine(device)
-        )
-    array_library(config.device)
-    if config != asked:
-        write_config(folder, config)
-    for leftover in folder.glob(".*.tmp"):  # of a write that a kill cut short
-        leftover.unlink()
-    return _run(folder, config, began, quiet)
+        array_library(config.device)
+        check_not_lost(folder)
+        for leftover in leftovers(folder):
+            leftover.unlink()
+        return _run(folder, config, began, quiet)
 
 
-def core_parameters(agent) -> int:
-    """Count the core's parameters in an agent."""
-    return sum(
-        int(value.size) for name, value in agent.parameters().items() if name.startswith("core/")
-    )
-
-
-def _new_folder(out, config):
-    """Make the run's folder, with its config.json."""
-    name = re.sub(r"[^\w.-]+", "_", config.env)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path("runs") / f"{name}-seed{config.seed}-{stamp}" if out is None else Path(out)
+def _begin(folder, config):
+    """Write config.json into the folder of a new run."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            remedy = (
-                f"choose another with --out, or continue its run: minis5 train --resume {folder}"
-            )
-            raise ValueError(f"out: the folder {folder} is not empty; {remedy}")
+        check_unused(folder)
+        for leftover in leftovers(folder):
+            leftover.unlink()
         write_config(folder, config)
     except OSError as error:
-        raise OSError(
-            f"out: cannot write to the folder {folder} ({error.strerror}); choose another, --out"
-        ) from error
-    return folder
+        raise cannot_write(folder, error) from error
 
 
 def _run(folder, config, began, quiet):
@@ -220,7 +216,7 @@ def _run(folder, config, began, quiet):
     remedy = f"go on with: minis5 train --resume {folder}"
     try:
         arguments = folder, config, began, quiet
-        agent, seconds, interrupted = run_ranks(_rank, config.workers, arguments)
+        agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)
         if not interrupted:
             return _finish(folder, config, agent, seconds)
     except KeyboardInterrupt:
@@ -269,56 +265,3 @@ def _finish(folder, config, agent, seconds):
         except ModuleNotFoundError as error:
             print(f"no picture of the learning curve: {error}", file=sys.stderr)
     return summary
-
-
-def _rank(comm, folder, config, began, quiet):
-    """Do one process's part of the training.
-
-    Returns
-    -------
-    agent, seconds : float, interrupted : bool
-        On rank 0: the trained agent, the run's time so far, and whether a signal stopped it.
-    """
-    if config.device == "cpu":
-        return _learn(comm, folder, config, began, quiet)
-    set_tf32(config.tf32)
-    try:
-        return _learn(comm, folder, config, began, quiet)
-    finally:
-        set_tf32(False)
-
-
-def _learn(comm, folder, config, began, quiet):
-    if comm.rank:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 decides when to stop
-    share = config.ppo.num_envs // comm.size
-    envs = config.make_envs(share, first_index=comm.rank * share)
-    agent = config.make_agent(envs)
-    if comm.rank == 0 and not quiet:
-        core = f"of which core {config.agent.core} {core_parameters(agent):,}"
-        print(f"parameters: {agent.parameter_vector.size:,}, {core}", file=sys.stderr, flush=True)
-    ppo = PPO(agent, envs, config.ppo, seed=config.seed, comm=comm)
-    facts = state_file.load(folder, comm, agent, ppo)
-    if facts is None:
-        facts = state_file.Facts(seconds=0.0, finished=None)
-        if config.init_from is not None:
-            start_from(agent, config.init_from)
-    began -= facts.seconds
-    log = Recorder(folder, config, ppo, quiet) if comm.rank == 0 else nullcontext()
-    with log as recorder:
-        if ppo.updates == 0:
-            state_file.save(folder, comm, agent, ppo, facts)
-        if facts.finished != config.steps:
-            for row in ppo.iterations(config.steps):
-                stop = save = finished = None
-                if recorder is not None:
-                    stop, save, finished = recorder.record(row, time.monotonic() - began)
-                stop, save, finished = comm.broadcast((stop, save, finished))
-                if save:
-                    total = config.steps if finished else None
-                    facts = state_file.Facts(time.monotonic() - began, total)
-                    state_file.save(folder, comm, agent, ppo, facts)
-                if stop:
-                    break
-        envs.close()
-        return agent, time.monotonic() - began, recorder is not None and recorder.interrupted

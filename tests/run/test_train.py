@@ -92,7 +92,7 @@ def test_default_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     summary = train("MemoryChain", steps=UPDATE, seed=3, workers=1, **CHAIN)
     assert (
-        Path(summary["folder"]).match("runs/MemoryChain-seed3-20*-*")
+        Path(summary["folder"]).match("runs/MemoryChain-s5-seed3-20*-*")
         and (tmp_path / summary["folder"]).is_dir()
     )
 
