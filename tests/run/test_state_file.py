@@ -72,7 +72,7 @@ def test_environments_that_cannot_be_saved(tmp_path, options):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("minis5.processes\nProcessVectorEnv", "No module named 'minis5.processes'"),
+        ("minis5.gone\nProcessVectorEnv", "No module named 'minis5.gone'"),
         ("minis5.envs\nProcessVectorEnv", "ProcessVectorEnv"),
     ],
 )
