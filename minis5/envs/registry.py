@@ -8,15 +8,16 @@ that begin with "dmc/" are the suite's own (minis5/envs/foreign/dmc.py), every o
 Tests: tests/envs/test_registry.py and test_all_levels.py.
 """
 
-import difflib
 import inspect
 import math
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs import memory_chain, meta, mixture
@@ -24,6 +25,8 @@ from minis5.envs.control import acrobot, ball_in_cup, point_mass, reacher
 from minis5.envs.control import cartpole as suite_cartpole
 from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.foreign import dmc
+from minis5.envs.foreign.make import batch_maker, find_spec
+from minis5.envs.foreign.named import close_names, find_wrappers, import_environment
 from minis5.envs.foreign.processes import ProcessVectorEnv
 from minis5.envs.popgym import (
     autoencode,
@@ -66,6 +69,7 @@ REGISTRY = {  # name: (environment, options of the level)
     for name, options in env.LEVELS.items()
 }
 MIXTURE = "Mixture"
+VECTOR_OPTIONS = ("num_threads", "processes", "vectorization_mode", "vector_kwargs")
 
 
 def find(env_id, options=None):
@@ -105,7 +109,7 @@ def find(env_id, options=None):
         if option not in accepted and option not in meta.OPTIONS:
             raise ValueError(
                 f"{option}: {name} has no such option"
-                f"{_close(option, [*accepted, *meta.OPTIONS])}; its options are "
+                f"{close_names(option, [*accepted, *meta.OPTIONS])}; its options are "
                 f"{', '.join(accepted)}, and any environment's {', '.join(meta.OPTIONS)}"
             )
     around = {
@@ -124,7 +128,7 @@ def _mixture(tasks=""):
     natives = {name: find(name) for name in names}
     wrong = [name for name in names if natives[name] is None or names.count(name) > 1]
     if wrong or not names:
-        got = f"{wrong[0]!r}{_close(wrong[0], REGISTRY)}" if wrong else repr(tasks)
+        got = f"{wrong[0]!r}{close_names(wrong[0], REGISTRY)}" if wrong else repr(tasks)
         raise ValueError(
             "tasks: expected different native ids with commas between them, such as "
             f"PositionOnlyPendulumEasy,PositionOnlyPendulumHard; got {got}"
@@ -141,6 +145,8 @@ def make_vec(
     num_threads: int = 1,
     processes: int = 1,
     device: str = "cpu",
+    env_options: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Any] | None = None,
     **options: Any,
 ) -> gymnasium.vector.VectorEnv:
     """Return a vector environment, native or Gymnasium's.
@@ -168,8 +174,18 @@ def make_vec(
     device : "cpu" or "cuda"
         With "cuda" a native batch, and the arrays that it returns, are on the GPU
         (cuda/minis5_cuda/envs.py).
+    env_options : dict
+        Options of the environment: those of a native level, or arguments of a foreign environment's
+        constructor, which gets them as they are, even those named seed or num_envs. A foreign one
+        also takes max_episode_steps, a time limit.
+    wrappers : sequence
+        Wrappers around each single environment, the first one innermost: names such as
+        "gymnasium.wrappers:FlattenObservation", functions or classes, or pairs of one of these and
+        a dict of keyword arguments. A wrapped native environment runs as a foreign one does.
     **options
-        Options of the environment; for Gymnasium's, keyword arguments of gymnasium.make_vec.
+        More options of the environment, whose names are none of the above. A foreign batch also
+        takes gymnasium.make_vec's vectorization_mode ("sync", "async" or "vector_entry_point";
+        default "sync") and vector_kwargs (arguments of SyncVectorEnv or AsyncVectorEnv).
 
     Returns
     -------
@@ -180,7 +196,7 @@ def make_vec(
     Raises
     ------
     ValueError
-        An id or an option is unknown, or a value is wrong.
+        An id, an option or a wrapper is unknown, or a value is wrong.
     ModuleNotFoundError
         The extra that the environment needs is missing.
     DeviceError
@@ -189,37 +205,25 @@ def make_vec(
     if not isinstance(env_id, str):
         raise ValueError(f"env_id: expected a string such as 'RepeatPreviousEasy', got {env_id!r}")
     check_choice("device", device, ("cpu", "cuda"))
-    if native := find(env_id, options):
+    around = find_wrappers(wrappers)
+    batch = {n: options.pop(n) for n in ("vectorization_mode", "vector_kwargs") if n in options}
+    given = _merged(env_options, options)
+    if (native := find(env_id, given if around else {**given, **batch})) and not around:
         env, task = native
         if device == "cuda":
             return gpu_form(NativeVectorEnv)(env, task, num_envs, seed, first_index)
         return NativeVectorEnv(env, task, num_envs, seed, first_index, num_threads)
     if device == "cuda":
-        raise ValueError(
-            f"device: {env_id!r} is not native{_close(env_id, REGISTRY)} "
-            "and runs with device='cpu' only"
-        )
+        what = "is wrapped" if native else f"is not native{close_names(env_id, REGISTRY)}"
+        raise ValueError(f"device: {env_id!r} {what} and runs with device='cpu' only")
     num_envs = check_integer("num_envs", num_envs, 1, 2**31, "pass for example num_envs=64")
     first_index = check_integer("first_index", first_index, 0, 2**31, "pass first_index=0")
     processes = check_integer("processes", processes, 1, 1024, "pass processes=1")
     key = seed_to_key(seed)
-    if env_id.startswith(dmc.NAMESPACE):
-        # Register here too, not only where environments are made: this error says more than theirs.
-        dmc.register()
-    make = partial(_make_foreign, env_id, options)
-    try:
-        envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        if env_id.rpartition(":")[2] in gymnasium.registry:
-            raise ValueError(
-                f"env_id: gymnasium cannot make {env_id!r} with options {options}: {error}"
-            ) from error
-        raise ValueError(
-            f"env_id: unknown environment {env_id!r}"
-            f"{_close(env_id, [*REGISTRY, *gymnasium.registry])}; "
-            f"{_levels(env_id)} (`minis5 envs` describes them), others go by their "
-            f"Gymnasium id, such as CartPole-v1 or module:Env-v0 ({type(error).__name__}: {error})"
-        ) from error
+    spec = _native_spec(env_id) if native else _find_foreign(env_id)
+    make = batch_maker(spec, given, around, **batch)
+    make = partial(_make_foreign, env_id, make)
+    envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
     seeds = [
         np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0]
         for i in range(num_envs)
@@ -228,11 +232,44 @@ def make_vec(
     return envs
 
 
-def _make_foreign(env_id, options, num_envs):
-    """Call Gymnasium's make_vec, in whichever process."""
+def _merged(env_options, options):
+    """Return the options given as a dict and by keyword in one dict."""
+    named = isinstance(env_options, Mapping) and all(isinstance(name, str) for name in env_options)
+    if env_options is not None and not named:
+        remedy = "pass {'option': value}"
+        raise ValueError(f"env_options: expected a dict of options, got {env_options!r}; {remedy}")
+    both = [name for name in options if name in (env_options or {})]
+    if both:
+        remedy = "leave out one of the two"
+        raise ValueError(f"{both[0]}: given in env_options and by keyword as well; {remedy}")
+    return {**(env_options or {}), **options}
+
+
+def _native_spec(env_id):
+    """Return an entry as Gymnasium has one, of single native environments that can be wrapped."""
+    names = {"env_id": env_id}
+    return EnvSpec("Native-v0", make_single, disable_env_checker=True, kwargs=names)
+
+
+def _find_foreign(env_id):
+    """Return Gymnasium's entry of an id."""
     if env_id.startswith(dmc.NAMESPACE):
         dmc.register()
-    return gymnasium.make_vec(env_id, num_envs, **{"vectorization_mode": "sync", **options})
+    name = import_environment(env_id)
+    if spec := find_spec(name):
+        return spec
+    close = close_names(env_id, [*REGISTRY, *gymnasium.registry])
+    raise ValueError(
+        f"env_id: unknown environment {env_id!r}{close}; {_levels(env_id, close)}"
+        "others go by their Gymnasium id, such as CartPole-v1 or module:Env-v0"
+    )
+
+
+def _make_foreign(env_id, make, num_envs):
+    """Make a batch, in whichever process."""
+    if env_id.startswith(dmc.NAMESPACE):
+        dmc.register()
+    return make(num_envs)
 
 
 def table():
@@ -270,27 +307,28 @@ def _text(space):
     return str(space)
 
 
-def _close(name, names):
-    matches = difflib.get_close_matches(name, names, n=3)
-    return f" (did you mean {' or '.join(matches)}?)" if matches else ""
-
-
 def family(name):
     """Return a level's name without its difficulty: "RepeatPrevious" of "RepeatPreviousEasy"."""
     return re.sub(r"(Easy|Medium|Hard)$", "", name)
 
 
-def _levels(env_id):
-    """Say which levels the family has that the id begins with, or else which families there are."""
+def _levels(env_id, close):
+    """Say which levels the family has that the id begins with, or else which families there are.
+
+    The second is left out if there are names that are `close` to the id.
+    """
     families = {}
     for name in REGISTRY:
         families.setdefault(family(name), []).append(name)
+    described = "(`minis5 envs` describes them), "
     for name, levels in families.items():
         if env_id.startswith(name):
-            return f"the levels of {name} are {', '.join(levels)}"
+            return f"the levels of {name} are {', '.join(levels)} {described}"
     return (
-        f"native ones are {', '.join(families)}, most with a level behind the name, "
-        f"such as RepeatPreviousEasy, and {MIXTURE}"
+        ""
+        if close
+        else f"native ones are {', '.join(families)}, most with a level behind the name, "
+        f"such as RepeatPreviousEasy, and {MIXTURE} {described}"
     )
 
 
@@ -302,7 +340,8 @@ def make_single(env_id, render_mode=None, **options):
     native = find(env_id, options)
     if native is None:
         raise ValueError(
-            f"env_id: {env_id!r} is not native{_close(env_id, REGISTRY)}; {_levels(env_id)}"
+            f"env_id: {env_id!r} is not native{close_names(env_id, REGISTRY)}; "
+            f"{_levels(env_id, '')}others come from gymnasium.make"
         )
     return NativeEnv(*native, render_mode=render_mode)
 

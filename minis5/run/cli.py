@@ -95,13 +95,32 @@ def _env_option(text):
         return name, value
 
 
-def _add_env_option(parser):
-    parser.add_argument(
+def _wrapper(text):
+    name, equals, options = text.partition("=")
+    try:
+        return name, json.loads(options) if equals else {}
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(
+            f'expected module:Name or module:Name={{"option": value}} with JSON, got {text!r}'
+        ) from None
+
+
+def _add_environment(parser):
+    add = parser.add_argument
+    add(
         "--env-option",
         type=_env_option,
         action="append",
         metavar="NAME=VALUE",
         help="for the environment",
+    )
+    add(
+        "--wrapper",
+        type=_wrapper,
+        action="append",
+        metavar="MODULE:NAME[=JSON]",
+        help="around each environment, innermost first, with options: "
+        'gymnasium.wrappers:TimeLimit={"max_episode_steps": 200}',
     )
 
 
@@ -165,7 +184,14 @@ def _train_arguments(parser, argv):
         help="episodes of the evaluation at the end (default 100)",
     )
     add("--quiet", action="store_true", help="no progress line, no count of parameters")
-    _add_env_option(parser)
+    _add_environment(parser)
+    add(
+        "--vector-option",
+        type=_env_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="for the batch: processes, num_threads, vectorization_mode, vector_kwargs",
+    )
     about = "by field name; in brackets the laptop preset's, which some environments change"
     group = parser.add_argument_group("hyper-parameters", about)
     for name, (kind, default, text) in presets.fields(core).items():
@@ -200,7 +226,9 @@ def _train(options):
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")
-        settings["env_options"] = dict(settings.pop("env_option", ()))
+        for name in ("env_option", "vector_option"):
+            settings[f"{name}s"] = dict(settings.pop(name, ()))
+        settings["wrappers"] = settings.pop("wrapper", [])
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
     print(
         "{env}: mean return {mean_return:.3f} ± {std_return:.3f} over {episodes} fresh episodes, "
@@ -220,18 +248,21 @@ def _eval_arguments(parser, argv):
         "--stochastic", action="store_true", help="sampled actions instead of the likeliest"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    _add_env_option(parser)
+    _add_environment(parser)
 
 
 def _eval(options):
     config = read_config(options.run)
+    environment = config.environment()
+    environment["env_options"] = {**config.env_options, **dict(options.env_option or ())}
+    environment["wrappers"] = config.wrappers if options.wrapper is None else options.wrapper
     result = evaluate(
         load_agent(os.path.join(options.run, "agent.npz")),
         config.env,
         options.episodes,
         config.seed if options.seed is None else options.seed,
         not options.stochastic,
-        **{**config.env_options, **dict(options.env_option or ())},
+        **environment,
     )
     if options.json:
         print(json.dumps(result))

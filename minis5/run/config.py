@@ -10,7 +10,7 @@ Tests: tests/run/test_config.py, tests/run/test_train.py.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
@@ -19,9 +19,10 @@ from typing import Any
 
 import gymnasium
 
-from minis5.checks import check_integer
+from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign import dmc
-from minis5.envs.registry import make_vec
+from minis5.envs.foreign.named import check_json, foreign_modules, wrappers_to_json
+from minis5.envs.registry import VECTOR_OPTIONS, make_vec
 from minis5.files import write_json
 from minis5.ops import array_library
 from minis5.rl.agent import ActorCritic
@@ -33,7 +34,7 @@ from minis5.run.machine import available_cpus, machine, versions
 from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
-ADDED_LATER = {"tf32": False, "init_from": None}
+ADDED_LATER = {"tf32": False, "init_from": None, "wrappers": []}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class RunConfig:
     """A run's settings. The fields are the keys of config.json, in its order."""
 
     env: str  # as for minis5.make_vec
-    env_options: dict[str, Any]  # JSON values
+    env_options: dict[str, Any]  # of the environment; JSON values
+    wrappers: list[list[Any]]  # [name, options] around each environment, innermost first
+    vector_options: dict[str, Any]  # of make_vec itself: those of VECTOR_OPTIONS
     preset: str
     overrides: dict[str, str]  # hyper-parameters that replaced the preset's, as text
     seed: int  # in [0, 2**30)
@@ -66,8 +69,17 @@ class RunConfig:
             self.seed,
             first_index=first_index,
             device=self.device,
-            **self.env_options,
+            **self.environment(),
         )
+
+    def environment(self) -> dict[str, Any]:
+        """Return the keywords that say which environment it is, for make_vec and `evaluate`."""
+        named = {"env_options": self.env_options, "wrappers": self.wrappers}
+        return {**named, **self.vector_options}
+
+    def foreign_code(self) -> list[str]:
+        """Return the modules that the run would import by name, minis5's and Gymnasium's aside."""
+        return foreign_modules(self.env, self.wrappers)
 
     def make_agent(self, envs: gymnasium.vector.VectorEnv) -> ActorCritic:
         """Make a new agent for the spaces of `envs`."""
@@ -88,6 +100,10 @@ class RunConfig:
             A field is missing, unknown or wrong.
         """
         value = {**ADDED_LATER, **value}
+        if "vector_options" not in value:  # before 0.3 they were among the environment's options
+            options = dict(value.get("env_options", {}))
+            moved = {name: options.pop(name) for name in VECTOR_OPTIONS if name in options}
+            value |= {"env_options": options, "vector_options": moved}
         if missing := [field.name for field in fields(cls) if field.name not in value]:
             raise ValueError(f"RunConfig: missing fields {', '.join(missing)}")
         known = {field.name for field in fields(cls)}
@@ -105,6 +121,8 @@ def configure(
     core: str,
     overrides: Mapping[str, Any] | None,
     env_options: Mapping[str, Any] | None,
+    wrappers: Sequence[Any] | None,
+    vector_options: Mapping[str, Any] | None,
     steps: int | None,
     seed: int,
     device: str,
@@ -134,18 +152,17 @@ def configure(
     remedy = "pass for example eval_episodes=100"
     eval_episodes = check_integer("eval_episodes", eval_episodes, 1, 2**31, remedy)
     agent_config, ppo_config, default_steps = resolve(env_id, preset, core, overrides or {})
-    env_options = dict(env_options or {})
-    try:
-        json.dumps(env_options)
-    except TypeError as error:
-        raise ValueError(
-            f"env_options: expected values that JSON can hold, for config.json; got {error}; "
-            "pass numbers, texts, lists or dicts"
-        ) from error
-    with closing(make_vec(env_id, 1, seed, device=device, **env_options)) as envs:
+    named: dict[str, Any] = {
+        "env_options": check_json("env_options", dict(env_options or {})),
+        "wrappers": wrappers_to_json(wrappers),
+        "vector_options": check_json("vector_options", dict(vector_options or {})),
+    }
+    for name in named["vector_options"]:
+        check_choice("vector_options", name, VECTOR_OPTIONS)
+    with closing(_one(env_id, seed, device, **named)) as envs:
         config = RunConfig(
             env=env_id,
-            env_options=env_options,
+            **named,
             preset=preset,
             overrides={name: str(value) for name, value in (overrides or {}).items()},
             seed=int(seed),
@@ -166,6 +183,14 @@ def configure(
     if config.init_from is not None:
         start_from(agent, config.init_from)
     return config
+
+
+def _one(env_id, seed, device, env_options, wrappers, vector_options):
+    """Make one environment on trial, in this process."""
+    alone = {name: value for name, value in vector_options.items() if name != "processes"}
+    return make_vec(
+        env_id, 1, seed, device=device, env_options=env_options, wrappers=wrappers, **alone
+    )
 
 
 def choose_workers(

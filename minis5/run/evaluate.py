@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 from minis5.envs.registry import make_vec
 from minis5.rl.agent import ActorCritic
+from minis5.rl.rollout import is_native
 
 # With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
 FIRST_SEED = 2**30
@@ -28,7 +29,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = True,
-    **env_options: Any,
+    **environment: Any,
 ) -> dict[str, float]:
     """Play `episodes` whole episodes and summarise their returns.
 
@@ -37,13 +38,16 @@ def evaluate(
     agent : minis5.ActorCritic
         An agent on a GPU is evaluated by a copy on the CPU.
     env_id : str
-        As for `minis5.make_vec`, which also takes `env_options`.
+        As for `minis5.make_vec`.
     episodes : int
         At least 1.
     seed : int
         In [0, 2**30): which fresh episodes; the same seed and agent give the same result.
     deterministic : bool
         The likeliest action (True) or a sampled one.
+    **environment
+        Keywords of `minis5.make_vec`: env_options and wrappers as in training, or a native level's
+        options by name.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def evaluate(
         episodes or seed out of range, or an environment whose spaces differ from the agent's.
     """
     parts = []
-    for envs, rng in _batches(env_id, episodes, seed, env_options):
+    for envs, rng in _batches(env_id, episodes, seed, environment):
         parts.append(
             sum(
                 np.where(playing, reward, 0.0)
@@ -79,15 +83,15 @@ def trial_returns(
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = False,
-    **env_options: Any,
+    **environment: Any,
 ) -> np.ndarray:
     """Play whole episodes of an environment with trials; return the return of every trial.
 
     Parameters
     ----------
-    agent, env_id, episodes, seed, deterministic, **env_options
-        As for `evaluate`; ``env_options`` include ``trials`` (minis5/envs/meta.py). An episode may
-        have another number of trials than in training.
+    agent, env_id, episodes, seed, deterministic, **environment
+        As for `evaluate`. The options include ``trials`` (minis5/envs/meta.py). An episode may have
+        another number of trials than in training.
 
     Returns
     -------
@@ -98,11 +102,15 @@ def trial_returns(
     ValueError
         As `evaluate`, or an environment without trials.
     """
-    if "trials" not in env_options:
+    trials = {**(environment.get("env_options") or {}), **environment}.get("trials")
+    if trials is None:
         raise ValueError("trials: expected the number in an episode, got none; pass trials=16")
     parts = []
-    for envs, rng in _batches(env_id, episodes, seed, env_options):
-        table, trial = np.zeros((envs.num_envs, env_options["trials"])), envs.view("trial")
+    for envs, rng in _batches(env_id, episodes, seed, environment):
+        if not is_native(envs):
+            wanted = "one of minis5's own environments, without wrappers"
+            raise ValueError(f"env_id: expected {wanted}, got {env_id!r}; take evaluate instead")
+        table, trial = np.zeros((envs.num_envs, trials)), envs.view("trial")
         for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng):
             np.add.at(table, (np.arange(envs.num_envs), trial), np.where(playing, reward, 0.0))
             trial = envs.view("trial")
@@ -118,7 +126,7 @@ def check_seed(seed: int) -> None:
         )
 
 
-def _batches(env_id, episodes, seed, env_options):
+def _batches(env_id, episodes, seed, environment):
     """Yield environments, one row for each episode, at most MAX_ROWS at a time, and one generator.
 
     The generator samples the actions of all batches.
@@ -129,7 +137,7 @@ def _batches(env_id, episodes, seed, env_options):
     rng = np.random.default_rng([FIRST_SEED, seed])
     for first in range(0, episodes, MAX_ROWS):
         rows = min(episodes - first, MAX_ROWS)
-        envs = make_vec(env_id, rows, FIRST_SEED + seed, first_index=first, **env_options)
+        envs = make_vec(env_id, rows, FIRST_SEED + seed, first_index=first, **environment)
         try:
             yield envs, rng
         finally:

@@ -94,8 +94,9 @@ def _read(run):
             "give folders of runs"
         )
     config = read_config(run)
-    settings = {**config.env_options, **config.overrides}
-    changes = [f"{name}={value}" for name, value in settings.items()]
+    settings = [*config.env_options.items(), *config.overrides.items()]
+    changes = [f"{name}={value}" for name, value in settings]
+    changes += [f"{name.partition(':')[2]}{options or ''}" for name, options in config.wrappers]
     label = " · ".join([config.env, config.agent.core, config.preset, *changes])
     rows = [
         [row["step"], row["return"], row["seconds"]] for row in read_progress(run / "progress.csv")

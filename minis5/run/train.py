@@ -18,7 +18,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ def train(
     core: str = "s5",
     overrides: Mapping[str, Any] | None = None,
     env_options: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Any] | None = None,
+    vector_options: Mapping[str, Any] | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -70,7 +72,16 @@ def train(
     Parameters
     ----------
     env_id : str
-        As for `minis5.make_vec`, which also takes `env_options` (dict).
+        As for `minis5.make_vec`.
+    env_options : dict
+        The environment's options, all JSON values. Training and evaluation pass them on as they
+        are, to a level or to a foreign environment's constructor, whatever their names.
+    wrappers : sequence
+        Wrappers around each environment, innermost first: names such as
+        "gymnasium.wrappers:FlattenObservation", or pairs of a name and a dict of options.
+    vector_options : dict
+        Keywords of `minis5.make_vec` itself: num_threads, processes, vectorization_mode,
+        vector_kwargs.
     preset, core : str
         Names that `minis5.run.presets.resolve` knows.
     overrides : dict
@@ -119,6 +130,8 @@ def train(
         core=core,
         overrides=overrides,
         env_options=env_options,
+        wrappers=wrappers,
+        vector_options=vector_options,
         steps=steps,
         seed=seed,
         device=device,
@@ -235,11 +248,12 @@ def _finish(folder, config, agent, seconds):
     steps, updates = (rows[-1]["step"], rows[-1]["update"]) if rows else (0, 0)
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
     evaluation = evaluate(
-        agent, config.env, config.eval_episodes, config.seed, **config.env_options
+        agent, config.env, config.eval_episodes, config.seed, **config.environment()
     )
     summary = {
         "env": config.env,
         "env_options": config.env_options,
+        "wrappers": config.wrappers,
         "preset": config.preset,
         "overrides": config.overrides,
         "seed": config.seed,

@@ -16,6 +16,8 @@ DEFAULTS = {
     "core": "s5",
     "overrides": TINY,
     "env_options": {"memory_length": 3},
+    "wrappers": [],
+    "vector_options": {},
     "steps": None,
     "seed": 4,
     "device": "cpu",
@@ -88,6 +90,26 @@ def test_config_json_before_settings_were_added(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     agent = dataclasses.replace(config.agent, scale_actions=False)
     assert read_config(tmp_path) == dataclasses.replace(config, agent=agent)
+
+
+def test_config_json_before_options_were_told_apart(tmp_path):
+    """Up to 0.2, options of the batch were among those of the environment."""
+    batch = {"processes": 2, "vector_kwargs": {"autoreset_mode": "SameStep"}}
+    settings = {"env_options": {"longest": 5}, "vector_options": batch}
+    config = configure("Countdown-v0", **DEFAULTS | settings)
+    values = config.to_json()
+    values["env_options"] |= values.pop("vector_options")
+    del values["wrappers"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert read_config(tmp_path) == config and config.vector_options == batch
+
+
+def test_code_that_a_configuration_names():
+    config = configure("Countdown-v0", **DEFAULTS | {"env_options": {}})
+    assert config.foreign_code() == []
+    wrappers = [["gymnasium.wrappers:ClipReward", {}], ["mine.own:Wrapper", {"size": 3}]]
+    named = dataclasses.replace(config, env="echo:Echo-v0", wrappers=wrappers)
+    assert named.foreign_code() == ["echo", "mine.own"]
 
 
 @pytest.mark.parametrize(

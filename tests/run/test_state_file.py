@@ -35,12 +35,10 @@ def test_resuming_nothing(tmp_path, finished):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_foreign_environments_resume(tmp_path, mode):
-    options = {"vector_kwargs": {"autoreset_mode": mode}}
-    whole = train(
-        "Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", env_options=options, **FOREIGN
-    )
+    options = {"vector_options": {"vector_kwargs": {"autoreset_mode": mode}}}
+    whole = train("Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", **options, **FOREIGN)
     assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
-    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
+    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", **options, **FOREIGN)
     resume(tmp_path / "run", steps=12 * UPDATE, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
@@ -48,7 +46,7 @@ def test_foreign_environments_resume(tmp_path, mode):
 @pytest.mark.parametrize("options", [{}, {"processes": 2}])
 def test_gymnasium_cartpole_resumes(tmp_path, options):
     train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **FOREIGN)
-    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", env_options=options, **FOREIGN)
+    train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", vector_options=options, **FOREIGN)
     resume(tmp_path / "run", steps=8 * UPDATE, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
@@ -59,7 +57,8 @@ def test_environments_that_cannot_be_saved(tmp_path, options):
         "Countdown-v0",
         steps=5 * UPDATE,
         out=tmp_path,
-        env_options={"locked": True, **options},
+        env_options={"locked": True},
+        vector_options=options,
         **FOREIGN,
     )
     with pytest.warns(

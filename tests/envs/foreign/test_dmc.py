@@ -278,11 +278,15 @@ def test_pickled_it_goes_on_with_the_same_bits(suite, env_id):
 
 
 @pytest.mark.parametrize(
-    "options", [{"workers": 2}, {"env_options": {"processes": 2}, "workers": 1}]
+    "options", [{"workers": 2}, {"vector_options": {"processes": 2}, "workers": 1}]
 )
 def test_training_resumes(suite, tmp_path, options):
-    options["env_options"] = {"time_limit": 0.3, **options.get("env_options", {})}
-    options |= {"overrides": TINY, "eval_episodes": 3, "quiet": True}
+    options |= {
+        "env_options": {"time_limit": 0.3},
+        "overrides": TINY,
+        "eval_episodes": 3,
+        "quiet": True,
+    }
     whole = train("dmc/cartpole-swingup", steps=6 * UPDATE, out=tmp_path / "whole", **options)
     assert 0 <= whole["min_return"] <= whole["max_return"] <= 30 and whole["updates"] == 6
     train("dmc/cartpole-swingup", steps=3 * UPDATE, out=tmp_path / "run", **options)
