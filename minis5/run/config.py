@@ -34,7 +34,7 @@ from minis5.run.machine import available_cpus, machine, versions
 from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
-ADDED_LATER = {"tf32": False, "init_from": None, "wrappers": []}
+ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
 
 
 @dataclass(frozen=True)
