@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READMES = ROOT / "experiments" / "README.md", ROOT / "README.md"
 QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16".split()
 QUICK += ["--eval-episodes", "4", "--workers", "1"]
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGALRM  # that stop a run
 KEY = ("task", "variant", "seed")
 COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib")
 COLUMNS += ("steps_per_second", "mean_return", "std_return", "min_return", "max_return")
@@ -70,12 +71,21 @@ class Sweep(NamedTuple):
     seeds: tuple = (0, 1, 2)  # that run if none is named
 
 
+class Stopped(SystemExit):
+    """A signal stopped a run, which has saved its state."""
+
+
+def run_name(task, variant, seed):
+    """Return the name of a run's folder."""
+    return f"{task.replace('/', '_')}-{variant}-seed{seed}"
+
+
 def run(sweep, runs, task, variant, seed, quick):
     """Train, continue an interrupted run, or skip a finished one.
 
     RUN.json beside the run keeps what the report needs.
     """
-    name = f"{task.replace('/', '_')}-{variant}-seed{seed}"
+    name = run_name(task, variant, seed)
     folder, log = runs / name, runs / f"{name}.json"
     arguments = ["train", task, "--seed", str(seed)]
     arguments += [*sweep.options.get(task, ()), *sweep.variants[variant][0]]
@@ -131,12 +141,8 @@ def train(sweep, folder, log, facts, arguments, steps):
     }
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    # Ctrl-C reaches the run, which saves its state.
-    handler = signal.signal(signal.SIGINT, lambda *_: None)
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "minis5", *arguments], env=environment)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = status = os.waitstatus_to_exitcode(status)
+    status, used = wait_for([sys.executable, "-m", "minis5", *arguments], environment)
     spent = {
         "wall": time.perf_counter() - start,
         "cpu": used.ru_utime + used.ru_stime,
@@ -144,9 +150,39 @@ def train(sweep, folder, log, facts, arguments, steps):
     }
     facts["spent"].append({name: round(value, 2) for name, value in spent.items()})
     files.write_json(log, facts)
-    signal.signal(signal.SIGINT, handler)
+    if status == 130:
+        raise Stopped(f"{folder.name}: stopped; the same command goes on from here")
     if status:
         sys.exit(f"{folder.name}: exit code {status}; the same command goes on from here")
+
+
+def wait_for(command, environment):
+    """Run a command to its end; return its exit status and what it used.
+
+    The command has a process group of its own, so that each signal reaches it once: as SIGINT, at
+    which a run saves its state.
+    """
+    early, running = [], []
+
+    def forward(*_):
+        if running:
+            os.kill(running[0], signal.SIGINT)
+        else:
+            early.append(True)
+
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
+    try:
+        process = subprocess.Popen(command, env=environment, process_group=0)
+        running.append(process.pid)
+        if early:
+            os.kill(process.pid, signal.SIGINT)
+        _, status, used = os.wait4(process.pid, 0)
+        running.clear()
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return process.returncode, used
 
 
 def result(folder, facts):
