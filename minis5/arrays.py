@@ -12,6 +12,8 @@ import numpy as np
 
 Array = np.ndarray  # in type hints; cupy.ndarray is meant too, which type checkers do not know
 DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
+ON_GPU = (DLPACK_CUDA, 13)  # and kDLCUDAManaged
+ON_HOST = (1, 3, 11)  # kDLCPU; kDLCUDAHost and kDLROCMHost, which is pinned memory
 EIGHT = 8  # cupy.concatenate of more arrays sends their addresses from the host
 
 
@@ -20,8 +22,16 @@ class DeviceError(RuntimeError):
 
 
 def on_gpu(x):
-    """Return whether ``x`` is on a GPU: CuPy's, Numba's, any with ``__cuda_array_interface__``."""
-    return hasattr(type(x), "__cuda_array_interface__")
+    """Return whether ``x`` is on a GPU: CuPy's, Numba's, any with ``__cuda_array_interface__``.
+
+    PyTorch's and JAX's arrays have that attribute wherever they are, so that the array is asked.
+    """
+    kind = type(x)
+    if kind is np.ndarray or not hasattr(kind, "__cuda_array_interface__"):
+        return False
+    if hasattr(kind, "__dlpack_device__"):
+        return x.__dlpack_device__()[0] in ON_GPU
+    return hasattr(x, "__cuda_array_interface__")
 
 
 def array_module(x):
@@ -30,8 +40,13 @@ def array_module(x):
 
 
 def _cupy():
-    import cupy
-
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        remedy = "install CuPy (cuda/README.md says how), or move the array to the CPU"
+        raise DeviceError(
+            f"array: expected CuPy for an array on a GPU, got {error}; {remedy}"
+        ) from None
     return cupy
 
 
@@ -44,14 +59,45 @@ def concatenate(parts, axis=-1):
     return xp.concatenate(parts, axis=axis)
 
 
-def as_array(x):
-    """Return an array on a GPU (by its interface or DLPack) as CuPy's, not copied; others as is."""
+def as_array(x, name="array"):
+    """Return an array of any library as NumPy's, or as CuPy's if it is on a GPU; others as is.
+
+    Arrays come by ``__cuda_array_interface__`` or DLPack and are not copied, except those of
+    foreign byte order, which are converted.
+
+    Raises
+    ------
+    TypeError
+        An array that cannot be taken: it has a mask, its dtype is unknown to NumPy (bfloat16), it
+        needs a gradient, or it is on a device that is neither the CPU nor a CUDA GPU.
+    """
     if type(x) is np.ndarray:
-        return x
-    if hasattr(x, "__cuda_array_interface__"):
-        return _cupy().asarray(x)
-    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == DLPACK_CUDA:
-        return _cupy().from_dlpack(x)
+        return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without mask, got MaskedArray; use .filled(…)")
+    if isinstance(x, np.ndarray):
+        return as_array(x.view(np.ndarray), name)
+    device = x.__dlpack_device__()[0] if hasattr(x, "__dlpack_device__") else None
+    try:
+        if on_gpu(x):
+            return _cupy().asarray(x)
+        if device in ON_GPU:
+            return _cupy().from_dlpack(x)
+        if device in ON_HOST and hasattr(x, "__dlpack__"):
+            return np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, DeviceError):
+            raise
+        kind, why = f"{type(x).__module__}.{type(x).__name__}", str(error).partition("\n")[0]
+        dtype = getattr(x, "dtype", "unknown dtype")
+        remedy = "detach it and cast it to float32, float64 or bool"
+        got = f"{kind} of {dtype} ({why})"
+        raise TypeError(
+            f"{name}: expected an array that NumPy can take, got {got}; {remedy}"
+        ) from error
+    if device is not None and device not in ON_HOST:
+        got = f"{type(x).__name__} on device type {device} of DLPack"
+        raise TypeError(f"{name}: expected an array on the CPU or a CUDA GPU, got {got}; move it")
     return x
 
 

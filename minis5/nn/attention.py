@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.nn.attention_loops import attend_backward, attend_forward
+from minis5.nn.doors import checked
 from minis5.nn.layers import (
     dense_backward,
     dense_forward,
@@ -57,13 +58,14 @@ class AttentionConfig:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
+@checked
 class AttentionCore:
     """A stack of transformer layers of width ``d_model``.
 
     State: (n_layers·(window - 1) + 1, B, d_model).
     """
 
-    devices = ("cpu",)
+    devices, config_type = ("cpu",), AttentionConfig
 
     def __init__(self, config, d_model):
         if d_model % config.n_heads:

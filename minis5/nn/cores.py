@@ -3,6 +3,7 @@
 A core is an object that holds only its configuration. Parameters and states are passed in and
 handed back:
 
+    shapes() → the shapes of the parameters, nested as they are
     init(rng) → nested parameters
     initial_state(batch, dtype) → state, batch on axis 1
     forward(params, u, reset, state) → y, state, cache         u, y: (T, B, H); reset: (T, B) bool
@@ -11,7 +12,8 @@ handed back:
 
 ``reset[t]`` means that nothing before step t may reach it. A stepper prepares its parameters once,
 for many steps. ``devices`` names where the core runs: attention has no kernels for a GPU yet. A new
-core is a class with these methods and a row in CORES.
+core is a class with these methods and a row in CORES. The decorator `checked` (doors.py) lets in
+only what the methods take, because compiled loops do not look at sizes.
 
 Specification: reference.CORES. Tests: tests/nn/test_cores.py, tests/core_checks.py.
 """
@@ -23,6 +25,7 @@ import numpy as np
 
 from minis5.arrays import array_module
 from minis5.nn.attention import AttentionConfig, AttentionCore
+from minis5.nn.doors import checked
 from minis5.nn.gru import GRUConfig, GRUCore
 from minis5.nn.lstm import LSTMConfig, LSTMCore
 from minis5.nn.mlp import MLPConfig, MLPCore
@@ -34,13 +37,17 @@ class NoConfig:
     """A core without parameters and without memory."""
 
 
+@checked
 class NoCore:
     """y = u: the agent with its memory taken out. State: (0, B, 0)."""
 
-    devices = ("cpu", "cuda")
+    devices, config_type = ("cpu", "cuda"), NoConfig
 
     def __init__(self, config, d_model):
         self.config, self.d_model = config, d_model
+
+    def shapes(self):
+        return {}
 
     def init(self, rng):
         return {}
@@ -51,7 +58,7 @@ class NoCore:
     def forward(self, params, u, reset, state):
         return u, state, state
 
-    def backward(self, dy, state):
+    def backward(self, dy, state, dlast=None):
         return dy, array_module(state).zeros_like(state), {}
 
     def stepper(self, params):

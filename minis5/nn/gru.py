@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from minis5.arrays import Array, array_module
+from minis5.nn.doors import checked
 from minis5.nn.rnn import RNNCore, check_hidden, prepare_states
 from minis5.nn.scalars import sigmoid, tanh
 from minis5.ops import matmul, operation
@@ -121,10 +122,11 @@ class GRUCache(NamedTuple):
     states: Array  # (T + 1, B, K): the state before each step, after the reset
 
 
+@checked
 class GRUCore(RNNCore):
     """One layer of gated recurrent units. State: (1, B, K)."""
 
-    n_gates, n_states = 3, 1
+    n_gates, n_states, config_type = 3, 1, GRUConfig
 
     def shapes(self):
         """Return the shapes of the parameters, nested as they are; cn is "recurrent/bias"."""

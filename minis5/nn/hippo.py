@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from scipy.linalg import block_diag
 
 from minis5.arrays import Array
+from minis5.nn.doors import check_init
 from minis5.nn.parameters import lecun_normal
 
 
@@ -105,6 +106,7 @@ def init_ssm(
     ValueError
         ``ssm_size`` does not divide into ``blocks`` (and halves), or not 0 < dt_min <= dt_max.
     """
+    check_init(rng, H, ssm_size, blocks, dt_min, dt_max, conj_sym, dtype)
     if not 0 < dt_min <= dt_max:
         raise ValueError(f"dt_min, dt_max: expected 0 < dt_min <= dt_max, got {dt_min}, {dt_max}")
     lam, V = hippo_eigen(ssm_size, blocks, conj_sym)

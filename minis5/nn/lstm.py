@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from minis5.arrays import Array, array_module, concatenate
+from minis5.nn.doors import checked
 from minis5.nn.rnn import RNNCore, check_hidden, prepare_states
 from minis5.nn.scalars import sigmoid, tanh
 from minis5.ops import fast, matmul, operation
@@ -145,10 +146,11 @@ class LSTMCache(NamedTuple):
     c: Array  # (T + 1, B, K): the same for c
 
 
+@checked
 class LSTMCore(RNNCore):
     """One layer of LSTM cells. State: (2, B, K), h and c."""
 
-    n_gates, n_states = 4, 2
+    n_gates, n_states, config_type = 4, 2, LSTMConfig
 
     def init(self, rng):
         """Return RNNCore's initial parameters, with ``forget_bias`` at the forget gates."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minis5.arrays import array_module
+from minis5.nn.doors import checked
 from minis5.nn.layers import dense_backward, dense_forward
 from minis5.nn.parameters import orthogonal
 
@@ -34,10 +35,11 @@ class MLPConfig:
             raise ValueError(f"widths: expected positive widths, got {self.widths}")
 
 
+@checked
 class MLPCore:
     """Dense layers and leaky ReLU. State: (0, B, 0)."""
 
-    devices = ("cpu", "cuda")
+    devices, config_type = ("cpu", "cuda"), MLPConfig
 
     def __init__(self, config, d_model):
         self.config, self.d_model = config, d_model
@@ -61,11 +63,8 @@ class MLPCore:
         return np.zeros((0, batch, 0), dtype)
 
     def forward(self, params, u, reset, state):
-        """Return y, ``state`` unchanged, cache.  (..., H) → (..., H). Resets change nothing."""
-        caches = []
-        for i in range(len(params)):
-            u, cache = dense_forward(params[str(i)], u, "leaky_relu")
-            caches.append(cache)
+        """Return y, ``state`` unchanged, cache.  (T, B, H) → (T, B, H). Resets change nothing."""
+        u, caches = mlp_forward(params, u)
         return u, state, (caches, state)
 
     def backward(self, dy, cache, dlast=None):
@@ -78,4 +77,13 @@ class MLPCore:
 
     def stepper(self, params):
         """Return step(u (B, H), reset (B,), state) → y (B, H), state."""
-        return lambda u, reset, state: self.forward(params, u, reset, state)[:2]
+        return lambda u, reset, state: (mlp_forward(params, u)[0], state)
+
+
+def mlp_forward(params, u):
+    """Return the output of all layers, and their caches.  (..., H) → (..., H)."""
+    caches = []
+    for i in range(len(params)):
+        u, cache = dense_forward(params[str(i)], u, "leaky_relu")
+        caches.append(cache)
+    return u, caches

@@ -110,7 +110,7 @@ class RNNCore:
         """Return step(u (B, H), reset (B,), state) → y (B, H), state; it prepares nothing."""
 
         def step(u, reset, state):
-            y, state, _ = self.forward(params, u[None], reset[None], state)
+            y, state, _ = RNNCore.forward(self, params, u[None], reset[None], state)
             return y[0], state
 
         return step

@@ -24,9 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import Array, array_module
-from minis5.checks import COMPLEXES, FLOATS, check_array
+from minis5.checks import check_choice, check_instance, take_array
 from minis5.nn import discretize
 from minis5.nn.discretize import DISCRETIZATIONS, Spectrum, Step
+from minis5.nn.doors import check_options, check_ssm
 from minis5.nn.hippo import init_ssm
 from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward
 from minis5.ops import matmul, operation
@@ -170,33 +171,20 @@ def ssm_forward(
     Raises
     ------
     TypeError, ValueError
-        Wrong shape or dtype, an unknown discretisation, or ``dt`` not positive.
+        Wrong shape, dtype or device, an unknown discretisation, or ``dt`` not positive.
     """
-    if discretization not in DISCRETIZATIONS:
-        known = sorted(DISCRETIZATIONS)
-        raise ValueError(f"discretization: expected one of {known}, got {discretization!r}")
-    xp, dtype, (P, H, _) = array_module(layer["D"]), layer["D"].dtype.type, layer["B"].shape
-    remedy = "order the axes time, batch, features and cast to the layer's dtype"
-    T, B, _ = check_array("u", u, ("T", "B", H), (dtype,), remedy, xp).shape
-    if 0 in u.shape:
-        wanted = "at least one step, one sequence and one feature"
-        raise ValueError(f"u: expected {wanted}, got {u.shape}; leave out empty batches")
-    if reset is None:
-        reset = xp.zeros((T, B), bool)
-    check_array("reset", reset, (T, B), (np.bool_,), "transpose and cast", xp)
-    complex_state = x0 is None or x0.dtype.kind == "c"
-    if x0 is None:
-        x0 = xp.zeros((B, 2 * P), dtype)
-    width = P if x0.dtype.kind == "c" else 2 * P
-    check_array("x0", x0, (B, width), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar", xp)
-    if dt is not None:
-        check_array("dt", dt, (T, B), (dtype,), "one step for each input", xp)
-        if xp is np and not (dt > 0).all():  # on a GPU, looking would mean waiting
-            remedy = "give the time since the previous input"
-            raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; {remedy}")
+    check_choice("discretization", discretization, DISCRETIZATIONS)
+    check_options(conj_sym, clip_eigs, step_rescale)
+    layer, u, reset, x0, dt = check_ssm(layer, u, reset, x0, dt)
     options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs}
-    weights, step = ssm_weights(layer, step_rescale=step_rescale, dt=dt, **options)
-    u, x0 = xp.ascontiguousarray(u), xp.ascontiguousarray(planar(x0), dtype)
+    return ssm_run(layer, u, reset, x0, dt=dt, step_rescale=step_rescale, **options)
+
+
+def ssm_run(layer, u, reset, x0, *, conj_sym=True, **options):
+    """Do what :func:`ssm_forward` does, unchecked: for cores, whose own arguments are checked."""
+    weights, step = ssm_weights(layer, conj_sym=conj_sym, **options)
+    xp, complex_state = array_module(u), x0.dtype.kind == "c"
+    u, x0 = xp.ascontiguousarray(u), xp.ascontiguousarray(planar(x0), u.dtype)
     y, x, v = ssm_apply(weights, u, xp.ascontiguousarray(reset), x0)
     cache = SSMCache(layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state)
     return y, from_planar(x[-1]) if complex_state else x[-1].copy(), cache
@@ -224,12 +212,23 @@ def ssm_backward(
     Raises
     ------
     TypeError, ValueError
-        ``dy`` has another shape or dtype than y.
+        ``cache`` is none, ``dy`` has another shape or dtype than y, or ``dx_last`` than x_last.
     """
+    check_instance("cache", cache, SSMCache, "pass the third result of ssm_forward")
+    u, x0, complex_state = cache.u, cache.x0, cache.complex_state
+    xp = array_module(u)
+    dy = take_array("dy", dy, u.shape, u.dtype, "it has the shape and dtype of y", xp)
+    if dx_last is not None:
+        dtype = np.result_type(x0.dtype, np.complex64) if complex_state else x0.dtype
+        shape = (len(x0), x0.shape[1] // 2) if complex_state else x0.shape
+        dx_last = take_array("dx_last", dx_last, shape, dtype, "it has the form of x_last", xp)
+    return ssm_run_backward(dy, dx_last, cache)
+
+
+def ssm_run_backward(dy, dx_last, cache):
+    """Do what :func:`ssm_backward` does, unchecked."""
     layer, step, weights, conj_sym, u, reset, x0, x, v, complex_state = cache
-    xp, P, dtype = array_module(u), layer["B"].shape[0], u.dtype
-    remedy = "it has the shape and dtype of y"
-    T, B, H = check_array("dy", dy, u.shape, (dtype.type,), remedy, xp).shape
+    xp, P, dtype, (T, B, H) = array_module(u), layer["B"].shape[0], u.dtype, u.shape
     dy, u, states = xp.ascontiguousarray(dy).reshape(-1, H), u.reshape(-1, H), x.reshape(-1, 2 * P)
     dx = matmul(dy, weights.Wc).reshape(x.shape)  # y = x @ W꜀ᵀ + D·u, so dx = dy @ W꜀
     if dx_last is not None:

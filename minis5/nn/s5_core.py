@@ -15,6 +15,7 @@ import numpy as np
 
 from minis5.arrays import array_module
 from minis5.nn.discretize import DISCRETIZATIONS
+from minis5.nn.doors import checked, layer_shapes
 from minis5.nn.hippo import init_ssm
 from minis5.nn.layers import (
     GATES,
@@ -25,7 +26,7 @@ from minis5.nn.layers import (
     layer_norm_backward,
     layer_norm_forward,
 )
-from minis5.nn.s5 import ssm_apply, ssm_backward, ssm_forward, ssm_weights
+from minis5.nn.s5 import ssm_apply, ssm_run, ssm_run_backward, ssm_weights
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,30 @@ class S5Config:
             raise ValueError(f"n_layers: expected at least 1, got {self.n_layers}; {remedy}")
 
 
+@checked
 class S5Core:
     """The stack of S5 layers, all of width ``d_model``. State: (n_layers, B, 2P), planar."""
 
-    devices = ("cpu", "cuda")
+    devices, config_type = ("cpu", "cuda"), S5Config
 
     def __init__(self, config, d_model):
         self.config, self.d_model = config, d_model
         names = ("discretization", "conj_sym", "clip_eigs", "step_rescale")
         self.ssm_options = {name: getattr(config, name) for name in names}
+
+    def _norms(self):
+        """Return the names of a layer's norms that are switched on."""
+        c = self.config
+        norms = {"norm": c.prenorm, "gtrxl_norm": c.gtrxl_norm, "postnorm": c.postnorm}
+        return [name for name, wanted in norms.items() if wanted]
+
+    def shapes(self):
+        """Return the shapes of the parameters, nested as they are."""
+        c, H = self.config, self.d_model
+        layer = {"ssm": layer_shapes(c.ssm_size // (2 if c.conj_sym else 1), H)}
+        layer |= {name: {"kernel": (H, H), "bias": (H,)} for name in GATES[c.gate]}
+        layer |= {name: {"scale": (H,), "bias": (H,)} for name in self._norms()}
+        return {"layers": {str(i): layer for i in range(c.n_layers)}}
 
     def init(self, rng):
         """Return nested parameters: "layers/0/ssm/...", ".../out1/...", and the norms switched on.
@@ -75,11 +91,10 @@ class S5Core:
         """
         c, H, layers = self.config, self.d_model, {}
         ssm = {name: getattr(c, name) for name in ("blocks", "dt_min", "dt_max", "conj_sym")}
-        norms = {"norm": c.prenorm, "gtrxl_norm": c.gtrxl_norm, "postnorm": c.postnorm}
         for i in range(c.n_layers):
             layer = {"ssm": init_ssm(rng, H, c.ssm_size, dtype=np.float64, **ssm)}
             layer |= gate_init(rng, H, c.gate)
-            for name in [name for name, wanted in norms.items() if wanted]:
+            for name in self._norms():
                 layer[name] = {"scale": np.ones(H), "bias": np.zeros(H)}
             layers[str(i)] = layer
         return {"layers": layers}
@@ -142,7 +157,7 @@ class LayerCache(NamedTuple):
 def layer_forward(p, u, reset, state, gate, ssm_options):
     """Return y (T, B, H), the last state and the cache of one S5 layer.  2303.03982, appendix B."""
     s, norm = layer_norm_forward(p["norm"], u) if "norm" in p else (u, None)
-    s, last, ssm = ssm_forward(p["ssm"], s, reset, state, **ssm_options)
+    s, last, ssm = ssm_run(p["ssm"], s, reset, state, **ssm_options)
     y, after = after_ssm_forward(p, s, u, gate)
     return y, last, LayerCache(norm, ssm, after)
 
@@ -150,7 +165,7 @@ def layer_forward(p, u, reset, state, gate, ssm_options):
 def layer_backward(dy, dlast, cache):
     """Return du, dstate, and the gradients with the layer's keys."""
     ds, du, grads = after_ssm_backward(dy, cache.after)
-    ds, dstate, grads["ssm"] = ssm_backward(ds, dlast, cache.ssm)
+    ds, dstate, grads["ssm"] = ssm_run_backward(ds, dlast, cache.ssm)
     if cache.norm is not None:
         ds, grads["norm"] = layer_norm_backward(ds, cache.norm)
     return ds + du, dstate, grads  # u goes through the SSM and the skip connection

@@ -21,6 +21,7 @@ from minis5.nn.cores import CORES
 from minis5.nn.layers import dense_backward, dense_forward
 from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
 from minis5.ops import array_library, concatenate_vectors
+from minis5.rl import doors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
 from minis5.spaces import ObservationEncoder
@@ -31,6 +32,14 @@ class Memory(NamedTuple):
 
     core: Array  # the core's state, batch on axis 1
     previous_action: Array  # (B, encoded size)
+
+
+class AgentCache(NamedTuple):
+    encoded: list
+    core: Any
+    actor: list
+    critic: list
+    shape: tuple  # (T, B)
 
 
 def head_forward(p, x):
@@ -65,24 +74,34 @@ class Stepper:
     dist_params; ``value(features)``, which takes any (..., H).
     """
 
-    def __init__(self, agent):
-        self.agent = agent
-        self.p = unflatten_tree(agent.views(agent.parameter_vector.copy()))
+    def __init__(self, agent, vector=None):
+        self.agent, self.vector = agent, agent.parameter_vector.copy() if vector is None else vector
+        self.p = unflatten_tree(agent.views(self.vector))
         self.core_step = agent.core.stepper(self.p.get("core", {}))
+
+    def __reduce__(self):  # the core's step is a function of its own, which cannot be pickled
+        return Stepper, (self.agent, self.vector)
 
     def __call__(self, x, reset, state):
         features, state = self.features(x, reset, state)
         return self.policy(features), self.value(features), state
 
     def features(self, x, reset, state):
+        x = doors.take_rows(self.agent, "x", x, ("B",), self.agent.input_size)
         for layer in self.p["encoder"].values():
             x, _ = dense_forward(layer, x, self.agent.config.activation)
         return self.core_step(x, reset, state)
 
     def policy(self, features):
+        features = doors.take_rows(
+            self.agent, "features", features, ("...",), self.agent.config.encoder[-1]
+        )
         return with_log_std(head_forward(self.p["actor"], features)[0], self.p.get("log_std"))
 
     def value(self, features):
+        features = doors.take_rows(
+            self.agent, "features", features, ("...",), self.agent.config.encoder[-1]
+        )
         return head_forward(self.p["critic"], features)[0][..., 0]
 
 
@@ -118,7 +137,8 @@ class ActorCritic:
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
-        self.config = config = config or AgentConfig()
+        self.config = config = AgentConfig() if config is None else config
+        doors.check_agent(config, seed, AgentConfig)
         _, core = CORES[config.core]
         if device == "cuda" and device not in core.devices:
             expected = f"the core {config.core!r} runs on 'cpu' only, got {device!r}"
@@ -135,8 +155,18 @@ class ActorCritic:
         self._shapes = {name: value.shape for name, value in initial.items()}
         vector = np.concatenate([value.ravel() for value in initial.values()])
         self.parameter_vector: Array = self.xp.asarray(vector.astype(self.dtype))
+        self._look_at_parameters()
+
+    def _look_at_parameters(self):
         self._parameters = self.views(self.parameter_vector)
         self._nested = unflatten_tree(self._parameters)
+
+    def __getstate__(self):  # for pickling and copying: modules and views are made anew
+        return {k: v for k, v in vars(self).items() if k not in ("xp", "_parameters", "_nested")}
+
+    def __setstate__(self, state):
+        vars(self).update(state, xp=array_library(state["device"]))
+        self._look_at_parameters()
 
     def _init(self, rng):
         c, outputs = self.config, self.distribution.encoded_size
@@ -190,6 +220,7 @@ class ActorCritic:
         obs: a batch of observations; previous_action: (B, encoded size); reset: (B,) bool.
         """
         seen = move(self.observation_encoder.observation_vector(obs), self.device)
+        previous_action, reset = doors.take_past(self, seen.shape[:-1], previous_action, reset)
         xp, size = self.xp, seen.shape[-1]
         x = xp.empty((*seen.shape[:-1], self.input_size), self.dtype)
         x[..., :size] = seen * self.dtype(self.config.observation_scale)
@@ -215,19 +246,21 @@ class ActorCritic:
         state : the core's state at the end
         cache : for :meth:`backward`
         """
-        p, encoded = self._nested, []
+        x = doors.take_rows(self, "x", x, ("T", "B"), self.input_size)
+        p, encoded, shape = self._nested, [], x.shape[:2]
         for i in range(len(self.config.encoder)):
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
         features, state, core = self.core.forward(p.get("core", {}), x, reset, state)
         out, actor = head_forward(p["actor"], features)
         value, critic = head_forward(p["critic"], features)
-        dist_params, cache = with_log_std(out, p.get("log_std")), (encoded, core, actor, critic)
-        return dist_params, value[..., 0], state, cache
+        cache = AgentCache(encoded, core, actor, critic, shape)
+        return with_log_std(out, p.get("log_std")), value[..., 0], state, cache
 
     def backward(self, d_dist, d_value, cache):
         """Return the gradients of :meth:`forward`: by name, and of the initial state."""
-        encoded, core, actor, critic = cache
+        d_dist, d_value = doors.take_gradients(self, d_dist, d_value, cache, AgentCache)
+        encoded, core, actor, critic, _ = cache
         grads, outputs = {}, self.distribution.encoded_size
         if "log_std" in self._shapes:  # one vector for all steps
             grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
@@ -276,23 +309,17 @@ class ActorCritic:
 
         Raises
         ------
-        ValueError
-            Wrong shape of ``reset`` or ``memory``, or no ``rng`` for sampled actions.
+        TypeError, ValueError
+            ``obs``, ``reset`` or ``memory`` has a wrong shape or dtype, or there is no ``rng``.
         """
+        reset = doors.take_reset(reset)
         on_host = not on_gpu(reset)
-        reset = np.asarray(reset, bool) if on_host else reset
-        if reset.ndim != 1:
-            remedy = "act takes a batch, also for one environment"
-            raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; {remedy}")
         reset = move(reset, self.device)
         if memory is None:
             empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
             memory = Memory(self.initial_state(reset.size), empty)
-        if (got := memory.previous_action.shape[0]) != reset.size:
-            raise ValueError(f"memory: expected a batch of {reset.size} as reset has, got {got}")
-        if not deterministic and rng is None:
-            wanted = f"a {'numpy' if self.xp is np else 'minis5'}.random.Generator"
-            raise ValueError(f"rng: expected {wanted} for sampled actions, got None")
+        doors.check_memory(self, memory, reset.size, Memory)
+        doors.check_sampling(self, deterministic, rng)
         step, dist = self.stepper(), self.distribution
         x = self.encode(obs, memory.previous_action, reset)
         features, state = step.features(x, reset, memory.core)

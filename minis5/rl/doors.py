@@ -1,0 +1,94 @@
+"""What may enter an agent: checks in front of its public methods.
+
+The collector and the trainer pass through them too, so that an array that is right costs 0.3 µs.
+The core checks flags and state itself (minis5/nn/doors.py).
+
+Leaves out: observations, which spaces.py checks.
+Tests: tests/rl/test_doors.py.
+"""
+
+import numpy as np
+
+from minis5.arrays import array_module, as_array
+from minis5.checks import FLOATS, check_array, check_choice, check_instance, take_array
+from minis5.random import seed_to_key
+
+BOOL = np.dtype(bool)
+
+
+def check_agent(config, seed, kind):
+    """Raise unless these are arguments for ActorCritic; ``kind`` is AgentConfig."""
+    check_instance("config", config, kind, "pass minis5.AgentConfig(), or leave it out")
+    seed_to_key(seed)
+
+
+def take_rows(agent, name, x, axes, size):
+    """Return ``x`` as the agent's array (*axes, size), or raise; axes ("...",) are any."""
+    if axes == ("...",):
+        axes = getattr(x, "shape", ("B",))[:-1] or ("B",)
+    elif type(x) is agent.xp.ndarray and x.ndim == len(axes) + 1 and x.dtype == agent.dtype:
+        if x.shape[-1] == size:
+            return x
+    remedy = f"order the axes {', '.join(map(str, axes))}, features; cast to the agent's dtype"
+    return take_array(name, x, (*axes, size), agent.dtype, remedy, agent.xp)
+
+
+def take_gradients(agent, d_dist, d_value, cache, kind):
+    """Return the arguments of ActorCritic.backward, checked."""
+    check_instance("cache", cache, kind, "pass the fourth result of forward")
+    shape, remedy = cache.shape, "it has the shape of what forward returned"
+    dist = (*shape, agent.distribution.num_params)
+    d_dist = take_array("d_dist", d_dist, dist, agent.dtype, remedy, agent.xp)
+    return d_dist, take_array("d_value", d_value, shape, agent.dtype, remedy, agent.xp)
+
+
+def take_past(agent, batch, previous_action, reset):
+    """Return what an observation of axes ``batch`` is encoded with, checked."""
+    xp, shape = agent.xp, (*batch, agent.distribution.encoded_size)
+    right = type(previous_action) is xp.ndarray and previous_action.shape == shape
+    if type(previous_action) is float:  # 0.0: there was none in any environment
+        previous_action = xp.full(shape, previous_action, agent.dtype)
+    elif not right or previous_action.dtype != agent.dtype:
+        previous_action = as_array(previous_action, "previous_action")
+        remedy = "zeros (..., encoded_size) at the start, then distribution.encode(action)"
+        check_array("previous_action", previous_action, shape, FLOATS, remedy, xp)
+    remedy = "one flag for each observation"
+    return previous_action, take_array("reset", reset, batch, BOOL, remedy, xp)
+
+
+def take_reset(reset):
+    """Return act's flags as a bool array (B,) of their library."""
+    reset = as_array(reset, "reset")
+    if array_module(reset) is np:
+        try:
+            reset = np.asarray(reset)
+        except ValueError:  # rows of different lengths
+            reset = np.empty(0, object)
+    if reset.dtype.kind not in "biu":
+        wanted = "(B,) bool, True where an episode begins"
+        raise TypeError(f"reset: expected {wanted}, got {reset.dtype} {reset.shape}; cast it")
+    if reset.ndim != 1:
+        remedy = "act takes a batch, also for one environment"
+        raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; {remedy}")
+    return reset.astype(bool, copy=False)
+
+
+def check_memory(agent, memory, batch, kind):
+    """Raise unless ``memory`` is one for a batch of this size; ``kind`` is Memory."""
+    check_instance("memory", memory, kind, "pass what the last call returned, or None")
+    shape, remedy = agent.initial_state(batch).shape, "pass what the last call returned"
+    if (got := len(memory.previous_action)) != batch:
+        raise ValueError(f"memory: expected a batch of {batch} as reset has, got {got}; {remedy}")
+    take_array("memory.core", memory.core, shape, agent.dtype, remedy, agent.xp)
+    encoded = batch, agent.distribution.encoded_size
+    check_array("memory.previous_action", memory.previous_action, encoded, FLOATS, remedy, agent.xp)
+
+
+def check_sampling(agent, deterministic, rng):
+    """Raise unless actions can be drawn with ``rng``, or need not be."""
+    check_choice("deterministic", deterministic, (True, False))
+    draws = hasattr(rng, "random") and hasattr(rng, "standard_normal")
+    if not deterministic and not draws:
+        wanted = f"a {'numpy' if agent.xp is np else 'minis5'}.random.Generator"
+        got = "None" if rng is None else type(rng).__name__
+        raise ValueError(f"rng: expected {wanted} for sampled actions, got {got}; pass one")
