@@ -14,7 +14,8 @@ When needed:
 
     config           AgentConfig, PPOConfig
     actions          between a distribution and an action space
-    comm             several processes that train one agent
+    comm             several processes that train one agent; workers starts and watches them,
+                     channel carries their messages
     agent_file       an agent in one .npz; spaces_json writes its spaces
     malloc           asks the C library to keep freed memory
 """

@@ -3,34 +3,38 @@
 Every rank runs the same program, starts from the same weights and applies the same update to the
 same sum. All ranks therefore stay equal bit for bit. Sums are taken in the order of the ranks. One
 process is the special case of size 1. On a CPU, processes are faster than threads: rollouts, Python
-and small matrix products run on every core.
+and small matrix products run on every core. So every rank computes on one thread, also a single
+one.
 
 ``allreduce`` copies each rank's vector into shared memory, waits for all ranks, and adds. Two
-buffers take turns, so that one wait is enough: no rank can be two calls ahead of another.
+buffers take turns, so that one wait is enough: no rank can be two calls ahead of another. A rank
+says that it is there by its number, two bytes in the inbox of every other rank; messages go through
+channels (channel.py). Who waits also looks whether the others live (workers.py).
 
 Leaves out: more than one machine. Tests: tests/rl/test_comm.py.
 """
 
-import multiprocessing
 import os
-import signal
+import pickle
+import select
+import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.sharedctypes import RawArray
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from minis5.nn.scan import set_num_threads
+from minis5.rl.channel import PATIENCE, Channel
+from minis5.rl.workers import Links, RankError, WorkerEnded, Workers, settle
 
 BYTES = 1 << 22  # of a rank in shared memory; longer vectors are summed in pieces
-
-
-class RankError(RuntimeError):
-    """A worker process failed; its traceback is in the message."""
+SPIN = 0.002  # seconds of tries without sleep: the other ranks are usually a few µs away
+NUMBER = struct.Struct("=H")  # of a rank, in the inboxes
 
 
 class Comm:
@@ -52,42 +56,68 @@ class Comm:
 
 
 class SharedComm(Comm):
-    """One of ``size`` processes on this machine."""
+    """One of ``size`` processes on this machine.
 
-    def __init__(self, rank, shared):
-        self.rank, self.size = rank, len(shared["arrived"])
-        self._shared, self._turn = shared, 0
-        self._slots = np.frombuffer(shared["memory"], np.uint8).reshape(2, self.size, BYTES)
+    Parameters
+    ----------
+    rank : int
+    links : Links
+        What the ranks share.
+    channels : dict
+        Of rank: Channel. Rank 0 has one to every worker, a worker has one to rank 0.
+    ended : callable
+        It returns the ranks that have ended, and raises RankError if one has failed.
+    """
+
+    def __init__(self, rank: int, links: Links, channels: dict[int, Channel], ended: Callable):
+        self.rank, self.size = rank, len(links.inboxes)
+        self._links, self._channels, self._ended, self._turn = links, channels, ended, 0
+        slots = np.frombuffer(links.memory, np.uint8)[:-1]
+        self._slots = slots.reshape(2, self.size, BYTES)
+        self._inbox = links.inboxes[rank][0].fileno()
+        others = [r for r in range(self.size) if r != rank]
+        self._others = [links.inboxes[r][1].fileno() for r in others]
+        self._calls, self._arrived = 0, dict.fromkeys(others, 0)
+        os.set_blocking(self._inbox, False)
+        self._poll = select.poll()
+        self._poll.register(self._inbox, select.POLLIN)
 
     def _wait(self):
-        """Wait until every rank is here.
+        """Wait until every rank is here."""
+        number = NUMBER.pack(self.rank)
+        for other in self._others:
+            os.write(other, number)
+        self._calls += 1
+        self._until(self._all_here, self._poll, self._missing)
 
-        The first tries do not sleep, because the other ranks are usually a few µs away.
+    def _all_here(self):
+        """Return True when every other rank has made as many calls as this one, or else None."""
+        with suppress(BlockingIOError):
+            for (r,) in NUMBER.iter_unpack(os.read(self._inbox, 4096)):
+                self._arrived[r] += 1
+        return not self._missing() or None
+
+    def _missing(self):
+        return [r for r, calls in self._arrived.items() if calls < self._calls]
+
+    def _until(self, look, poll, missing):
+        """Return what ``look()`` returns as soon as that is not None.
+
+        Raises
+        ------
+        RankError
+            A rank has failed, or one that is ``missing()`` has ended.
         """
-        arrived = self._shared["arrived"]
-        for other in range(self.size):
-            if other != self.rank:
-                arrived[other][self.rank].release()
-        for other in range(self.size):
-            if other == self.rank:
-                continue
-            mine = arrived[self.rank][other]
-            deadline = time.perf_counter() + 0.002
-            while not mine.acquire(block=False):
-                if time.perf_counter() > deadline:
-                    while not mine.acquire(timeout=0.2):
-                        self._check()
+        deadline = time.perf_counter() + SPIN
+        while (found := look()) is None:
+            if time.perf_counter() > deadline:
+                ended = self._ended()
+                if (found := look()) is not None:  # the last thing that it did
                     break
-
-    def _check(self):
-        """Raise RankError if a rank will not come: it failed or died."""
-        if self._shared["failed"].value:
-            raise RankError("another rank failed")
-        for process in self._shared["processes"]:
-            if process.exitcode:
-                raise RankError(f"{process.name} died with exit code {process.exitcode}")
-        if self.rank and os.getppid() != self._shared["parent"]:
-            os._exit(1)  # rank 0 was killed: no process is left to answer to
+                if gone := sorted(ended & set(missing())):
+                    raise RankError(f"rank {gone[0]} ended while the others waited for it")
+                poll.poll(PATIENCE)
+        return found
 
     def allreduce(self, vector):
         piece = BYTES // vector.itemsize
@@ -105,46 +135,52 @@ class SharedComm(Comm):
 
     def gather(self, obj):
         if self.rank:
-            self._shared["queues"][self.rank].put(obj)
+            self._send(0, pickle.dumps(obj, pickle.HIGHEST_PROTOCOL))
             return None
         return [obj] + [self._receive(r) for r in range(1, self.size)]
 
     def broadcast(self, obj):
-        if self.rank == 0:
-            for r in range(1, self.size):
-                self._shared["down"][r].put(obj)
-            return obj
-        return self._receive(self.rank, "down")
+        if self.rank:
+            return self._receive(0)
+        message = pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
+        for r in range(1, self.size):
+            self._send(r, message)
+        return obj
 
-    def _receive(self, r, queues="queues"):
-        while True:
-            try:
-                return self._shared[queues][r].get(timeout=0.5)
-            except multiprocessing.queues.Empty:
-                self._check()
+    def _send(self, r, message):
+        try:
+            self._channels[r].write(message, self._ended)
+        except ConnectionError:
+            self._ended()  # it knows more
+            raise RankError(f"rank {r} ended while the others waited for it") from None
+
+    def _receive(self, r):
+        channel = self._channels[r]
+
+        def look():
+            channel.read()
+            return channel.messages.popleft() if channel.messages else None
+
+        return pickle.loads(self._until(look, channel.readable, lambda: [r]))
 
 
-def _worker(rank, shared, fn, args):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+@contextmanager
+def one_thread():
+    """Compute on one thread: the ranks are the parallelism, and BLAS threads of several processes
+    wait for each other where cores are busy."""
+    before = set_num_threads(1)
+    limits = threadpoolctl.threadpool_limits(1, user_api="blas")
     try:
-        fn(_start(rank, shared), *args)
-    except BaseException as error:
-        if not isinstance(error, RankError):
-            shared["errors"].put((rank, traceback.format_exc()))
-        shared["failed"].value = 1
-        sys.exit(1)
-
-
-def _start(rank, shared):
-    """Give each rank one thread: the ranks are the parallelism."""
-    set_num_threads(1)
-    shared["limits"] = threadpoolctl.threadpool_limits(1, user_api="blas")
-    return SharedComm(rank, shared)
+        yield
+    finally:
+        limits.restore_original_limits()
+        set_num_threads(before)
 
 
 def run(fn: Callable[..., Any], size: int, args: tuple = ()) -> Any:
     """Run ``fn(comm, *args)`` in ``size`` processes and return rank 0's result.
+
+    Each computes on one thread. If one fails, all end within 5 seconds.
 
     Parameters
     ----------
@@ -157,58 +193,42 @@ def run(fn: Callable[..., Any], size: int, args: tuple = ()) -> Any:
     Raises
     ------
     RankError
-        Another rank failed; the message has its traceback. An error of rank 0 is raised unchanged.
+        Another rank failed or could not be started; the message has its traceback. An error of rank
+        0 is raised unchanged.
     """
     if size == 1:
-        return fn(Comm(), *args)
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    shared = {
-        "memory": RawArray("B", 2 * size * BYTES),
-        "arrived": [[context.Semaphore(0) for _ in range(size)] for _ in range(size)],
-        "queues": [context.Queue() for _ in range(size)],
-        "down": [context.Queue() for _ in range(size)],
-        "errors": context.Queue(),
-        "failed": context.Value("i", 0),
-        "parent": os.getpid(),
-        "processes": [],
-    }
-    others = [
-        context.Process(target=_worker, args=(r, shared, fn, args), name=f"rank {r}", daemon=True)
-        for r in range(1, size)
-    ]
-    for process in others:
-        process.start()
-    comm = _start(0, shared | {"processes": others})
+        with one_thread():
+            return fn(Comm(), *args)
+    workers = Workers(size, 2 * size * BYTES)
     try:
-        result = fn(comm, *args)
-    except BaseException as error:
-        shared["failed"].value = 1
-        _stop(others)
-        if isinstance(error, RankError):
-            _raise_from_rank(shared, error)
-        raise
+        workers.start(_worker, os.getpid(), fn, args)
+        comm = SharedComm(0, workers.links, workers.channels, workers.ended)
+        with workers.watched(), one_thread():
+            result = fn(comm, *args)
+        workers.finish()
+        return result
+    except WorkerEnded:
+        raise workers.failure() from None
     finally:
-        comm._shared["limits"].restore_original_limits()
-        set_num_threads(os.cpu_count() or 1)
-    _stop(others)
-    if any(process.exitcode for process in others):
-        _raise_from_rank(shared, RankError("another rank failed at its end"))
-    return result
+        workers.stop()
 
 
-def _stop(processes):
-    """Wait for the other ranks to end by themselves, and kill those that do not."""
-    for process in processes:
-        process.join(timeout=10)
-        if process.is_alive():
-            process.kill()
-            process.join()
+def _worker(rank, links, connection, inherited, parent, fn, args):
+    """Be a rank beside rank 0."""
 
+    def ended():
+        if links.memory[-1]:
+            raise RankError("another rank failed")
+        return set()
 
-def _raise_from_rank(shared, error):
-    """Raise with a failed rank's traceback, or raise ``error`` if the rank left none."""
+    channel = Channel(connection)
     try:
-        rank, text = shared["errors"].get(timeout=1)
-    except multiprocessing.queues.Empty:
-        raise error from None
-    raise RankError(f"rank {rank} failed:\n{text}") from None
+        settle(parent, inherited)
+        with one_thread():
+            fn(SharedComm(rank, links, {0: channel}, ended), *args)
+    except BaseException as error:
+        if not isinstance(error, RankError):
+            with suppress(RankError, OSError):
+                text = traceback.format_exc()[-50_000:]
+                channel.write(text.encode(errors="replace"), ended, is_error=True)
+        sys.exit(1)
