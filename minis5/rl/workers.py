@@ -58,7 +58,8 @@ class Workers:
     """
 
     def __init__(self, size, memory):
-        self.processes, self.channels, self._watched = {}, {}, False
+        self.processes, self.channels = {}, {}
+        self._watched = self._asking = self._again = False
         method = start_method()
         self._forks, self._context = method == "fork", multiprocessing.get_context(method)
         with self._refused(size):
@@ -113,7 +114,9 @@ class Workers:
         before = signal.SIG_DFL
 
         def interrupt(number, frame):
-            if self._watched and any(self._codes().values()):
+            if self._asking:
+                self._again = True
+            elif self._watched and any(self._codes().values()):
                 self._watched = False  # once: what cleans up now is not interrupted
                 raise WorkerEnded
             if callable(before):
@@ -130,7 +133,19 @@ class Workers:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
     def _codes(self):
-        return {rank: process.exitcode for rank, process in self.processes.items()}
+        """Return the exit codes.
+
+        Meanwhile SIGCHLD does not interrupt: the system tells an exit code once, and an exception
+        in between would lose it.
+        """
+        self._asking = self._again = True
+        try:
+            while self._again:
+                self._again = False
+                codes = {rank: process.exitcode for rank, process in self.processes.items()}
+            return codes
+        finally:
+            self._asking = False
 
     def ended(self):
         """Return the ranks that have ended; all that they sent can be read.
@@ -198,7 +213,8 @@ class Workers:
                 process.kill()
             for process in self.processes.values():
                 process.join()
-                process.close()
+                with suppress(ValueError):  # somebody else asked for its exit code
+                    process.close()
         self.processes = {}
         for channel in self.channels.values():
             channel.close()

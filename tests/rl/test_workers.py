@@ -118,9 +118,10 @@ def test_at_its_end(how, message):
     assert run(rank_work.leave, 3, ("in peace",)) == [0, 1, 2]
 
 
-def test_thirty_fail_together():
+@pytest.mark.parametrize("size", [31, 9, 9, 5, 5, 5])
+def test_many_fail_together(size):
     with soon(), pytest.raises(RankError, match=r"rank \d+ failed:\n(?s:.*)ZeroDivisionError: x"):
-        run(rank_work.fail_together, 31)
+        run(rank_work.fail_together, size)
 
 
 def test_what_cannot_be_pickled_is_told():
