@@ -10,8 +10,11 @@ from kernel_checks import DTYPES, Case
 from minis5.nn import discretize, layers, s5
 from minis5.nn.discretize import Spectrum, Step
 from minis5.ops import gpu_form
+from minis5.random import Generator
 from minis5.rl import adam, distributions, loss
 from minis5.rl.adam import Adam, Moments
+from minis5.rl.bernoulli import Bernoulli
+from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 from minis5.rl.loss import Bounds, Steps
 
 SHAPES = dict.fromkeys(
@@ -330,12 +333,15 @@ def extreme_gates():
 def extreme_logits():
     """Logits so far apart that exp would overflow, and impossible actions.
 
-    Not even a uniform number of 0 chooses an impossible action.
+    Neither a uniform number of 0 nor one next to 1 chooses an impossible action. A row without any
+    possible action gives some action, and an action that does not exist reads nothing.
     """
     import cupy
 
     log_prob = gpu_form(distributions.categorical_log_prob)
     sample = gpu_form(distributions.categorical_sample)
+    entropy = gpu_form(distributions.categorical_entropy)
+    backward = gpu_form(distributions.categorical_backward)
     rows = [[1e3, 0, -1e3], [-1e3, 0, 1e3], [-np.inf, 0, -np.inf], [-np.inf, -np.inf, -1e3]]
     for dtype in DTYPES:
         logits = cupy.asarray(np.array(rows, dtype))
@@ -349,6 +355,57 @@ def extreme_logits():
             out = cupy.asarray(np.full(4, -7))
             sample(logits, cupy.asarray(np.full(4, uniform, dtype)), out)
             np.testing.assert_array_equal(out.get(), [0, 2, 1, 2])
+        # float32 probabilities that sum to less than 1, before actions of probability 0
+        host = np.full((2, 60), -np.inf, dtype)
+        host[:, 5:50], host[1, 50:] = -np.linspace(0, 0.9, 45), -2e3
+        logits, out = cupy.asarray(host), cupy.asarray(np.full(2, -7))
+        sample(logits, cupy.asarray(np.full(2, 1, dtype)), out)  # beyond every sum
+        np.testing.assert_array_equal(out.get(), 49)
+        wanted, got = np.full(2, np.nan, dtype), cupy.zeros(2, dtype)
+        distributions.categorical_entropy.cpu_form(host, wanted)
+        assert entropy(logits, got) == -1 and np.isfinite(wanted).all()
+        np.testing.assert_allclose(got.get(), wanted, rtol=64 * np.finfo(dtype).eps)
+        wanted, got = np.full(host.shape, np.nan, dtype), cupy.zeros(host.shape, dtype)
+        action, one = np.array([7, 49]), np.ones(2, dtype)
+        distributions.categorical_backward.cpu_form(host, action, one, one, wanted)
+        backward(logits, *map(cupy.asarray, (action, one, one)), got)
+        assert not wanted[host == -np.inf].any() and np.isfinite(wanted).all()
+        np.testing.assert_allclose(got.get(), wanted, rtol=0, atol=64 * np.finfo(dtype).eps)
+        bad = cupy.asarray(np.array([[-np.inf] * 3, [np.nan, 0, 0], [0, 0, 0]], dtype))
+        out, value = cupy.asarray(np.full(3, -7)), cupy.zeros(3, dtype)
+        sample(bad, cupy.asarray(np.full(3, 0.5, dtype)), out)
+        assert ((out.get() >= 0) & (out.get() < 3)).all()
+        log_prob(bad, cupy.asarray(np.array([0, 0, 3])), value)
+        assert np.isnan(value.get()).all()
+
+
+def whole_array_distributions():
+    """Bits, Gaussians and one-hot vectors: the same operations on the CPU and on a GPU."""
+    import cupy
+
+    rng = np.random.default_rng(0)
+    for dtype in DTYPES:
+        for dist in (Bernoulli(3), DiagGaussian(2), MultiCategorical((2, 3)), Categorical(4)):
+            params = rng.standard_normal((5, dist.num_params)).astype(dtype)
+            if isinstance(dist, Bernoulli):
+                params[0, 0], params[1, 1] = -np.inf, np.inf
+            if isinstance(dist, DiagGaussian):
+                params[:2, 2:] = -95
+            action, gradients = dist.sample(params, rng), normal(rng, dtype, 5, 5)
+            theirs, chosen = cupy.asarray(params), cupy.asarray(action)
+            for wanted, got in (
+                (dist.mode(params), dist.mode(theirs)),
+                (dist.log_prob(params, action), dist.log_prob(theirs, chosen)),
+                (dist.entropy(params), dist.entropy(theirs)),
+                (
+                    dist.backward(params, action, *gradients),
+                    dist.backward(theirs, chosen, *map(cupy.asarray, gradients)),
+                ),
+                (dist.encode(action, dtype), dist.encode(chosen, dtype)),
+            ):
+                assert got.dtype == wanted.dtype
+                np.testing.assert_allclose(got.get(), wanted, rtol=1e-5, atol=1e-6)
+            assert dist.sample(theirs, Generator(0, cupy)).shape == action.shape
 
 
 def several_steps():

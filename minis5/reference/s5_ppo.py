@@ -299,36 +299,17 @@ def agent(params, config, x, reset, state, core=stack):
     return actor, critic[..., 0], state
 
 
-# Distributions: log-probability of one action and entropy, from one vector of parameters
+# The distribution over actions (distributions.py has the others)
 
 
 def categorical(logits, action):
-    """Return log p[action] and -Σ p log p, with log p = logits - log Σ exp(logits)."""
+    """Return log p[action] and -Σ p log p of one vector, with log p = logits - log Σ exp(logits).
+
+    A logit of -inf masks its action: p = 0, and p log p is 0, its limit.
+    """
     top = max(logits)
     log_p = logits - (top + np.log(sum(np.exp(logits - top))))
-    return log_p[action], -sum(np.exp(log_p) * log_p)
-
-
-def multi_categorical(logits, action, nvec):
-    """Return sums over independent categoricals, the nvec[i] logits of each side by side."""
-    log_prob, entropy, start = 0.0, 0.0, 0
-    for n, chosen in zip(nvec, action, strict=True):
-        lp, h = categorical(logits[start : start + n], chosen)
-        log_prob, entropy, start = log_prob + lp, entropy + h, start + n
-    return log_prob, entropy
-
-
-def diag_gaussian(params, action):
-    """Return log-probability and entropy of [mean | log_std].
-
-    Σ -((a - mean)/std)²/2 - log std - log(2π)/2 and Σ log std + log(2πe)/2.
-    """
-    n = len(params) // 2
-    log_prob, entropy = 0.0, 0.0
-    for mean, log_std, a in zip(params[:n], params[n:], action, strict=True):
-        log_prob += -0.5 * ((a - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2.0 * np.pi)
-        entropy += log_std + 0.5 * np.log(2.0 * np.pi * np.e)
-    return log_prob, entropy
+    return log_p[action], -sum(np.exp(lp) * lp for lp in log_p if lp > -np.inf)
 
 
 # Advantages, loss and optimiser
@@ -359,8 +340,8 @@ def ppo_loss(dist, dist_params, value, batch, *, clip, value_coef, entropy_coef,
     -min(r A, clip(r) A) + value_coef L_v - entropy_coef entropy, with
     r = exp(log_prob - old log_prob), clip(r) within 1 ± clip. L_v = max((v - R)², (v_c - R)²) / 2,
     where v_c is v moved to within ± clip of the old value, or (v - R)² / 2 without clip_value.
-    dist(params, action) → (log_prob, entropy) is one of the three above. batch has (T, B) arrays
-    log_probs, values (both old), advantages, returns, valid, and actions (T, B, ...).
+    dist(params, action) → (log_prob, entropy) is ``categorical`` or one of distributions.py. batch
+    has (T, B) arrays log_probs, values (both old), advantages, returns, valid, and actions.
     """
     total, count = 0.0, 0
     for t, n in np.ndindex(value.shape):

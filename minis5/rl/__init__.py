@@ -14,6 +14,7 @@ When needed:
 
     config           AgentConfig, PPOConfig
     actions          between a distribution and an action space
+    rows             checks of what distributions are given
     comm             several processes that train one agent; workers starts and watches them,
                      channel carries their messages
     agent_file       an agent in one .npz; spaces_json writes its spaces

@@ -1,11 +1,12 @@
 """Action distributions: sampling, log-probability, entropy, and their gradients by hand.
 
-Each works on arrays of parameters (..., num_params) and actions, and holds sizes (Categorical its
-one-hot vectors too). ``backward`` returns the gradient of the parameters, given those of
-log-probability and entropy.
+Each works on arrays of parameters (..., num_params) and actions, and holds nothing but sizes.
+``backward`` returns the gradient of the parameters, given those of log-probability and entropy.
+A logit of -inf masks its action: probability 0, gradient 0. All methods raise a TypeError or a
+ValueError if shapes or dtypes differ, or if a row has NaN or no possible action (rows.py).
 
 Leaves out: squashed Gaussians.
-Specification: reference.categorical, reference.multi_categorical, reference.diag_gaussian.
+Specification: reference.categorical, multi_categorical, bernoulli and diag_gaussian.
 GPU form: cuda/minis5_cuda/rl/distributions.py. Tests: tests/rl/test_distributions.py.
 """
 
@@ -13,15 +14,29 @@ import math
 
 import numpy as np
 
-from minis5.arrays import array_module, concatenate, on_gpu
+from minis5.arrays import array_module, concatenate
+from minis5.checks import FLOATS
 from minis5.ops import fast, operation
+from minis5.rl.rows import (
+    INTEGERS,
+    REAL,
+    as_rows,
+    check_count,
+    check_finite,
+    check_mode,
+    check_numbers,
+    check_parameters,
+    check_row,
+    check_shaped,
+    one_hot_rows,
+)
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 @fast
 def _log_normaliser(row):
-    """Return log Σ exp(row), without overflow."""
+    """Return log Σ exp(row), without overflow; NaN if no action is possible."""
     top = row[0]
     for x in row:
         top = max(top, x)
@@ -31,11 +46,29 @@ def _log_normaliser(row):
     return top + math.log(total)
 
 
+@fast
+def _entropy(row, log_z):
+    """Return -Σ p log p; the limit of p log p at p = 0 is 0."""
+    total = log_z - log_z
+    for x in row:
+        if x - log_z > -math.inf:
+            total -= math.exp(x - log_z) * (x - log_z)
+    return total
+
+
+# The loops return the number of the first row that has no distribution, or whose action is none of
+# n. They return -1 if there is no such row.
+
+
 @operation
 def categorical_log_prob(logits, action, out):
     """Write log p[action] of each row."""
-    for i in range(action.size):
-        out[i] = logits[i, action[i]] - _log_normaliser(logits[i])
+    for i in range(out.size):
+        log_z = _log_normaliser(logits[i])
+        if not (math.isfinite(log_z) and 0 <= action[i] < logits.shape[1]):
+            return i
+        out[i] = logits[i, action[i]] - log_z
+    return -1
 
 
 @operation
@@ -43,9 +76,10 @@ def categorical_entropy(logits, out):
     """Write -Σ p log p of each row."""
     for i in range(out.size):
         log_z = _log_normaliser(logits[i])
-        out[i] = 0
-        for x in logits[i]:
-            out[i] -= math.exp(x - log_z) * (x - log_z)
+        if not math.isfinite(log_z):
+            return i
+        out[i] = _entropy(logits[i], log_z)
+    return -1
 
 
 @operation
@@ -53,26 +87,35 @@ def categorical_sample(logits, uniform, out):
     """Write the first action whose cumulative probability exceeds the uniform number."""
     for i in range(out.size):
         log_z, left, k = _log_normaliser(logits[i]), uniform[i], 0
+        if not math.isfinite(log_z):
+            return i
         while k < logits.shape[1] - 1:
             left -= math.exp(logits[i, k] - log_z)
             if left < 0:
                 break
             k += 1
+        # Rounding may leave a rest at the end. It belongs to the last action that is possible.
+        while left >= 0 and math.exp(logits[i, k] - log_z) == 0:
+            k -= 1
         out[i] = k
+    return -1
 
 
 @operation
 def categorical_backward(logits, action, dlog_prob, dentropy, out):
     """Write d logits = dlogp·(onehot - p) - dH·p·(log p + H), with p = softmax(logits)."""
     for i in range(action.size):
-        log_z = _log_normaliser(logits[i])
-        entropy = log_z - log_z
-        for x in logits[i]:
-            entropy -= math.exp(x - log_z) * (x - log_z)
-        for k in range(logits.shape[1]):
-            log_p = logits[i, k] - log_z
-            out[i, k] = -math.exp(log_p) * (dlog_prob[i] + dentropy[i] * (log_p + entropy))
-        out[i, action[i]] += dlog_prob[i]
+        log_z, n = _log_normaliser(logits[i]), logits.shape[1]
+        if not (math.isfinite(log_z) and 0 <= action[i] < n):
+            return i
+        entropy = _entropy(logits[i], log_z)
+        for k in range(n):
+            log_p, out[i, k] = logits[i, k] - log_z, 0
+            if log_p > -math.inf:  # else the action is masked
+                out[i, k] = -math.exp(log_p) * (dlog_prob[i] + dentropy[i] * (log_p + entropy))
+                if k == action[i]:
+                    out[i, k] += dlog_prob[i]
+    return -1
 
 
 class Categorical:
@@ -81,58 +124,50 @@ class Categorical:
     has_log_std = False
 
     def __init__(self, n):
-        self.num_params = self.encoded_size = int(n)
-        self._one_hot = {}
-
-    def _rows(self, logits, *others):
-        xp = array_module(logits)
-        rows = xp.ascontiguousarray(logits).reshape(-1, self.num_params)
-        return [rows, *(xp.ascontiguousarray(other).ravel() for other in others)]
-
-    def _checked(self, action):
-        """Return ``action``; the loops do not check it. (On a GPU, to look would mean to wait.)"""
-        if array_module(action) is np and action.size:
-            low, high = action.min(), action.max()
-            if not (0 <= low and high < self.num_params):
-                wanted = f"integers from 0 to {self.num_params - 1}"
-                raise IndexError(f"action: expected {wanted}, got {low} to {high}")
-        return action
+        self.num_params = self.encoded_size = check_count("n", n)
 
     def sample(self, logits, rng):
         """Draw actions: the inverse of the cumulative distribution at one uniform number each."""
-        action = array_module(logits).empty(logits.shape[:-1], np.int64)
-        categorical_sample(*self._rows(logits, rng.random(action.shape)), action.ravel())
+        (rows,), xp = as_rows(self.num_params, logits), array_module(logits)
+        action = xp.empty(logits.shape[:-1], np.int64)
+        uniform = xp.ascontiguousarray(rng.random(action.shape)).ravel()
+        check_row(categorical_sample(rows, uniform, action.ravel()), logits)
         return action
 
     def mode(self, logits):
         """Return the most probable actions."""
-        return logits.argmax(axis=-1)
+        check_parameters("logits", logits, self.num_params)
+        action = logits.argmax(axis=-1)
+        check_mode(logits, action)
+        return action
 
     def log_prob(self, logits, action):
-        """Return log p(action) (...)."""
-        out = array_module(logits).empty(action.shape, logits.dtype)
-        categorical_log_prob(*self._rows(logits, self._checked(action)), out.ravel())
+        """Return log p(action) (...), -inf for a masked action."""
+        rows = as_rows(self.num_params, logits, action=action)
+        out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
+        check_row(categorical_log_prob(*rows, out.ravel()), logits, action)
         return out
 
     def entropy(self, logits):
         """Return the entropy (...)."""
+        rows = as_rows(self.num_params, logits)
         out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
-        categorical_entropy(*self._rows(logits), out.ravel())
+        check_row(categorical_entropy(*rows, out.ravel()), logits)
         return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """Return the gradient of the logits."""
+        others = {"action": action, "dlog_prob": dlog_prob, "dentropy": dentropy}
+        rows = as_rows(self.num_params, logits, **others)
         out = array_module(logits).empty(logits.shape, logits.dtype)
-        rows = self._rows(logits, self._checked(action), dlog_prob, dentropy)
-        categorical_backward(*rows, out.reshape(-1, self.num_params))
+        check_row(categorical_backward(*rows, out.reshape(-1, self.num_params)), logits, action)
         return out
 
     def encode(self, action, dtype=np.float32):
         """Return one-hot vectors (..., n)."""
-        key = dtype, on_gpu(action)
-        if key not in self._one_hot:
-            self._one_hot[key] = array_module(action).eye(self.num_params, dtype=dtype)
-        return self._one_hot[key].take(action, axis=0)
+        action = check_shaped("action", action, action.shape, INTEGERS, array_module(action))
+        rows = one_hot_rows(action.reshape(-1, 1), (self.num_params,), dtype)
+        return rows.reshape(*action.shape, self.num_params)
 
 
 class MultiCategorical:
@@ -142,12 +177,19 @@ class MultiCategorical:
 
     def __init__(self, nvec):
         self.parts = [Categorical(n) for n in nvec]
-        edges = np.cumsum([0, *nvec]).tolist()
+        self.sizes = tuple(part.num_params for part in self.parts)
+        edges = np.cumsum([0, *self.sizes]).tolist()
         self.columns = [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
-        self.num_params = self.encoded_size = edges[-1]
+        self.num_params = self.encoded_size = check_count("nvec", edges[-1])
 
     def _split(self, params):
+        check_parameters("params", params, self.num_params)
         return [(c, params[..., z]) for c, z in zip(self.parts, self.columns, strict=True)]
+
+    def _choices(self, params, action):
+        split, shape = self._split(params), (*params.shape[:-1], len(self.parts))
+        action = check_shaped("action", action, shape, INTEGERS, array_module(params))
+        return [(c, logits, action[..., i]) for i, (c, logits) in enumerate(split)]
 
     def sample(self, params, rng):
         return concatenate([c.sample(logits, rng)[..., None] for c, logits in self._split(params)])
@@ -156,20 +198,22 @@ class MultiCategorical:
         return concatenate([c.mode(logits)[..., None] for c, logits in self._split(params)])
 
     def log_prob(self, params, action):
-        choices = enumerate(self._split(params))
-        return sum(c.log_prob(logits, action[..., i]) for i, (c, logits) in choices)
+        return sum(c.log_prob(logits, a) for c, logits, a in self._choices(params, action))
 
     def entropy(self, params):
         return sum(c.entropy(logits) for c, logits in self._split(params))
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Return the gradients side by side: each choice has its own logits."""
-        choices = enumerate(self._split(params))
-        grads = [c.backward(z, action[..., i], dlog_prob, dentropy) for i, (c, z) in choices]
-        return concatenate(grads)
+        choices = self._choices(params, action)
+        return concatenate([c.backward(z, a, dlog_prob, dentropy) for c, z, a in choices])
 
     def encode(self, action, dtype=np.float32):
-        return concatenate([c.encode(action[..., i], dtype) for i, c in enumerate(self.parts)])
+        """Return the one-hot vectors of all choices side by side (..., Σn)."""
+        shape = (*np.shape(action)[:-1], len(self.parts))
+        action = check_shaped("action", action, shape, INTEGERS, array_module(action))
+        rows = one_hot_rows(action.reshape(-1, len(self.parts)), self.sizes, dtype)
+        return rows.reshape(*shape[:-1], self.num_params)
 
 
 class DiagGaussian:
@@ -178,36 +222,60 @@ class DiagGaussian:
     has_log_std = True
 
     def __init__(self, n):
-        self.encoded_size, self.num_params = int(n), 2 * int(n)
+        self.encoded_size = check_count("n", n)
+        self.num_params = 2 * self.encoded_size
 
     def _split(self, params):
+        check_parameters("params", params, self.num_params)
         return params[..., : self.encoded_size], params[..., self.encoded_size :]
+
+    def _standardised(self, params, action):
+        """Return z = (action - mean)/σ, and log σ."""
+        mean, log_std = self._split(params)
+        action = check_shaped("action", action, mean.shape, REAL, array_module(mean))
+        return _over_std(action - mean, log_std), log_std
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
         noise = rng.standard_normal(mean.shape).astype(mean.dtype)
-        return mean + array_module(mean).exp(log_std) * noise
+        with np.errstate(over="ignore", invalid="ignore"):
+            action = mean + array_module(mean).exp(log_std) * noise
+        return check_finite("params", action)
 
     def mode(self, params):
-        return self._split(params)[0].copy()
+        return check_finite("params", self._split(params)[0].copy())
 
     def log_prob(self, params, action):
-        mean, log_std = self._split(params)
-        z = (action - mean) * array_module(mean).exp(-log_std)
-        return -(0.5 * z * z + log_std + 0.5 * LOG_2PI).sum(axis=-1)
+        z, log_std = self._standardised(params, action)
+        with np.errstate(over="ignore"):
+            out = -(0.5 * z * z + log_std + 0.5 * LOG_2PI).sum(axis=-1)
+        return check_numbers("params or action", out, params)
 
     def entropy(self, params):
-        return (self._split(params)[1] + 0.5 * (1 + LOG_2PI)).sum(axis=-1)
+        out = (self._split(params)[1] + 0.5 * (1 + LOG_2PI)).sum(axis=-1)
+        return check_numbers("params", out, params)
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Return the gradients of mean and log σ, side by side."""
-        mean, log_std = self._split(params)
-        inverse = array_module(mean).exp(-log_std)  # 1/σ
-        z = (action - mean) * inverse
-        dmean = dlog_prob[..., None] * z * inverse  # log p = -z²/2 - log σ - …
-        dlog_std = dlog_prob[..., None] * (z * z - 1) + dentropy[..., None]  # H = log σ + …
-        return concatenate([dmean, dlog_std])
+        (z, log_std), xp = self._standardised(params, action), array_module(params)
+        g, dentropy = (
+            check_shaped(name, value, params.shape[:-1], FLOATS, xp)[..., None]
+            for name, value in (("dlog_prob", dlog_prob), ("dentropy", dentropy))
+        )
+        with np.errstate(over="ignore", invalid="ignore"):  # where z overflows, 0·z is still 0
+            dmean = _over_std(xp.where(g == 0, g, g * z), log_std)  # log p = -z²/2 - log σ - …
+            dlog_std = xp.where(g == 0, g, g * (z * z - 1))
+        return concatenate([dmean, dlog_std + dentropy])  # H = log σ + …
 
     def encode(self, action, dtype=np.float32):
         """Return the values themselves."""
         return array_module(action).asarray(action, dtype)
+
+
+def _over_std(x, log_std):
+    """Return x/σ, without the overflow of 1/σ alone. 0 stays 0, however small σ is."""
+    xp = array_module(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        inverse, root = xp.exp(-log_std), xp.exp(-0.5 * log_std)
+        far = xp.where(inverse < np.inf, x * inverse, x * root * root)
+    return xp.where(x == 0, x, far)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from gradcheck import assert_close, check_gradients
-from kernel_cases import extreme_logits
+from kernel_cases import extreme_logits, whole_array_distributions
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
+from minis5.rl.bernoulli import Bernoulli
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 
 NVEC = (2, 4, 3)
@@ -16,6 +17,7 @@ CASES = {
         MultiCategorical(NVEC),
         lambda params, action: ref.multi_categorical(params, action, NVEC),
     ),
+    "bernoulli": (Bernoulli(4), ref.bernoulli),
     "gaussian": (DiagGaussian(3), ref.diag_gaussian),
 }
 cases = pytest.mark.parametrize("dist, spec", CASES.values(), ids=CASES)
@@ -131,16 +133,133 @@ def test_encoding():
         multi.encode(np.array([[1, 0], [0, 2]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
     )
     np.testing.assert_array_equal(DiagGaussian(2).encode(np.array([[0.5, -3.0]])), [[0.5, -3.0]])
-    for dist in (Categorical(3), multi, DiagGaussian(2)):
+    np.testing.assert_array_equal(Bernoulli(3).encode(np.array([[1, 0, 1]])), [[1, 0, 1]])
+    for dist in (Categorical(3), multi, Bernoulli(3), DiagGaussian(2)):
         action = dist.mode(np.zeros((4, dist.num_params), np.float32))
         assert dist.encode(action).shape == (4, dist.encoded_size)
         assert dist.encode(action, np.float64).dtype == np.float64
     assert (Categorical(3).num_params, multi.num_params, DiagGaussian(2).num_params) == (3, 5, 4)
 
 
+# Masked actions: logits of -inf
+
+
+def masked(kind, dtype, seed=0):
+    """Return a distribution, its parameters with masks, legal actions, and where masks are."""
+    dist, rng = CASES[kind][0], np.random.default_rng(seed)
+    params = rng.standard_normal((7, 4, dist.num_params)).astype(dtype)
+    holes = rng.random(params.shape) < 0.4
+    for columns in getattr(dist, "columns", [slice(None)]):
+        part = holes[..., columns]
+        part[part.all(axis=-1), 0] = False  # one action is left
+    params[holes] = -np.inf
+    return dist, params, dist.sample(params, rng), holes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+def test_masked_actions_equal_reference(kind, dtype):
+    dist, params, action, holes = masked(kind, dtype)
+    log_prob, entropy = dist.log_prob(params, action), dist.entropy(params)
+    assert np.isfinite(log_prob).all() and np.isfinite(entropy).all()
+    for at in np.ndindex(7, 4):
+        expected = CASES[kind][1](params[at].astype(np.float64), action[at])
+        np.testing.assert_allclose(
+            (log_prob[at], entropy[at]), expected, rtol=64 * np.finfo(dtype).eps, atol=1e-300
+        )
+    one = np.ones((7, 4), dtype)
+    grads = dist.backward(params, action, one, one)
+    assert np.isfinite(grads).all() and not grads[holes].any()
+    np.testing.assert_array_equal(dist.log_prob(params, dist.mode(params)) > -np.inf, True)
+
+
+@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+def test_masked_gradients_by_differences(kind):
+    """The gradient of the logits that are not masked; masked ones do not move."""
+    dist, params, action, holes = masked(kind, np.float64)
+
+    def whole(z):
+        return np.where(holes, -np.inf, z["params"])
+
+    check_gradients(
+        lambda z: (dist.log_prob(whole(z), action), dist.entropy(whole(z))),
+        lambda z, cotangents: {"params": dist.backward(whole(z), action, *cotangents)},
+        {"params": np.where(holes, 0, params)},
+        entries=20,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_masked_action_has_log_probability_minus_infinity(dtype):
+    logits = np.array([[0, -np.inf, 1]], dtype)
+    for action, possible in ((0, True), (1, False), (2, True)):
+        log_prob = Categorical(3).log_prob(logits, np.array([action]))
+        assert np.isfinite(log_prob[0]) if possible else log_prob[0] == -np.inf
+    grads = Categorical(3).backward(logits, np.array([1]), *np.ones((2, 1), dtype))
+    assert grads[0, 1] == 0 and np.isfinite(grads).all()
+    assert Bernoulli(1).log_prob(np.array([[-np.inf]], dtype), np.array([[1]])) == -np.inf
+
+
+class Fixed:
+    """A generator that returns the same number again and again."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def random(self, shape):
+        return np.full(shape, self.number)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 2.0**-60, 0.5, 1 - 2.0**-24, 1 - 2.0**-53])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sample_is_possible(dtype, uniform):
+    """Probabilities in float32 may sum to less than the uniform number, before masked actions."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 10, 1000, 30_000):
+        logits = (10 * rng.standard_normal((40, n))).astype(dtype)
+        logits[:20, n // 2 :] = -np.inf
+        logits[20:, n - n // 3 :] = -5e3  # a probability of 0 in any dtype
+        logits[::2, : n // 4] = -np.inf
+        action = Categorical(n).sample(logits, Fixed(uniform))
+        chosen = np.take_along_axis(logits, action[:, None], axis=1)
+        assert (chosen > -1e3).all()
+    bits = Bernoulli(3).sample(np.array([[-np.inf, np.inf, 0]], dtype), Fixed(uniform))
+    np.testing.assert_array_equal(bits[0, :2], [0, 1])
+
+
+# Gaussians with very small deviations
+
+
+@pytest.mark.parametrize("log_std", [-80.0, -88.7, -88.8, -95.0, -104.0, -120.0, -700.0, -800.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gaussian_with_a_tiny_deviation(dtype, log_std):
+    """1/σ overflows, and 0·inf would be NaN."""
+    dist, zero, one = DiagGaussian(1), np.zeros(1, dtype), np.ones(1, dtype)
+    params, mean = np.array([[0.5, log_std]], dtype), np.array([[0.5]], dtype)
+    expected = -float(params[0, 1]) - 0.5 * np.log(2 * np.pi)
+    for got in (
+        dist.log_prob(params, mean)[0],
+        ref.diag_gaussian(params[0].astype(float), mean[0].astype(float))[0],
+    ):
+        np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(dist.backward(params, mean, one, zero), [[0, -1]])
+    np.testing.assert_array_equal(dist.backward(params, mean + one, zero, one), [[0, 1]])
+    assert dist.sample(params, np.random.default_rng(0)) == 0.5
+    far = dist.backward(params, mean + one, one, zero)
+    assert (far > 0).all() and dist.log_prob(params, mean + one) < -1e30  # or rightly infinite
+
+
+def test_gaussian_between_numbers_that_are_tiny_too():
+    """(a - mean)/σ is a plain number, though 1/σ is none in float32."""
+    params, action = np.array([[0, -95]], np.float32), np.array([[1e-41]], np.float32)
+    z = float(action[0, 0]) * np.exp(95.0)
+    expected = -0.5 * z * z + 95 - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(DiagGaussian(1).log_prob(params, action)[0], expected, rtol=1e-5)
+
+
 def test_kernels_in_the_simulator_are_the_loops(tmp_path):
     """All kernels, and logits at the ends of the numbers."""
-    check_in_simulator("distributions", tmp_path, extreme_logits)
+    check_in_simulator("distributions", tmp_path, extreme_logits, whole_array_distributions)
 
 
 def test_float64_beside_float32_is_for_uniform_numbers():

@@ -5,7 +5,10 @@ minis5/rl/distributions.py: arrays on the GPU, C-contiguous; logits (N, n) of on
 `out`; actions int64. A thread has a row of logits, because there are few actions. This is right for
 any number of actions, but slow for many.
 
-Leaves out: Gaussians, which are a few whole-array operations; a check that actions are legal.
+Nothing is reported, because to look would mean to wait: every launcher returns -1, no row. Rows
+without a possible action give NaN, and a sample of theirs is some action from 0 to n - 1.
+
+Leaves out: Gaussians and bits, which are a few whole-array operations.
 Source: the definitions, log p = logits - log Σ exp(logits), H = -Σ p·log p. Specification:
 categorical in minis5/reference/s5_ppo.py. CPU form: minis5/rl/distributions.py.
 Tests: tests/rl/test_distributions.py, tests/gpu/test_kernels.py.
@@ -32,19 +35,22 @@ def log_normaliser(row):
 
 @device
 def row_entropy(row, log_z):
-    """Return -Σ p·log p with log p = row - log_z."""
+    """Return -Σ p·log p with log p = row - log_z; masked actions, whose p is 0, add nothing."""
     total = type(log_z)(0)
     for x in row:
-        total -= type(log_z)(math.exp(x - log_z)) * (x - log_z)
+        if x - log_z != -math.inf:  # true of NaN too, which must reach the sum
+            total -= type(log_z)(math.exp(x - log_z)) * (x - log_z)
     return total
 
 
 @kernel
 def categorical_log_prob_kernel(logits, action, out):
-    """Write out = logits[action] - log Σ exp(logits)."""
+    """Write out = logits[action] - log Σ exp(logits), NaN for an action that does not exist."""
     first, step = walk()
     for i in range(first, out.size, step):
-        out[i] = logits[i, action[i]] - log_normaliser(logits[i])
+        out[i] = math.nan
+        if 0 <= action[i] < logits.shape[1]:
+            out[i] = logits[i, action[i]] - log_normaliser(logits[i])
 
 
 @kernel
@@ -65,11 +71,14 @@ def categorical_backward_kernel(logits, action, dlog_prob, dentropy, out):
         for k in range(row.size):
             # log p(a) = logits[a] - log Σ exp(logits): its gradient is onehot(a) - p. The entropy's
             # is -p·(log p + H)
-            log_p = row[k] - log_z
-            out[i, k] = -type(log_z)(math.exp(log_p)) * (
-                dlog_prob[i] + dentropy[i] * (log_p + entropy)
-            )
-        out[i, action[i]] += dlog_prob[i]  # onehot(a)
+            log_p, slope = row[k] - log_z, type(log_z)(0)
+            if log_p != -math.inf:  # else the action is masked
+                slope = -type(log_z)(math.exp(log_p)) * (
+                    dlog_prob[i] + dentropy[i] * (log_p + entropy)
+                )
+                if k == action[i]:
+                    slope += dlog_prob[i]  # onehot(a)
+            out[i, k] = slope
 
 
 @kernel
@@ -83,6 +92,9 @@ def categorical_sample_kernel(logits, uniform, out):
             if left < type(left)(0):
                 break
             k += 1
+        # Rounding may leave a rest at the end. It belongs to the last action that is possible.
+        while k > 0 and left >= type(left)(0) and math.exp(logits[i, k] - log_z) == 0:
+            k -= 1
         out[i] = k
 
 
@@ -90,12 +102,14 @@ def categorical_sample_kernel(logits, uniform, out):
 def categorical_log_prob(logits, action, out):
     """Write to out (N,) the log-probability of action (N,) under logits (N, n)."""
     launch(categorical_log_prob_kernel, *flat(out.size), logits, action, out)
+    return -1
 
 
 @form_of(cpu.categorical_entropy)
 def categorical_entropy(logits, out):
     """Write to out (N,) the entropy under logits (N, n)."""
     launch(categorical_entropy_kernel, *flat(out.size), logits, out)
+    return -1
 
 
 @form_of(cpu.categorical_backward)
@@ -104,6 +118,7 @@ def categorical_backward(logits, action, dlog_prob, dentropy, out):
     launch(
         categorical_backward_kernel, *flat(action.size), logits, action, dlog_prob, dentropy, out
     )
+    return -1
 
 
 @form_of(cpu.categorical_sample)
@@ -113,3 +128,4 @@ def categorical_sample(logits, uniform, out):
     uniform (N,): random numbers from [0, 1), of any float dtype.
     """
     launch(categorical_sample_kernel, *flat(out.size), logits, uniform, out)
+    return -1

@@ -1,0 +1,140 @@
+"""What the methods of a distribution are given, row by row: checks, and one-hot vectors.
+
+A row has the parameters of one distribution. Shapes and dtypes are checked at every call, because
+compiled loops do not look at them. Values that a loop cannot use are found by the loop itself,
+which returns the number of the row. (On a GPU, to look would mean to wait.)
+
+Leaves out: the distributions (distributions.py). Tests: tests/rl/test_rows.py.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from minis5.arrays import array_module
+from minis5.checks import FLOATS, check_integer
+from minis5.spaces import one_hot
+
+INTEGERS = tuple(np.dtype(code).type for code in "bhilqBHILQ")
+REAL = FLOATS + INTEGERS
+BOOLS = (np.bool_,)
+_WORDS = {BOOLS: "bool", FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
+WEIGHTS = "check the observation and the agent's weights"
+MASK = f"{WEIGHTS}, and that each mask of actions leaves one"
+
+
+def check_shaped(name, value, shape, dtypes, xp, remedy="give one for each row of parameters"):
+    """Return ``value``, a scalar as an array; raise unless it has that shape and a dtype of those.
+
+    Raises
+    ------
+    TypeError
+        Not an array of ``xp`` (numpy or cupy).
+    ValueError
+        Another shape or dtype.
+    """
+    value = xp.asarray(value) if isinstance(value, np.generic) else value
+    if isinstance(value, xp.ndarray) and value.shape == shape and value.dtype.type in dtypes:
+        return value
+    wanted = f"{_WORDS[dtypes]} ({', '.join(map(str, shape))})"
+    if not isinstance(value, xp.ndarray):
+        wanted = f"a {'NumPy' if xp is np else 'CuPy'} array of {wanted}"
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}; {remedy}")
+    raise ValueError(f"{name}: expected {wanted}, got {value.dtype} {value.shape}; {remedy}")
+
+
+def check_count(name, n):
+    """Return the number of actions as an int; raise ValueError unless it is a positive integer."""
+    return check_integer(name, n, 1, 2**31 - 1, "give the size of the action space")
+
+
+def check_parameters(name, params, width):
+    """Return numpy or cupy; raise unless ``params`` is its float array (..., width)."""
+    xp = array_module(params)
+    lead = params.shape[:-1] if isinstance(params, xp.ndarray) else ("...",)
+    remedy = "the last axis has the parameters of one distribution"
+    check_shaped(name, params, (*lead, width), FLOATS, xp, remedy)
+    return xp
+
+
+def as_rows(n, logits, **others):
+    """Return logits (..., n) as (rows, n), and the others (...), checked against it, as vectors.
+
+    ``action`` has integers, all others floats.
+    """
+    xp = check_parameters("logits", logits, n)
+    rows = [xp.ascontiguousarray(logits).reshape(-1, n)]
+    for name, value in others.items():
+        dtypes = INTEGERS if name == "action" else FLOATS
+        value = check_shaped(name, value, logits.shape[:-1], dtypes, xp)
+        rows.append(xp.ascontiguousarray(value).ravel())
+    return rows
+
+
+def check_row(row, logits, action=None):
+    """Raise ValueError that says what is wrong with a row of logits (..., n), unless it is -1."""
+    if row < 0:
+        return
+    n, at = logits.shape[-1], tuple(int(i) for i in np.unravel_index(row, logits.shape[:-1]))
+    where = f"at batch index {at}" if at else "there"
+    if action is not None and not 0 <= (chosen := action[at]) < n:
+        raise _illegal(chosen, n, where)
+    found = logits[at]
+    got = "NaN" if np.isnan(found).any() else "inf" if (found == np.inf).any() else "only -inf"
+    wanted = "finite numbers, or -inf for actions that are masked"
+    raise ValueError(f"logits: expected {wanted}, got {got} {where}; {MASK}")
+
+
+def _illegal(chosen, n, where):
+    remedy = "count actions from 0"
+    wanted = f"integers from 0 to {n - 1}"
+    return ValueError(f"action: expected {wanted}, got {chosen} {where}; {remedy}")
+
+
+def check_mode(logits, mode):
+    """Raise ValueError unless each row's largest logit is a number."""
+    if array_module(logits) is np:
+        top = np.take_along_axis(logits, mode[..., None], axis=-1)
+        if not np.isfinite(top).all():
+            check_row(int(np.argmin(np.isfinite(top))), logits)
+
+
+def check_numbers(name, result, params):
+    """Return ``result`` of ``params``; raise ValueError if it has NaN, unless it is on a GPU."""
+    if array_module(result) is np and np.isnan(result).any():
+        got = "NaN" if np.isnan(params).any() else "numbers whose result is NaN"
+        raise ValueError(f"{name}: expected numbers, got {got}; {WEIGHTS}")
+    return result
+
+
+def check_finite(name, action):
+    """Return ``action``; raise ValueError if it has NaN or Inf, unless it is on a GPU."""
+    if array_module(action) is np and not np.isfinite(action).all():
+        found = action[~np.isfinite(action)].flat[0]
+        raise ValueError(f"{name}: expected finite numbers, got {found} for an action; {WEIGHTS}")
+    return action
+
+
+def check_bits(action):
+    """Return ``action``; raise ValueError unless it has zeros and ones only, or is on a GPU."""
+    if array_module(action) is np and (wrong := (action != 0) & (action != 1)).any():
+        got = action[wrong].flat[0]
+        raise ValueError(f"action: expected zeros and ones, got {got}; give bits")
+    return action
+
+
+@cache
+def _tables(sizes, xp):
+    """Return start, sizes and offsets of choices whose one-hot vectors are side by side."""
+    offsets = np.cumsum((0, *sizes[:-1]))
+    return [xp.asarray(z, np.int64) for z in ([0] * len(sizes), list(sizes), offsets.tolist())]
+
+
+def one_hot_rows(action, sizes, dtype):
+    """Return the one-hot vectors (n, Σ sizes) of actions (n, k): each choice has a size."""
+    xp = array_module(action)
+    out = xp.zeros((action.shape[0], sum(sizes)), dtype)
+    row, choice = one_hot(xp.ascontiguousarray(action), *_tables(sizes, xp), out)
+    if row >= 0:
+        raise _illegal(action[row, choice], sizes[choice], f"at row {row}, choice {choice}")
+    return out
