@@ -13,7 +13,6 @@ from minis5.ops import gpu_form
 from minis5.random import Generator
 from minis5.rl import adam, distributions, loss
 from minis5.rl.adam import Adam, Moments
-from minis5.rl.bernoulli import Bernoulli
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 from minis5.rl.loss import Bounds, Steps
 
@@ -380,15 +379,15 @@ def extreme_logits():
 
 
 def whole_array_distributions():
-    """Bits, Gaussians and one-hot vectors: the same operations on the CPU and on a GPU."""
+    """Several choices, Gaussians and one-hot vectors are the same on the CPU and on a GPU."""
     import cupy
 
     rng = np.random.default_rng(0)
     for dtype in DTYPES:
-        for dist in (Bernoulli(3), DiagGaussian(2), MultiCategorical((2, 3)), Categorical(4)):
+        for dist in (DiagGaussian(2), MultiCategorical((2, 3)), Categorical(4)):
             params = rng.standard_normal((5, dist.num_params)).astype(dtype)
-            if isinstance(dist, Bernoulli):
-                params[0, 0], params[1, 1] = -np.inf, np.inf
+            if isinstance(dist, MultiCategorical):
+                params[0, 0], params[1, 1] = -np.inf, -np.inf
             if isinstance(dist, DiagGaussian):
                 params[:2, 2:] = -95
             action, gradients = dist.sample(params, rng), normal(rng, dtype, 5, 5)

@@ -3,14 +3,14 @@
 It imports nothing of minis5 outside this folder. In the order in which to read them:
 
     s5_ppo         recurrence, S5, agent, advantages, loss, Adam
-    distributions  several choices, bits, real numbers
+    distributions  several choices, real numbers
     cores          GRU, LSTM, MLP
     attention      the self-attention core
 """
 
 from minis5.reference.attention import attention, self_attention, sinusoid
 from minis5.reference.cores import CORES, gru, gru_step, lstm, lstm_step, mlp, none
-from minis5.reference.distributions import bernoulli, diag_gaussian, multi_categorical
+from minis5.reference.distributions import diag_gaussian, multi_categorical
 from minis5.reference.s5_ppo import (
     activate,
     adam_step,
@@ -42,7 +42,6 @@ __all__ = [
     "adam_step",
     "agent",
     "attention",
-    "bernoulli",
     "categorical",
     "clip_by_global_norm",
     "combine",

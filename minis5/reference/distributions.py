@@ -1,4 +1,4 @@
-"""The specification, continued: distributions over several choices, bits and real numbers.
+"""The specification, continued: distributions over several choices, and over real numbers.
 
 As ``categorical`` in s5_ppo.py, each takes one vector of parameters and one action, and returns the
 log-probability of the action and the entropy.
@@ -19,12 +19,6 @@ def multi_categorical(logits, action, nvec):
         lp, h = categorical(logits[start : start + n], chosen)
         log_prob, entropy, start = log_prob + lp, entropy + h, start + n
     return log_prob, entropy
-
-
-def bernoulli(odds, action):
-    """Return sums over independent bits: odds[i] is log p/(1 - p), p the probability of a 1."""
-    pairs = np.stack([np.minimum(0.0, -odds), np.minimum(0.0, odds)], axis=1)  # of 0 and of 1
-    return multi_categorical(pairs.ravel(), action, [2] * len(odds))
 
 
 def diag_gaussian(params, action):

@@ -6,7 +6,7 @@ A logit of -inf masks its action: probability 0, gradient 0. All methods raise a
 ValueError if shapes or dtypes differ, or if a row has NaN or no possible action (rows.py).
 
 Leaves out: squashed Gaussians.
-Specification: reference.categorical, multi_categorical, bernoulli and diag_gaussian.
+Specification: reference.categorical, multi_categorical and diag_gaussian.
 GPU form: cuda/minis5_cuda/rl/distributions.py. Tests: tests/rl/test_distributions.py.
 """
 

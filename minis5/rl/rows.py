@@ -17,8 +17,7 @@ from minis5.spaces import one_hot
 
 INTEGERS = tuple(np.dtype(code).type for code in "bhilqBHILQ")
 REAL = FLOATS + INTEGERS
-BOOLS = (np.bool_,)
-_WORDS = {BOOLS: "bool", FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
+_WORDS = {FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
 WEIGHTS = "check the observation and the agent's weights"
 MASK = f"{WEIGHTS}, and that each mask of actions leaves one"
 
@@ -112,14 +111,6 @@ def check_finite(name, action):
     if array_module(action) is np and not np.isfinite(action).all():
         found = action[~np.isfinite(action)].flat[0]
         raise ValueError(f"{name}: expected finite numbers, got {found} for an action; {WEIGHTS}")
-    return action
-
-
-def check_bits(action):
-    """Return ``action``; raise ValueError unless it has zeros and ones only, or is on a GPU."""
-    if array_module(action) is np and (wrong := (action != 0) & (action != 1)).any():
-        got = action[wrong].flat[0]
-        raise ValueError(f"action: expected zeros and ones, got {got}; give bits")
     return action
 
 

@@ -7,7 +7,6 @@ from kernel_cases import extreme_logits, whole_array_distributions
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
-from minis5.rl.bernoulli import Bernoulli
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 
 NVEC = (2, 4, 3)
@@ -17,7 +16,6 @@ CASES = {
         MultiCategorical(NVEC),
         lambda params, action: ref.multi_categorical(params, action, NVEC),
     ),
-    "bernoulli": (Bernoulli(4), ref.bernoulli),
     "gaussian": (DiagGaussian(3), ref.diag_gaussian),
 }
 cases = pytest.mark.parametrize("dist, spec", CASES.values(), ids=CASES)
@@ -133,8 +131,7 @@ def test_encoding():
         multi.encode(np.array([[1, 0], [0, 2]])), [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
     )
     np.testing.assert_array_equal(DiagGaussian(2).encode(np.array([[0.5, -3.0]])), [[0.5, -3.0]])
-    np.testing.assert_array_equal(Bernoulli(3).encode(np.array([[1, 0, 1]])), [[1, 0, 1]])
-    for dist in (Categorical(3), multi, Bernoulli(3), DiagGaussian(2)):
+    for dist in (Categorical(3), multi, DiagGaussian(2)):
         action = dist.mode(np.zeros((4, dist.num_params), np.float32))
         assert dist.encode(action).shape == (4, dist.encoded_size)
         assert dist.encode(action, np.float64).dtype == np.float64
@@ -157,7 +154,7 @@ def masked(kind, dtype, seed=0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+@pytest.mark.parametrize("kind", ["categorical", "multi"])
 def test_masked_actions_equal_reference(kind, dtype):
     dist, params, action, holes = masked(kind, dtype)
     log_prob, entropy = dist.log_prob(params, action), dist.entropy(params)
@@ -173,7 +170,7 @@ def test_masked_actions_equal_reference(kind, dtype):
     np.testing.assert_array_equal(dist.log_prob(params, dist.mode(params)) > -np.inf, True)
 
 
-@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+@pytest.mark.parametrize("kind", ["categorical", "multi"])
 def test_masked_gradients_by_differences(kind):
     """The gradient of the logits that are not masked; masked ones do not move."""
     dist, params, action, holes = masked(kind, np.float64)
@@ -197,7 +194,6 @@ def test_a_masked_action_has_log_probability_minus_infinity(dtype):
         assert np.isfinite(log_prob[0]) if possible else log_prob[0] == -np.inf
     grads = Categorical(3).backward(logits, np.array([1]), *np.ones((2, 1), dtype))
     assert grads[0, 1] == 0 and np.isfinite(grads).all()
-    assert Bernoulli(1).log_prob(np.array([[-np.inf]], dtype), np.array([[1]])) == -np.inf
 
 
 class Fixed:
@@ -223,8 +219,6 @@ def test_a_sample_is_possible(dtype, uniform):
         action = Categorical(n).sample(logits, Fixed(uniform))
         chosen = np.take_along_axis(logits, action[:, None], axis=1)
         assert (chosen > -1e3).all()
-    bits = Bernoulli(3).sample(np.array([[-np.inf, np.inf, 0]], dtype), Fixed(uniform))
-    np.testing.assert_array_equal(bits[0, :2], [0, 1])
 
 
 # Gaussians with very small deviations

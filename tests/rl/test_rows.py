@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from minis5.rl.bernoulli import Bernoulli
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 
 KINDS = {
     "categorical": Categorical(3),
     "multi": MultiCategorical((2, 3)),
-    "bernoulli": Bernoulli(3),
     "gaussian": DiagGaussian(2),
 }
 kinds = pytest.mark.parametrize("dist", KINDS.values(), ids=KINDS)
@@ -74,7 +72,7 @@ def test_rows_that_differ(dist):
                 dist.backward(params, action, *changed)
 
 
-@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+@pytest.mark.parametrize("kind", ["categorical", "multi"])
 @pytest.mark.parametrize("bad", [-1, 3, 2**40, -(2**40)])
 def test_actions_out_of_range(kind, bad):
     dist = KINDS[kind]
@@ -89,7 +87,7 @@ def test_actions_out_of_range(kind, bad):
             call()
 
 
-@pytest.mark.parametrize("kind", ["categorical", "multi", "bernoulli"])
+@pytest.mark.parametrize("kind", ["categorical", "multi"])
 @pytest.mark.parametrize("dtype", [np.float32, bool, complex, object])
 def test_actions_that_are_no_integers(kind, dtype):
     dist = KINDS[kind]
@@ -154,7 +152,7 @@ def test_gaussian_that_is_not_finite():
         dist.log_prob(np.zeros((1, 2)), np.array([[np.nan]]))
 
 
-@pytest.mark.parametrize("make", [Categorical, Bernoulli, DiagGaussian])
+@pytest.mark.parametrize("make", [Categorical, DiagGaussian])
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, None, "3"])
 def test_sizes(make, n):
     with pytest.raises(ValueError, match=r"^n: expected an integer in \[1, .*; "):
