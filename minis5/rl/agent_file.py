@@ -3,6 +3,7 @@
     format, version                          "minis5-agent", 1
     config, observation_space, action_space  JSON
     encoder/0/kernel, …                      one array for each parameter, under its public name
+    digest                                   of all the others (minis5/files.py); 0.2 had none
 
 A setting that a file lacks, because it was added later, takes its value in ADDED_LATER or else its
 default.
@@ -21,10 +22,21 @@ from typing import Any
 import numpy as np
 
 from minis5.arrays import move, to_host
-from minis5.files import VERSION, CheckpointError, read_npz, write_npz
+from minis5.files import (
+    MISFIT,
+    VERSION,
+    CheckpointError,
+    check_intact,
+    parse_json,
+    read_npz,
+    reason,
+    text,
+    write_npz,
+)
 from minis5.nn.cores import CORES
 from minis5.rl.agent import ActorCritic
 from minis5.rl.config import AgentConfig
+from minis5.rl.settings_json import from_fields, short
 from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
@@ -40,31 +52,15 @@ def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
     ValueError
         This minis5 does not have a field or the core, or a value is wrong.
     """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"AgentConfig: expected an object, got {short(value)}")
     value = {**ADDED_LATER, **value}
-    if value.get("core") not in CORES:
+    if not isinstance(value.get("core"), str) or value["core"] not in CORES:
         known = ", ".join(CORES)
-        raise ValueError(f"core: expected one of {known}, got {value.get('core')!r}")
+        raise ValueError(f"core: expected one of {known}, got {short(value.get('core'))}")
     core_config, _ = CORES[value["core"]]
-    value["core_config"] = from_fields(core_config, value["core_config"])
+    value["core_config"] = from_fields(core_config, value.get("core_config", {}))
     return from_fields(AgentConfig, value)
-
-
-def from_fields(kind: type, values: Mapping[str, Any]) -> Any:
-    """Build the dataclass `kind` from JSON values, whose lists become tuples.
-
-    A field that was added later takes its default, which leaves an agent as it was before.
-
-    Raises
-    ------
-    ValueError
-        This minis5 does not have a field, or a value is wrong.
-    """
-    names = {field.name for field in dataclasses.fields(kind)}
-    if odd := sorted(set(values) - names):
-        raise ValueError(
-            f"{kind.__name__}: unknown fields {', '.join(odd)}; written by a newer minis5?"
-        )
-    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
 def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
@@ -88,7 +84,7 @@ def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
     write_npz(path, {**header, **parameters})
 
 
-def load_agent(path: str | PathLike, device: str = "cpu") -> ActorCritic:
+def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "path") -> ActorCritic:
     """Read an agent that `save_agent` wrote.
 
     Parameters
@@ -96,6 +92,8 @@ def load_agent(path: str | PathLike, device: str = "cpu") -> ActorCritic:
     path : path
     device : {"cpu", "cuda"}
         Where the agent will be; it does not matter where it was.
+    argument : str
+        The name of the argument that the path came from, for messages.
 
     Returns
     -------
@@ -106,29 +104,61 @@ def load_agent(path: str | PathLike, device: str = "cpu") -> ActorCritic:
     FileNotFoundError
         There is no such file.
     CheckpointError
-        The file is damaged, foreign or newer, or its parameters do not fit its configuration.
+        The file is damaged, foreign or newer, its parameters do not fit its configuration, or one
+        of them is not finite.
     DeviceError
         Something that the GPU needs is missing.
     """
-    arrays = read_npz(path, AGENT_FORMAT)
+    arrays = read_npz(path, AGENT_FORMAT, argument)
     try:
-        header = [
-            json.loads(str(arrays.pop(name)))
-            for name in ("config", "observation_space", "action_space")
-        ]
-        config, observations, actions = header
-        agent = ActorCritic(
-            space_from_json(observations),
-            space_from_json(actions),
-            agent_config_from_json(config),
-            device=device,
-        )
+        header = []
+        for name in ("config", "observation_space", "action_space"):
+            if name not in arrays:
+                raise ValueError(f"there is no {name!r}")
+            header.append(parse_json(text(arrays, name)))
+            del arrays[name]
+        config, (observations, actions) = agent_config_from_json(header[0]), header[1:]
+        check_sizes(config, {name: array.shape for name, array in arrays.items()})
+        most = max((max(array.shape, default=0) for array in arrays.values()), default=0)
+        spaces = space_from_json(observations, most), space_from_json(actions, most)
+        agent = ActorCritic(*spaces, config, device=device)
         set_parameters(agent, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFIT as error:
         raise CheckpointError(
-            f"{path}: its content does not fit together ({error}); restore it from a copy"
+            f"{path}: its content does not fit together ({reason(error)}); restore it from a copy"
         ) from error
+    check_intact(path, arrays)
     return agent
+
+
+def check_sizes(config: AgentConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if a configuration is larger than the parameters that belong to it.
+
+    An agent's memory is taken afterwards. What is still wrong then is small.
+
+    Parameters
+    ----------
+    config : AgentConfig
+    shapes : mapping
+        Parameter's name → shape.
+    """
+    for part, widths in {"encoder": config.encoder, "actor": config.heads}.items():
+        for i, width in enumerate(widths):
+            name = f"{part}/{i}/kernel"
+            if name in shapes and shapes[name][1:] != (width,):
+                raise ValueError(
+                    f"parameter {name}: expected {width} columns, got the shape {shapes[name]}"
+                )
+            if name not in shapes:
+                raise ValueError(f"parameters missing: {name!r} and perhaps others")
+    largest = max((max(shape, default=0) for shape in shapes.values()), default=0)
+    most = 2 * largest + len(shapes)  # ssm_size counts the conjugate states too
+    for field in dataclasses.fields(config.core_config):
+        value = getattr(config.core_config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            # a window has no parameters of its own
+            if type(number) is int and field.name != "window" and number > most:
+                raise ValueError(f"{field.name}: expected at most {most}, got {number}")
 
 
 def set_parameters(agent: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
@@ -137,7 +167,7 @@ def set_parameters(agent: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None
     Raises
     ------
     ValueError
-        Names, shapes or dtypes differ.
+        Names, shapes or dtypes differ, or a value is not finite. Nothing has been changed.
     """
     parameters = agent.parameters()
     missing, extra = sorted(set(parameters) - set(arrays)), sorted(set(arrays) - set(parameters))
@@ -147,6 +177,9 @@ def set_parameters(agent: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None
         wanted, found = (f"{array.dtype} {array.shape}" for array in (parameter, arrays[name]))
         if wanted != found:
             raise ValueError(f"parameter {name}: expected {wanted}, got {found}")
+        if not np.isfinite(to_host(arrays[name])).all():
+            raise ValueError(f"parameter {name}: expected finite values, got NaN or Inf")
+    for name, parameter in parameters.items():
         parameter[...] = move(arrays[name], agent.device)
 
 
@@ -161,7 +194,7 @@ def start_from(agent: ActorCritic, path: str | PathLike) -> None:
         The two differ in their spaces or in their configuration; the message says in what.
     """
     path = Path(path) / "agent.npz" if Path(path).is_dir() else Path(path)
-    other = load_agent(path)
+    other = load_agent(path, argument="init_from")
     theirs, ours = _makings(other), _makings(agent)
     # of two cores, what both have
     names = [name for name in ours if name in theirs and theirs[name] != ours[name]]

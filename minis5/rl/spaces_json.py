@@ -3,6 +3,7 @@
 Leaves out: Text, Graph, Sequence, OneOf, and custom spaces. Tests: tests/rl/test_spaces_json.py.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -29,9 +30,39 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     return {"space": kind, **encode(space)}
 
 
-def space_from_json(value: Mapping[str, Any]) -> spaces.Space:
-    """Build the space that `space_to_json` described."""
+def space_from_json(value: Any, most: int | None = None) -> spaces.Space:
+    """Build the space that `space_to_json` described.
+
+    Parameters
+    ----------
+    value : JSON values
+    most : int
+        What the space's arrays may hold at most: a text in a file can name any shape.
+
+    Raises
+    ------
+    ValueError
+        The value is no space's, or the space is larger than `most`. A damaged value can raise any
+        error of minis5.files.MISFIT.
+    """
+    if most is not None:
+        _check_size(value, most)
+    if not isinstance(value, Mapping) or value.get("space") not in _DECODERS:
+        raise ValueError(f"space: expected one of {', '.join(_DECODERS)}, got {str(value)[:60]}")
     return _DECODERS[value["space"]](value)
+
+
+def _check_size(value, most):
+    """Raise ValueError if a part of the space has vectors of more than `most` numbers."""
+    kind = value["space"]
+    if kind in ("Tuple", "Dict"):
+        for part in value["spaces"]:
+            _check_size(part if kind == "Tuple" else part[1], most)
+        return
+    numbers = [int(n) for n in np.ravel(value[_SIZES[kind]]).tolist()]
+    size = sum(numbers) if kind == "MultiDiscrete" else math.prod(numbers)
+    if min(numbers, default=0) < 0 or size > most:
+        raise ValueError(f"space: expected at most {most} numbers, got {kind} of {size}")
 
 
 def _bounds(array):
@@ -67,6 +98,8 @@ _ENCODERS = {
     "Tuple": lambda s: {"spaces": [space_to_json(part) for part in s.spaces]},
     "Dict": lambda s: {"spaces": [[key, space_to_json(part)] for key, part in s.spaces.items()]},
 }
+# kind: where its JSON values say how many numbers its vectors have
+_SIZES = {"Box": "shape", "MultiBinary": "n", "Discrete": "n", "MultiDiscrete": "nvec"}
 _DECODERS = {
     "Box": _box,
     "Discrete": lambda v: spaces.Discrete(

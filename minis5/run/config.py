@@ -8,11 +8,11 @@ Leaves out: the run's folder and how much is printed, which change from call to 
 Tests: tests/run/test_config.py, tests/run/test_train.py.
 """
 
-import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,20 @@ from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.named import check_json, foreign_modules, wrappers_to_json
 from minis5.envs.registry import VECTOR_OPTIONS, make_vec
-from minis5.files import write_json
+from minis5.files import MISFIT, parse_json, reason, write_json
 from minis5.ops import array_library
 from minis5.rl.agent import ActorCritic
-from minis5.rl.agent_file import agent_config_from_json, from_fields, start_from
+from minis5.rl.agent_file import agent_config_from_json, start_from
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.rollout import is_native
+from minis5.rl.settings_json import from_fields, short
 from minis5.run.evaluate import check_seed
 from minis5.run.machine import available_cpus, machine, versions
 from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
 ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
+LARGEST = 1 << 24  # bytes of a config.json
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ class RunConfig:
     versions: dict[str, str]  # of Python, minis5 and the libraries
     machine: dict[str, Any]  # the machine that times depend on
     command: list[str]  # the process's command line
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_integer("steps", self.steps, 1, 2**62, "pass for example steps=500_000")
+        check_choice("device", self.device, ("cpu", "cuda"))
+        check_integer("eval_episodes", self.eval_episodes, 1, 2**31, "pass eval_episodes=100")
+        check_workers(self.workers, self.ppo)
+        if self.target_return is not None and math.isnan(self.target_return):
+            raise ValueError(
+                "target_return: expected a number, got NaN; leave it out for no target"
+            )
 
     def make_envs(self, num_envs: int, first_index: int = 0) -> gymnasium.vector.VectorEnv:
         """Make training environments, numbers `first_index` to `first_index + num_envs - 1`."""
@@ -99,19 +112,18 @@ class RunConfig:
         ValueError
             A field is missing, unknown or wrong.
         """
+        if not isinstance(value, Mapping):
+            raise ValueError(f"RunConfig: expected an object, got {short(value)}")
         value = {**ADDED_LATER, **value}
         if "vector_options" not in value:  # before 0.3 they were among the environment's options
             options = dict(value.get("env_options", {}))
             moved = {name: options.pop(name) for name in VECTOR_OPTIONS if name in options}
             value |= {"env_options": options, "vector_options": moved}
-        if missing := [field.name for field in fields(cls) if field.name not in value]:
-            raise ValueError(f"RunConfig: missing fields {', '.join(missing)}")
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            names = ", ".join(unknown)
-            raise ValueError(f"RunConfig: unknown fields {names}; written by a newer minis5?")
-        agent = agent_config_from_json(value["agent"])
-        return cls(**{**value, "agent": agent, "ppo": from_fields(PPOConfig, value["ppo"])})
+        if "agent" in value:
+            value["agent"] = agent_config_from_json(value["agent"])
+        if "ppo" in value:
+            value["ppo"] = from_fields(PPOConfig, value["ppo"])
+        return from_fields(cls, value)
 
 
 def configure(
@@ -220,19 +232,25 @@ def choose_workers(
             raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
         return 1
 
-    def fits(count):
-        return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
-
     if workers is None:
         limit = available_cpus() if native or env_id.startswith(dmc.NAMESPACE) else 1
-        return max((count for count in range(1, limit + 1) if fits(count)), default=1)
-    if workers < 1 or not fits(workers):
+        return max((count for count in range(1, limit + 1) if _fits(count, ppo_config)), default=1)
+    check_workers(workers, ppo_config)
+    return workers
+
+
+def _fits(count, ppo_config):
+    return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
+
+
+def check_workers(workers: int, ppo_config: PPOConfig) -> None:
+    """Raise ValueError if the environments in each minibatch do not divide over the processes."""
+    if workers < 1 or not _fits(workers, ppo_config):
         raise ValueError(
             f"workers: {ppo_config.num_envs} environments (num_envs) in {ppo_config.minibatches} "
             f"minibatches do not divide over {workers}; "
             "choose a number whose product with minibatches divides num_envs"
         )
-    return workers
 
 
 def write_config(folder: PathLike, config: RunConfig) -> None:
@@ -252,16 +270,19 @@ def read_config(folder: str | PathLike) -> RunConfig:
     """
     path = Path(folder) / "config.json"
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as error:
         raise FileNotFoundError(
-            f"{folder}: no run of minis5 train there ({path} cannot be read); "
+            f"{folder}: no run of minis5 train there ({path} cannot be read: {error.strerror}); "
             "give the folder of a run"
         ) from error
     try:
-        return RunConfig.from_json(json.loads(text))
-    except (KeyError, TypeError, ValueError) as error:
+        if len(data) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        return RunConfig.from_json(parse_json(data.decode("utf-8")))
+    except MISFIT as error:
         raise ValueError(
             f"{path}: expected the configuration of a run, got a file that does not fit "
-            f"({error}); restore it from a copy"
+            f"({reason(error)}); restore it from a copy"
         ) from error

@@ -74,9 +74,8 @@ def make_folder(out: str | os.PathLike | None, env: str, core: str, seed: int) -
 
 def cannot_write(folder: str | os.PathLike, error: OSError) -> OSError:
     """Return the error that a new run's folder cannot be written to."""
-    return OSError(
-        f"out: cannot write to the folder {folder} ({error.strerror}); choose another, --out"
-    )
+    reason = error.strerror or getattr(error.__cause__, "strerror", None) or error
+    return OSError(f"out: cannot write to the folder {folder} ({reason}); choose another, --out")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 from minis5.device import set_tf32
 from minis5.rl.agent_file import save_agent, start_from
@@ -55,19 +56,19 @@ def _learn(comm, folder, config, began, quiet):
         core = f"of which core {config.agent.core} {core_parameters(agent):,}"
         print(f"parameters: {agent.parameter_vector.size:,}, {core}", file=sys.stderr, flush=True)
     ppo = PPO(agent, envs, config.ppo, seed=config.seed, comm=comm)
-    facts = state_file.load(folder, comm, agent, ppo)
+    facts = state_file.load(folder, comm, agent, ppo, config)
     if facts is None:
         facts = state_file.Facts(seconds=0.0, finished=None)
         if config.init_from is not None:
             start_from(agent, config.init_from)
     began -= facts.seconds
     comm.gather(None)  # every rank can go on: only now is anything overwritten
-    log = Recorder(folder, config, ppo, quiet) if comm.rank == 0 else nullcontext()
+    log = _recorder(comm, folder, config, ppo, quiet, facts.progress)
     with log as recorder:
         if recorder is not None:
             _take_up(folder, config, agent, ppo, facts, quiet)
         if ppo.updates == 0:
-            state_file.save(folder, comm, agent, ppo, facts)
+            state_file.save(folder, comm, agent, ppo, config, facts)
         if facts.finished != config.steps:
             for row in ppo.iterations(config.steps):
                 stop = save = finished = None
@@ -78,13 +79,19 @@ def _learn(comm, folder, config, began, quiet):
                     total = config.steps if finished else None
                     facts = state_file.Facts(time.monotonic() - began, total)
                     if recorder is not None:
+                        facts = replace(facts, progress=recorder.file.digest())
                         for name in ("summary.json", "curve.png"):  # of an earlier end
                             (folder / name).unlink(missing_ok=True)
-                    state_file.save(folder, comm, agent, ppo, facts)
+                    state_file.save(folder, comm, agent, ppo, config, facts)
                 if stop:
                     break
         envs.close()
         return agent, time.monotonic() - began, recorder is not None and recorder.interrupted
+
+
+def _recorder(comm, folder, config, ppo, quiet, logged):
+    """Return the Recorder of rank 0, and of the others a context of None."""
+    return nullcontext() if comm.rank else Recorder(folder, config, ppo, quiet, logged)
 
 
 def _take_up(folder, config, agent, ppo, facts, quiet):

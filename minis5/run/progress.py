@@ -8,6 +8,7 @@ Leaves out: TensorBoard and other services. Tests: tests/run/test_progress.py,
 tests/run/test_train.py (signals).
 """
 
+import hashlib
 import math
 import os
 import signal
@@ -19,7 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from minis5.files import write_text
+from minis5.rl.loss import STATS
 
+COUNTS = ("step", "update", "episodes")  # columns of whole numbers
+COLUMNS = (*COUNTS, "return", "length", *STATS, "grad_norm", "lr", "seconds", "steps_per_second")
+NEEDED = ("step", "update", "return", "seconds")
 TIME_COLUMNS = ("seconds", "steps_per_second")
 CHECKPOINT_INTERVAL = 10.0  # seconds
 PLAIN_INTERVAL = 10.0  # seconds between lines where the progress line cannot be redrawn
@@ -34,30 +39,56 @@ class ProgressFile:
         The file; an existing one is continued.
     update : int
         Rows of later updates, and a row cut short, are dropped: 0 begins a new file.
+    expected : str, optional
+        `digest` of the file when it had these rows.
+
+    Raises
+    ------
+    ValueError
+        The file has other rows, or fewer. It is left as it is.
     """
 
-    def __init__(self, path, update):
-        old = read_progress(path) if path.exists() and update else []
-        rows = [row for row in old if row["update"] <= update]
+    def __init__(self, path, update, expected=None):
+        remedy = (
+            "restore it from a copy, or begin a new run with this agent: "
+            f"minis5 train ENV --init-from {path.parent}"
+        )
+        rows = read_progress(path) if path.exists() and update else []
         if len(rows) < update:
             raise ValueError(
                 f"{path}: expected a row for each of the {update} updates of the run, got "
-                f"{len(rows)}; restore it from a copy, or begin a new run with this agent: "
-                f"minis5 train ENV --init-from {path.parent}"
+                f"{len(rows)}; {remedy}"
             )
-        self.columns = list(rows[0]) if rows else None
-        lines = [_line(self.columns), *(_line(row.values()) for row in rows)] if rows else []
-        write_text(path, "".join(lines))
+        lines = path.read_text(encoding="utf-8").split("\n") if rows else []
+        kept = [f"{line}\n" for line in lines[: update + 1]]
+        self._digest = hashlib.sha256()
+        for line in kept:
+            self._add(kept[0], line)
+        if expected not in (None, self.digest()):
+            raise ValueError(f"{path}: its rows are not those that were written; {remedy}")
+        self.columns = list(rows[0]) if kept else None
+        write_text(path, "".join(kept))
         self._file = open(path, "a", encoding="utf-8", newline="")
 
     def append(self, row):
-        """Write a row, and the header before the first."""
-        text = _line(row.values())
-        if self.columns is None:
-            self.columns = list(row)
-            text = _line(row) + text
-        self._file.write(text)
+        """Write a row, and the header before the first; the columns stay those of the header."""
+        lines = [] if self.columns else [_line(row)]
+        self.columns = self.columns or list(row)
+        lines.append(_line(row[name] for name in self.columns))
+        for line in lines:
+            self._add(_line(self.columns), line)
+        self._file.write("".join(lines))
         self._file.flush()
+
+    def _add(self, header, line):
+        """Add a line to the digest, without the times, which differ between equal runs."""
+        cells = zip(header[:-1].split(","), line[:-1].split(","), strict=True)
+        told = [cell for name, cell in cells if name not in TIME_COLUMNS]
+        self._digest.update(f"{','.join(told)}\n".encode())
+
+    def digest(self):
+        """Return a digest of the file as it is now, but for the times."""
+        return self._digest.hexdigest()
 
     def sync(self):
         """Flush the rows to the disk, so that a checkpoint never knows more updates than they."""
@@ -77,31 +108,44 @@ def read_progress(path: Path) -> list[dict[str, int | float]]:
 
     Raises
     ------
+    FileNotFoundError
+        There is no such file.
     ValueError
-        A row does not fit the header.
+        It is no log of minis5 train: another header, a row that does not fit it, a text, or an
+        update that is missing.
     """
-    text = path.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
     try:
-        return [
-            {
-                name: _number(cell)
-                for name, cell in zip(lines[0].split(","), line.split(","), strict=True)
-            }
-            for line in lines[1:]
-        ]
+        text = path.read_bytes().decode("utf-8")
+        lines = text[: text.rfind("\n") + 1].split("\n")[:-1]
+        columns = lines[0].split(",") if lines else []
+        if lines and (odd := [name for name in columns if name not in COLUMNS]):
+            raise ValueError(f"unknown column {odd[0][:40]!r}, damaged or of a newer minis5")
+        if lines and (missing := [name for name in NEEDED if name not in columns]):
+            raise ValueError(f"no column {missing[0]!r}")
+        if len(set(columns)) < len(columns):
+            raise ValueError("a column is there twice")
+        return [_row(number, columns, line) for number, line in enumerate(lines[1:], start=1)]
     except ValueError as error:
         raise ValueError(
-            f"{path}: expected rows that fit the header, got one that does not ({error}); "
-            "restore the file from a copy"
+            f"{path}: expected the log of a run, got a file that does not fit ({error}); "
+            "restore it from a copy"
         ) from error
 
 
-def _number(cell):
-    try:
-        return int(cell)
-    except ValueError:
-        return float(cell)
+def _row(number, columns, line):
+    """Return a row as a dict of numbers; its update is the row's number."""
+    cells = line.split(",")
+    if len(cells) != len(columns):
+        raise ValueError(f"row {number} has {len(cells)} cells for {len(columns)} columns")
+    row = {}
+    for name, cell in zip(columns, cells, strict=True):
+        try:
+            row[name] = int(cell) if name in COUNTS else float(cell)
+        except ValueError:
+            raise ValueError(f"row {number}: {name} is {cell[:40]!r}, no number") from None
+    if row["update"] != number or min(row[name] for name in COUNTS if name in row) < 0:
+        raise ValueError(f"row {number} is that of update {row['update']}, or counts below 0")
+    return row
 
 
 class ProgressLine:
@@ -166,11 +210,13 @@ class Recorder:
         The trainer, before its first update in this process.
     quiet : bool
         Print no progress line.
+    logged : str, optional
+        The digest of progress.csv with the trainer's updates.
     """
 
-    def __init__(self, folder, config, ppo, quiet):
+    def __init__(self, folder, config, ppo, quiet, logged=None):
         self.target, self.total = config.target_return, config.steps
-        self.file = ProgressFile(folder / "progress.csv", ppo.updates)
+        self.file = ProgressFile(folder / "progress.csv", ppo.updates, logged)
         rollout = ppo.config.num_envs * ppo.config.unroll
         whole = -(-self.total // rollout) * rollout  # training ends with a rollout
         self.line = ProgressLine(whole, ppo.steps, quiet)

@@ -2,45 +2,74 @@
 
 state.npz holds the parameters and, for each rank, the arrays of PPO.state_dict: optimiser,
 counters, the core's state, observations, and minis5's own environments. Seed and counters determine
-the generators of actions and minibatches, so these are not in it.
+the generators of actions and minibatches, so these are not in it. It also holds digests of its
+arrays, of the run's settings and of progress.csv, so that files that do not belong together are
+noticed. Files of 0.2 have none of these and are read without.
 
-Foreign environments are pickled, if they can be. The pickle is read on resuming only: resume only
-runs that you trust. It names modules, so that a later version of minis5 may be unable to read it.
+Foreign environments are pickled, if they can be. The pickle is read on resuming only, and only if
+the user trusts the run. It names modules, so that a later version of minis5 may be unable to read
+it.
 
-Leaves out: moving a run to another number of workers. Tests: tests/run/test_state_file.py.
+Leaves out: moving a run to another number of workers; what the values of a native environment's
+state may be, which its set_state checks. Tests: tests/run/test_state_file.py,
+tests/run/test_damage.py.
 """
 
 import json
 import pickle
 import warnings
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from minis5.arrays import to_host
-from minis5.files import VERSION, CheckpointError, read_npz, write_npz
+from minis5.files import (
+    MISFIT,
+    VERSION,
+    CheckpointError,
+    check_intact,
+    digest,
+    parse_json,
+    read_npz,
+    reason,
+    text,
+    write_npz,
+)
 from minis5.rl.agent import ActorCritic
-from minis5.rl.agent_file import save_agent, set_parameters
+from minis5.rl.agent_file import check_sizes, save_agent, set_parameters
 from minis5.rl.comm import Comm
 from minis5.rl.ppo import PPO
 from minis5.rl.rollout import is_native
+from minis5.rl.settings_json import from_fields
+from minis5.run.config import RunConfig
 
 FORMAT = "minis5-run"
 PICKLE = "environments.pickle"
+# Of two runs that are the same these differ, so the digest of the arrays leaves them out.
+LEAVE_OUT = ("facts", "/seconds", PICKLE)
+# Settings that a resumed run may change, or that only tell of it.
+FREE = ("steps", "device", "tf32", "versions", "machine", "command")
 
 
-class Facts(NamedTuple):
-    """The numbers of a run that are neither settings nor PPO's state."""
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run beside its settings and PPO's state."""
 
     seconds: float  # wall time so far
     finished: int | None  # total of steps for which the run has finished; None: it has not
+    ranks: int = 1
+    settings: str | None = None  # digest of the settings that must not change
+    progress: str | None = None  # digest of progress.csv
+    digest: str | None = None  # of the fields above
 
 
-def save(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, facts: Facts) -> None:
+def save(
+    folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConfig, facts: Facts
+) -> None:
     """Write a run's state.npz, and agent.npz beside it, between two updates.
 
-    Every rank calls it; rank 0 writes.
+    Every rank calls it; rank 0 writes. Ranks and digests need not be in its `facts`.
     """
     state = ppo.state_dict()
     if not is_native(ppo.envs):
@@ -48,19 +77,78 @@ def save(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, facts: Facts) -
     parts = comm.gather(state)
     if parts is None:
         return
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "facts": json.dumps({**facts._asdict(), "ranks": comm.size}),
-    }
+    facts = replace(facts, ranks=comm.size, settings=settings_digest(config))
+    facts = replace(facts, digest=_facts_digest(facts))
+    header = {"format": FORMAT, "version": VERSION, "facts": json.dumps(asdict(facts))}
     arrays = {f"agent/{name}": to_host(array) for name, array in agent.parameters().items()}
     for rank, part in enumerate(parts):
         arrays |= {f"rank{rank}/{name}": array for name, array in part.items()}
-    write_npz(folder / "state.npz", {**header, **arrays})
+    write_npz(folder / "state.npz", {**header, **arrays}, LEAVE_OUT)
     save_agent(agent, folder / "agent.npz")
 
 
-def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO) -> Facts | None:
+def settings_digest(config: RunConfig) -> str:
+    """Return a digest of a run's settings, but for those that may change."""
+    values = {name: value for name, value in config.to_json().items() if name not in FREE}
+    return digest({"settings": json.dumps(values, sort_keys=True)})
+
+
+def _facts_digest(facts):
+    return digest({"facts": json.dumps(asdict(replace(facts, digest=None)))})
+
+
+def check(folder: Path, config: RunConfig) -> bool:
+    """Compare a run's state.npz with its settings, before environments and an agent are made.
+
+    Returns
+    -------
+    bool
+        The file holds pickled environments, so that taking it up runs code that it names.
+
+    Raises
+    ------
+    CheckpointError
+        As `load`.
+    """
+    if not (folder / "state.npz").exists():
+        return False
+    path, arrays, _ = _read(folder, config)
+    return any(name.endswith(PICKLE) for name in arrays)
+
+
+def _read(folder, config):
+    """Return the path of state.npz, its arrays, and its facts, which fit the settings."""
+    path = folder / "state.npz"
+    arrays = read_npz(path, FORMAT, "folder", LEAVE_OUT)
+    try:
+        facts = from_fields(Facts, parse_json(text(arrays, "facts")))
+        if facts.ranks != config.workers:
+            raise ValueError(f"expected {config.workers} workers, got {facts.ranks}")
+        if not 0 <= facts.seconds < 1e300 or (facts.finished or 0) < 0:
+            raise ValueError(f"facts: expected numbers that are not negative, got {facts}")
+        if facts.digest not in (None, _facts_digest(facts)):
+            raise ValueError("facts: they are not those that were written")
+        share = (config.ppo.num_envs // config.workers,)
+        for rank in range(config.workers):
+            found = arrays[f"rank{rank}/collector/reset"].shape
+            if found != share:
+                raise ValueError(f"num_envs: expected {share} for a worker, got {found}")
+        check_sizes(config.agent, {name: a.shape for name, a in _part(arrays, "agent/").items()})
+        if facts.settings not in (None, settings_digest(config)):
+            raise ValueError("the settings are not those that the run began with")
+    except MISFIT as error:
+        raise _misfit(path, error) from error
+    return path, arrays, facts
+
+
+def _misfit(path, error):
+    return CheckpointError(
+        f"{path}: does not fit this run ({reason(error)}); was config.json changed? Restore both "
+        "from a copy"
+    )
+
+
+def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConfig) -> Facts | None:
     """Restore agent and trainer from the file that `save` wrote; every rank reads its part.
 
     Returns
@@ -74,26 +162,72 @@ def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO) -> Facts | None
         The file is damaged, foreign or newer, or belongs to another configuration or another number
         of ranks; or its environments can no longer be unpickled.
     """
-    path = folder / "state.npz"
-    if not path.exists():
+    if not (folder / "state.npz").exists():
         return None
-    arrays = read_npz(path, FORMAT)
+    path, arrays, facts = _read(folder, config)
     try:
-        facts = json.loads(str(arrays["facts"]))
-        ranks = facts.pop("ranks")
-        if ranks != comm.size:
-            raise ValueError(f"expected {comm.size} workers, got {ranks}")
-        set_parameters(agent, _part(arrays, "agent/"))
+        parameters = _part(arrays, "agent/")
+        own = {f"rank{rank}/" for rank in range(comm.size)}
+        odd = [n for n in arrays if n != "facts" and not n.startswith(("agent/", *own))]
+        if odd:
+            raise ValueError(f"array {odd[0]} is not known")
+        fresh = ppo.state_dict()
+        for rank in range(comm.size) if comm.rank == 0 else (comm.rank,):
+            check_part(_part(arrays, f"rank{rank}/"), fresh, config)
+        set_parameters(agent, parameters)
+        check_intact(path, arrays)
         state = _part(arrays, f"rank{comm.rank}/")
         if not is_native(ppo.envs):
             state = _restore_environments(ppo, state, path)
         ppo.load_state_dict(state)
-        return Facts(**facts)
+        return facts
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"{path}: does not fit this run ({error}); was config.json changed?"
-        raise CheckpointError(message) from error
+    except MISFIT as error:
+        raise _misfit(path, error) from error
+
+
+def check_part(part: dict[str, np.ndarray], fresh: dict[str, np.ndarray], config: RunConfig):
+    """Raise ValueError unless a rank's arrays are such as PPO.state_dict gives.
+
+    Parameters
+    ----------
+    part : dict
+        The rank's arrays in the file, by name.
+    fresh : dict
+        Those of a trainer before its first update: the same names, dtypes and shapes.
+    config : RunConfig
+    """
+    missing = sorted(set(fresh) - set(part))
+    unknown = sorted(set(part) - set(fresh) - {PICKLE})
+    if missing or unknown:
+        names = f"missing: {missing or 'none'}, not known: {unknown or 'none'}"
+        raise ValueError(f"arrays {names}; was it made by a newer version of minis5?")
+    for name, like in fresh.items():
+        array = part[name]
+        wanted, found = (f"{np.asarray(a).dtype} {np.shape(a)}" for a in (like, array))
+        # a foreign environment's step and reset may give arrays of different precision
+        if name.startswith("collector/obs/") and array.dtype.kind == like.dtype.kind:
+            found = f"{like.dtype} {array.shape}"
+        if wanted != found:
+            raise ValueError(f"{name}: expected {wanted}, got {found}")
+        if array.dtype == bool and (array.view(np.uint8) > 1).any():
+            raise ValueError(f"{name}: expected true and false, got other bytes")
+        if array.dtype.kind == "f" and not name.startswith(("collector/obs/", "collector/envs/")):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}: expected finite values, got NaN or Inf")
+    for name in ("adam/v", "counters", "seconds", "collector/lengths"):
+        if (part[name] < 0).any():
+            raise ValueError(f"{name}: expected no value below 0, got {part[name].min()}")
+    taken, steps, updates, episodes, _ = part["counters"].tolist()
+    ppo = config.ppo
+    passes = [updates * ppo.minibatches * epochs for epochs in (1, ppo.epochs)]
+    if steps != updates * ppo.num_envs * ppo.unroll or not passes[0] <= taken <= passes[1]:
+        raise ValueError(
+            f"counters: {steps} steps and {taken} of Adam do not fit {updates} updates"
+        )
+    if episodes > steps:
+        raise ValueError(f"counters: expected at most {steps} episodes, got {episodes}")
 
 
 def _part(arrays, prefix):

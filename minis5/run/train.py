@@ -27,6 +27,7 @@ from minis5.arrays import DeviceError
 from minis5.files import write_json
 from minis5.ops import array_library
 from minis5.rl.comm import run as run_ranks
+from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
 from minis5.run.evaluate import evaluate
 from minis5.run.folder import (
@@ -208,6 +209,7 @@ def resume(
             )
         array_library(config.device)
         check_not_lost(folder)
+        state_file.check(folder, config)
         for leftover in leftovers(folder):
             leftover.unlink()
         return _run(folder, config, began, quiet)

@@ -120,7 +120,7 @@ def test_code_that_a_configuration_names():
         (lambda text: text.replace('"seed"', '"sead"'), "missing fields seed"),
         (
             lambda text: text.replace("{", '{"hue": 1, ', 1),
-            "unknown fields hue; written by a newer",
+            "unknown fields hue, made by a newer version of minis5; upgrade",
         ),
         (lambda text: text.replace('"lr"', '"lro"'), "PPOConfig: unknown fields lro"),
         (lambda text: text.replace('"s5"', '"s6"'), "core: expected one of .* got 's6'"),

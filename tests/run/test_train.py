@@ -302,7 +302,7 @@ def test_init_from_other_settings(finished, tmp_path):
             overrides=core,
             quiet=True,
         )
-    with pytest.raises(FileNotFoundError, match="checkpoint: no file .*nowhere"):
+    with pytest.raises(FileNotFoundError, match="init_from: no file .*nowhere; give"):
         train("MemoryChain", steps=UPDATE, out=tmp_path / "run", init_from="nowhere", **CHAIN)
     assert not (tmp_path / "run").exists()
 
