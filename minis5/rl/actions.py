@@ -47,6 +47,8 @@ class Actions:
     Attributes
     ----------
     distribution : Categorical, MultiCategorical or DiagGaussian
+    sizes : list of int, or None
+        How many values each number of an action has; None for a Box of floats.
     scaled : bool
         ``scale`` makes a difference: some dimension has two bounds that are not -1 and 1.
 
@@ -57,16 +59,17 @@ class Actions:
     """
 
     def __init__(self, space, scale=False):
-        self.space, self.scaled = space, False
+        self.space, self.sizes, self.scaled = space, None, False
         self._is_box = isinstance(space, gym.spaces.Box) and space.dtype.kind == "f"
         if isinstance(space, gym.spaces.Discrete):
-            self.distribution, constants = Categorical(space.n), (np.asarray(space.start),)
+            self.sizes, constants = [int(space.n)], (np.asarray(space.start),)
+            self.distribution = Categorical(space.n)
         elif self._is_box and space.low.size:
             self.distribution, constants = DiagGaussian(space.low.size), scaling(space, scale)
             self.scaled = bool((constants.half != 1).any() or (constants.middle != 0).any())
         else:
-            sizes, start = _choices(space)
-            self.distribution, constants = MultiCategorical(sizes), (start,)
+            self.sizes, start = _choices(space)
+            self.distribution, constants = MultiCategorical(self.sizes), (start,)
         self._constants = {False: constants}  # whether on a GPU: arrays
 
     def to_env(self, action):

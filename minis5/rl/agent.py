@@ -24,6 +24,7 @@ from minis5.ops import array_library, concatenate_vectors
 from minis5.rl import doors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
+from minis5.rl.masks import mask_for_agent, mask_forward
 from minis5.spaces import ObservationEncoder
 
 
@@ -284,6 +285,7 @@ class ActorCritic:
         reset: Array,
         deterministic: bool = True,
         rng: Any = None,
+        action_mask: Any = None,
     ) -> tuple[Array, Memory]:
         """Choose actions for a batch of observations, for use outside training.
 
@@ -301,6 +303,8 @@ class ActorCritic:
             The most probable action instead of a sample.
         rng : numpy.random.Generator, or minis5.random.Generator for an agent on a GPU
             For sampling; needed unless ``deterministic``.
+        action_mask : (B, num_params) bool array, a tuple of one for each number, or None
+            True where an action is legal (minis5/rl/masks.py); None: all are.
 
         Returns
         -------
@@ -310,7 +314,8 @@ class ActorCritic:
         Raises
         ------
         TypeError, ValueError
-            ``obs``, ``reset`` or ``memory`` has a wrong shape or dtype, or there is no ``rng``.
+            ``obs``, ``reset``, ``memory`` or ``action_mask`` has a wrong shape or dtype, or there
+            is no ``rng``.
         """
         reset = doors.take_reset(reset)
         on_host = not on_gpu(reset)
@@ -320,10 +325,11 @@ class ActorCritic:
             memory = Memory(self.initial_state(reset.size), empty)
         doors.check_memory(self, memory, reset.size, Memory)
         doors.check_sampling(self, deterministic, rng)
+        mask = mask_for_agent(self, action_mask, reset.size)
         step, dist = self.stepper(), self.distribution
         x = self.encode(obs, memory.previous_action, reset)
         features, state = step.features(x, reset, memory.core)
-        params = step.policy(features)
+        params = mask_forward(step.policy(features), mask)
         action = dist.mode(params) if deterministic else dist.sample(params, rng)
         memory = Memory(state, dist.encode(action, self.dtype))
         action = self.actions.to_env(action)

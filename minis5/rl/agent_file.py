@@ -41,7 +41,7 @@ from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
 # A field of AgentConfig that was added later, and its value in a file from before.
-ADDED_LATER = {"scale_actions": False}
+ADDED_LATER = {"scale_actions": False, "action_masks": False}
 
 
 def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
@@ -211,6 +211,7 @@ def _makings(agent):
     """Return an agent's spaces and every field of its configurations in one dict."""
     fields = dataclasses.asdict(agent.config)
     fields |= fields.pop("core_config")
+    del fields["action_masks"]  # these may differ, because they change no parameter
     return {
         "observation_space": agent.observation_space,
         "action_space": agent.action_space,

@@ -25,6 +25,7 @@ class AgentConfig:
     dtype: str = "float32"  # float32 or float64
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
     scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
+    action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
     def __post_init__(self) -> None:
         dtypes = ("float32", "float64")

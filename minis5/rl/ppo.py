@@ -33,6 +33,7 @@ from minis5.rl.config import PPOConfig
 from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
+from minis5.rl.masks import mask_backward, mask_forward
 from minis5.rl.rates import rates
 from minis5.rl.rollout import Collector
 
@@ -195,9 +196,11 @@ class PPO:
         """Return the gradient on one minibatch (of this rank), a vector, and the statistics."""
         agent, inputs = self.agent, (rollout.x, rollout.reset, rollout.initial_state)
         dist_params, value, _, cache = agent.forward(*(z.take(group, axis=1) for z in inputs))
+        mask = None if rollout.masks is None else rollout.masks.take(group, axis=1)
+        dist_params = mask_forward(dist_params, mask)
         loss = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)
         _, figures, d_dist, d_value = loss
-        grads, _ = agent.backward(d_dist, d_value, cache)
+        grads, _ = agent.backward(mask_backward(d_dist, mask), d_value, cache)
         return agent.gradient_vector(grads), figures
 
     def state_dict(self):

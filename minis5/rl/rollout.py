@@ -24,6 +24,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from minis5.arrays import Array
+from minis5.rl.masks import MaskReader, mask_forward
 from minis5.spaces import leaves, rebuild, take
 
 SAME_STEP, NEXT_STEP, DISABLED = (
@@ -50,6 +51,7 @@ class Rollout(NamedTuple):
     done: Array  # bool: terminated or truncated
     valid: Array  # bool: False where the step only reset the environment
     initial_state: Array  # the core's state before x[0], batch on axis 1
+    masks: Array | None = None  # bool (T, B, num_params): legal actions; None: all are
 
 
 def is_native(envs):
@@ -93,8 +95,10 @@ class Collector:
         if not is_native(envs):  # native environments' streams know their indices themselves
             streams = [np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(B)]
             seed = [int(stream.generate_state(1)[0]) for stream in streams]
-        self.obs, _ = envs.reset(seed=seed)
+        self.obs, infos = envs.reset(seed=seed)
+        self.mask_reader = MaskReader(agent, envs, infos, first_index)
         self.reset = np.ones(B, bool)
+        self.mask = self.mask_reader.read(infos, self.reset)
         self.state = agent.initial_state(B)
         self.previous_action = np.zeros((B, width), agent.dtype)
         self.resetting = np.zeros(B, bool)  # NEXT_STEP: the coming step only resets
@@ -107,14 +111,22 @@ class Collector:
         x = np.empty((T, B, agent.input_size), agent.dtype)
         rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
-        initial_state, features, params, actions, ended = self.state.copy(), [], [], [], []
+        initial_state, features, params, actions, ended, masks = (
+            self.state.copy(),
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
             x[t] = agent.encode(self.obs, self.previous_action, self.reset)
             reset[t], valid[t] = self.reset, ~self.resetting
             seen, self.state = step.features(x[t], self.reset, self.state)
             features.append(seen)
-            params.append(step.policy(seen))
+            params.append(mask_forward(step.policy(seen), self.mask))
+            masks.append(self.mask)
             action = dist.sample(params[-1], rng)
             actions.append(action)
             self.previous_action = dist.encode(action, agent.dtype)
@@ -124,20 +136,24 @@ class Collector:
             self._count(rewards[t], done[t], ended)
             if self.mode == NEXT_STEP:
                 self.reset, self.resetting = self.resetting, done[t]
+                self.mask = self.mask_reader.read(infos, ~done[t])
                 continue
             self.reset = done[t]
             rows = np.flatnonzero(truncated & ~terminated[t])
             if rows.size:
                 next_values[t, rows], known[t, rows] = self._final_values(step, rows, infos), True
+            self.mask = self.mask_reader.read(infos, ~done[t] | (self.mode == SAME_STEP))
             if self.mode == DISABLED and done[t].any():
-                self.obs, _ = self.envs.reset(options={"reset_mask": done[t]})
+                self.obs, infos = self.envs.reset(options={"reset_mask": done[t]})
+                self.mask = self.mask_reader.read(infos, done[t], self.mask)
         features.append(self._look(step, self.obs, self.previous_action, self.reset, self.state))
         values = step.value(np.stack(features))  # one large product instead of T small ones
         next_values = np.where(known, next_values, values[1:])
         values, actions = values[:-1].copy(), np.stack(actions)
         log_probs = dist.log_prob(np.stack(params), actions)
         acted = (x, reset, actions, log_probs, values, next_values)
-        return Rollout(*acted, rewards, terminated, done, valid, initial_state), ended
+        masks = None if self.mask is None else np.stack(masks)
+        return Rollout(*acted, rewards, terminated, done, valid, initial_state, masks), ended
 
     def _count(self, rewards, done, ended):
         self.returns += np.where(self.resetting, 0, rewards)
@@ -163,6 +179,7 @@ class Collector:
         """Return arrays by name that the next rollout depends on, "obs/..." and "envs/..." too."""
         state = {name: getattr(self, attribute).copy() for name, attribute in KEPT.items()}
         state |= {f"obs/{i}": leaf.copy() for i, leaf in enumerate(leaves(self.obs))}
+        state |= {} if self.mask is None else {"mask": self.mask}
         if is_native(self.envs):
             state |= {f"envs/{name}": value for name, value in self.envs.get_state().items()}
         return state
@@ -173,6 +190,7 @@ class Collector:
             setattr(self, attribute, state[name].copy())
         observations = [state[f"obs/{i}"] for i in range(len(leaves(self.obs)))]
         self.obs = rebuild(self.obs, iter(observations))
+        self.mask = None if self.mask is None else state["mask"]
         if is_native(self.envs):
             prefix = "envs/"
             theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

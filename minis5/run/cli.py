@@ -26,7 +26,7 @@ from minis5.run.parser import Parser, count, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
 
-METAVARS = {int: "N", int | None: "N", float: "X", str: "NAME", bool: "BOOL"}
+METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
 # errors that tell of a mistake that the user can mend, or of something missing
 USER_ERRORS = (
     ValueError,
@@ -199,7 +199,7 @@ def _train_arguments(parser, argv):
         default = presets.PRESETS["laptop"][0].get(name, default)
         several = isinstance(default, tuple)
         value = ",".join(map(str, default)) if several else str(default).lower()
-        settings = {"nargs": "?", "const": "true"} if kind is bool else {}
+        settings = {"nargs": "?", "const": "true"} if kind in (bool, bool | None) else {}
         settings["dest"], settings["default"] = f"hyper {name}", argparse.SUPPRESS
         settings["metavar"] = METAVARS.get(kind, "N,N" if several else "X")
         settings["help"] = f"{text} [{value}]".replace("%", "%%")

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from minis5.ops import array_library
 from minis5.rl.agent import ActorCritic
 from minis5.rl.agent_file import agent_config_from_json, start_from
 from minis5.rl.config import AgentConfig, PPOConfig
+from minis5.rl.masks import MaskReader
 from minis5.rl.rollout import is_native
 from minis5.rl.settings_json import from_fields, short
 from minis5.run.evaluate import check_seed
@@ -192,6 +193,9 @@ def configure(
             command=sys.argv,
         )
         agent = config.make_agent(envs)
+        MaskReader(agent, envs, {} if is_native(envs) else envs.reset()[1])
+        masks = bool(agent.config.action_masks)  # decided here, once for the run
+        config = replace(config, agent=replace(agent.config, action_masks=masks))
     if config.init_from is not None:
         start_from(agent, config.init_from)
     return config

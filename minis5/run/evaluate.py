@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 from minis5.envs.registry import make_vec
 from minis5.rl.agent import ActorCritic
+from minis5.rl.masks import MaskReader, mask_forward
 from minis5.rl.rollout import is_native
 
 # With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
@@ -161,28 +162,33 @@ def _steps(agent, envs, deterministic, rng):
                 f"environment: its {name} is {has}, the agent was trained with {wants}; "
                 "take the environment and the options of the training"
             )
-    reset_by_hand = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
+    mode = envs.metadata.get("autoreset_mode")
+    reset_by_hand, same_step = mode == AutoresetMode.DISABLED, mode == AutoresetMode.SAME_STEP
     choose = (
         agent.distribution.mode if deterministic else partial(agent.distribution.sample, rng=rng)
     )
     step, state = agent.stepper(), agent.initial_state(envs.num_envs)
     previous_action = 0.0
-    observation, _ = envs.reset()
+    observation, infos = envs.reset()
     playing = np.ones(envs.num_envs, bool)
     reset = playing.copy()
+    masks = MaskReader(agent, envs, infos)
+    mask = masks.read(infos, playing)
     for _ in range(MAX_STEPS):
         x = agent.encode(observation, previous_action, reset)
         dist_params, _, state = step(x, reset, state)
-        action = choose(dist_params)
+        action = choose(mask_forward(dist_params, mask))
         previous_action = agent.distribution.encode(action, agent.dtype)
-        observation, reward, terminated, truncated, _ = envs.step(agent.actions.to_env(action))
+        observation, reward, terminated, truncated, infos = envs.step(agent.actions.to_env(action))
         yield reward, playing.copy()
         reset = terminated | truncated
         playing &= ~reset
         if not playing.any():
             return
+        mask = masks.read(infos, ~reset | same_step)
         if reset_by_hand and reset.any():
-            observation, _ = envs.reset(options={"reset_mask": reset})
+            observation, infos = envs.reset(options={"reset_mask": reset})
+            mask = masks.read(infos, reset, mask)
     raise ValueError(
         f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit"
     )

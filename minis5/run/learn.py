@@ -54,7 +54,9 @@ def _learn(comm, folder, config, began, quiet):
     agent = config.make_agent(envs)
     if comm.rank == 0 and not quiet:
         core = f"of which core {config.agent.core} {core_parameters(agent):,}"
-        print(f"parameters: {agent.parameter_vector.size:,}, {core}", file=sys.stderr, flush=True)
+        masks = "; the environment's action masks are used" if config.agent.action_masks else ""
+        text = f"parameters: {agent.parameter_vector.size:,}, {core}{masks}"
+        print(text, file=sys.stderr, flush=True)
     ppo = PPO(agent, envs, config.ppo, seed=config.seed, comm=comm)
     facts = state_file.load(folder, comm, agent, ppo, config)
     if facts is None:

@@ -26,6 +26,7 @@ from minis5.arrays import as_array, move, to_host
 from minis5.ops import form_of
 from minis5.random import Generator
 from minis5.rl import rollout as cpu
+from minis5.rl.masks import MaskReader
 from minis5.rl.rollout import Rollout
 from minis5.spaces import leaves, rebuild
 from minis5_cuda.envs import CudaVectorEnv
@@ -142,6 +143,7 @@ class Collector:
                 "envs: expected environments on the GPU for an agent there; "
                 "make them with make_vec(..., device='cuda')"
             )
+        MaskReader(agent, envs, {})  # it complains if the agent needs masks
         xp, B = agent.xp, envs.num_envs
         self.agent, self.envs, self.T = agent, envs, None
         envs.check_actions = False  # they are legal, and to check would mean to wait
