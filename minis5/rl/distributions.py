@@ -25,10 +25,11 @@ from minis5.rl.rows import (
     check_finite,
     check_mode,
     check_numbers,
-    check_parameters,
     check_row,
-    check_shaped,
     one_hot_rows,
+    take_actions,
+    take_parameters,
+    take_shaped,
 )
 
 LOG_2PI = math.log(2 * math.pi)
@@ -126,9 +127,13 @@ class Categorical:
     def __init__(self, n):
         self.num_params = self.encoded_size = check_count("n", n)
 
+    def _taken(self, logits):
+        return take_parameters("logits", logits, self.num_params)
+
     def sample(self, logits, rng):
         """Draw actions: the inverse of the cumulative distribution at one uniform number each."""
-        (rows,), xp = as_rows(self.num_params, logits), array_module(logits)
+        logits = self._taken(logits)
+        (rows,), xp = as_rows(logits), array_module(logits)
         action = xp.empty(logits.shape[:-1], np.int64)
         uniform = xp.ascontiguousarray(rng.random(action.shape)).ravel()
         check_row(categorical_sample(rows, uniform, action.ravel()), logits)
@@ -136,36 +141,38 @@ class Categorical:
 
     def mode(self, logits):
         """Return the most probable actions."""
-        check_parameters("logits", logits, self.num_params)
+        logits = self._taken(logits)
         action = logits.argmax(axis=-1)
         check_mode(logits, action)
         return action
 
     def log_prob(self, logits, action):
         """Return log p(action) (...), -inf for a masked action."""
-        rows = as_rows(self.num_params, logits, action=action)
+        logits = self._taken(logits)
+        rows = as_rows(logits, action=action)
         out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
         check_row(categorical_log_prob(*rows, out.ravel()), logits, action)
         return out
 
     def entropy(self, logits):
         """Return the entropy (...)."""
-        rows = as_rows(self.num_params, logits)
+        logits = self._taken(logits)
+        rows = as_rows(logits)
         out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
         check_row(categorical_entropy(*rows, out.ravel()), logits)
         return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """Return the gradient of the logits."""
-        others = {"action": action, "dlog_prob": dlog_prob, "dentropy": dentropy}
-        rows = as_rows(self.num_params, logits, **others)
+        logits = self._taken(logits)
+        rows = as_rows(logits, action=action, dlog_prob=dlog_prob, dentropy=dentropy)
         out = array_module(logits).empty(logits.shape, logits.dtype)
         check_row(categorical_backward(*rows, out.reshape(-1, self.num_params)), logits, action)
         return out
 
     def encode(self, action, dtype=np.float32):
         """Return one-hot vectors (..., n)."""
-        action = check_shaped("action", action, action.shape, INTEGERS, array_module(action))
+        action = take_actions(action)
         rows = one_hot_rows(action.reshape(-1, 1), (self.num_params,), dtype)
         return rows.reshape(*action.shape, self.num_params)
 
@@ -183,12 +190,13 @@ class MultiCategorical:
         self.num_params = self.encoded_size = check_count("nvec", edges[-1])
 
     def _split(self, params):
-        check_parameters("params", params, self.num_params)
+        params = take_parameters("params", params, self.num_params)
         return [(c, params[..., z]) for c, z in zip(self.parts, self.columns, strict=True)]
 
     def _choices(self, params, action):
-        split, shape = self._split(params), (*params.shape[:-1], len(self.parts))
-        action = check_shaped("action", action, shape, INTEGERS, array_module(params))
+        split = self._split(params)
+        shape = (*split[0][1].shape[:-1], len(self.parts))
+        action = take_shaped("action", action, shape, INTEGERS, array_module(params))
         return [(c, logits, action[..., i]) for i, (c, logits) in enumerate(split)]
 
     def sample(self, params, rng):
@@ -210,10 +218,9 @@ class MultiCategorical:
 
     def encode(self, action, dtype=np.float32):
         """Return the one-hot vectors of all choices side by side (..., Σn)."""
-        shape = (*np.shape(action)[:-1], len(self.parts))
-        action = check_shaped("action", action, shape, INTEGERS, array_module(action))
+        action = take_actions(action, len(self.parts))
         rows = one_hot_rows(action.reshape(-1, len(self.parts)), self.sizes, dtype)
-        return rows.reshape(*shape[:-1], self.num_params)
+        return rows.reshape(*action.shape[:-1], self.num_params)
 
 
 class DiagGaussian:
@@ -226,14 +233,15 @@ class DiagGaussian:
         self.num_params = 2 * self.encoded_size
 
     def _split(self, params):
-        check_parameters("params", params, self.num_params)
+        params = take_parameters("params", params, self.num_params)
         return params[..., : self.encoded_size], params[..., self.encoded_size :]
 
     def _standardised(self, params, action):
         """Return z = (action - mean)/σ, and log σ."""
         mean, log_std = self._split(params)
-        action = check_shaped("action", action, mean.shape, REAL, array_module(mean))
-        return _over_std(action - mean, log_std), log_std
+        action = take_shaped("action", action, mean.shape, REAL, array_module(mean))
+        with np.errstate(invalid="ignore"):
+            return _over_std(action - mean, log_std), log_std
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
@@ -249,17 +257,17 @@ class DiagGaussian:
         z, log_std = self._standardised(params, action)
         with np.errstate(over="ignore"):
             out = -(0.5 * z * z + log_std + 0.5 * LOG_2PI).sum(axis=-1)
-        return check_numbers("params or action", out, params)
+        return check_numbers("params or action", out)
 
     def entropy(self, params):
         out = (self._split(params)[1] + 0.5 * (1 + LOG_2PI)).sum(axis=-1)
-        return check_numbers("params", out, params)
+        return check_numbers("params", out)
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Return the gradients of mean and log σ, side by side."""
         (z, log_std), xp = self._standardised(params, action), array_module(params)
         g, dentropy = (
-            check_shaped(name, value, params.shape[:-1], FLOATS, xp)[..., None]
+            take_shaped(name, value, params.shape[:-1], FLOATS, xp)[..., None]
             for name, value in (("dlog_prob", dlog_prob), ("dentropy", dentropy))
         )
         with np.errstate(over="ignore", invalid="ignore"):  # where z overflows, 0·z is still 0
@@ -269,7 +277,8 @@ class DiagGaussian:
 
     def encode(self, action, dtype=np.float32):
         """Return the values themselves."""
-        return array_module(action).asarray(action, dtype)
+        xp, shape = array_module(action), (*np.shape(action)[:-1], self.encoded_size)
+        return xp.asarray(take_shaped("action", action, shape, REAL, xp), dtype)
 
 
 def _over_std(x, log_std):

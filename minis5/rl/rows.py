@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from minis5.arrays import array_module
+from minis5.arrays import array_module, as_array
 from minis5.checks import FLOATS, check_integer
 from minis5.spaces import one_hot
 
@@ -22,17 +22,18 @@ WEIGHTS = "check the observation and the agent's weights"
 MASK = f"{WEIGHTS}, and that each mask of actions leaves one"
 
 
-def check_shaped(name, value, shape, dtypes, xp, remedy="give one for each row of parameters"):
-    """Return ``value``, a scalar as an array; raise unless it has that shape and a dtype of those.
+def take_shaped(name, value, shape, dtypes, xp, remedy="give one for each row of parameters"):
+    """Return ``value`` as an array of ``xp`` (numpy or cupy), or raise.
 
     Raises
     ------
     TypeError
-        Not an array of ``xp`` (numpy or cupy).
+        Not an array, or one on another device.
     ValueError
-        Another shape or dtype.
+        Another shape than ``shape``, or a dtype that is none of ``dtypes``.
     """
-    value = xp.asarray(value) if isinstance(value, np.generic) else value
+    if type(value) is not xp.ndarray or not value.dtype.isnative:
+        value = xp.asarray(value) if isinstance(value, np.generic) else as_array(value, name)
     if isinstance(value, xp.ndarray) and value.shape == shape and value.dtype.type in dtypes:
         return value
     wanted = f"{_WORDS[dtypes]} ({', '.join(map(str, shape))})"
@@ -47,25 +48,30 @@ def check_count(name, n):
     return check_integer(name, n, 1, 2**31 - 1, "give the size of the action space")
 
 
-def check_parameters(name, params, width):
-    """Return numpy or cupy; raise unless ``params`` is its float array (..., width)."""
+def take_parameters(name, params, width):
+    """Return ``params`` as a float array (..., width), or raise as :func:`take_shaped`."""
     xp = array_module(params)
-    lead = params.shape[:-1] if isinstance(params, xp.ndarray) else ("...",)
+    lead = getattr(params, "shape", ("...",))[:-1]
     remedy = "the last axis has the parameters of one distribution"
-    check_shaped(name, params, (*lead, width), FLOATS, xp, remedy)
-    return xp
+    return take_shaped(name, params, (*lead, width), FLOATS, xp, remedy)
 
 
-def as_rows(n, logits, **others):
+def take_actions(action, choices=None):
+    """Return actions as an array of integers, whose last axis has that many choices, or raise."""
+    shape = np.shape(action) if choices is None else (*np.shape(action)[:-1], choices)
+    remedy = "give actions as sample returns them"
+    return take_shaped("action", action, shape, INTEGERS, array_module(action), remedy)
+
+
+def as_rows(logits, **others):
     """Return logits (..., n) as (rows, n), and the others (...), checked against it, as vectors.
 
     ``action`` has integers, all others floats.
     """
-    xp = check_parameters("logits", logits, n)
-    rows = [xp.ascontiguousarray(logits).reshape(-1, n)]
+    xp, lead = array_module(logits), logits.shape[:-1]
+    rows = [xp.ascontiguousarray(logits).reshape(-1, logits.shape[-1])]
     for name, value in others.items():
-        dtypes = INTEGERS if name == "action" else FLOATS
-        value = check_shaped(name, value, logits.shape[:-1], dtypes, xp)
+        value = take_shaped(name, value, lead, INTEGERS if name == "action" else FLOATS, xp)
         rows.append(xp.ascontiguousarray(value).ravel())
     return rows
 
@@ -76,7 +82,7 @@ def check_row(row, logits, action=None):
         return
     n, at = logits.shape[-1], tuple(int(i) for i in np.unravel_index(row, logits.shape[:-1]))
     where = f"at batch index {at}" if at else "there"
-    if action is not None and not 0 <= (chosen := action[at]) < n:
+    if action is not None and not 0 <= (chosen := np.ravel(as_array(action))[row]) < n:
         raise _illegal(chosen, n, where)
     found = logits[at]
     got = "NaN" if np.isnan(found).any() else "inf" if (found == np.inf).any() else "only -inf"
@@ -98,11 +104,10 @@ def check_mode(logits, mode):
             check_row(int(np.argmin(np.isfinite(top))), logits)
 
 
-def check_numbers(name, result, params):
-    """Return ``result`` of ``params``; raise ValueError if it has NaN, unless it is on a GPU."""
+def check_numbers(name, result):
+    """Return what was computed of ``name``; raise ValueError if it has NaN, unless on a GPU."""
     if array_module(result) is np and np.isnan(result).any():
-        got = "NaN" if np.isnan(params).any() else "numbers whose result is NaN"
-        raise ValueError(f"{name}: expected numbers, got {got}; {WEIGHTS}")
+        raise ValueError(f"{name}: expected numbers, got NaN or what makes NaN; {WEIGHTS}")
     return result
 
 

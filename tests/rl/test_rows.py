@@ -152,6 +152,28 @@ def test_gaussian_that_is_not_finite():
         dist.log_prob(np.zeros((1, 2)), np.array([[np.nan]]))
 
 
+@kinds
+def test_other_byte_orders_and_masked_arrays(dist):
+    params, action, *_ = example(dist, 4)
+    swapped = [z.astype(z.dtype.newbyteorder(">")) for z in (params, action)]
+    np.testing.assert_array_equal(dist.log_prob(*swapped), dist.log_prob(params, action))
+    np.testing.assert_array_equal(dist.encode(swapped[1]), dist.encode(action))
+    with pytest.raises(TypeError, match=r"^(logits|params): expected .*MaskedArray"):
+        dist.log_prob(np.ma.masked_less(params, 0), action)
+    with pytest.raises(TypeError, match=r"^action: expected .*MaskedArray"):
+        dist.log_prob(params, np.ma.masked_less(action, 0))
+
+
+def test_actions_to_encode_that_do_not_fit():
+    for kind, bad in (("multi", np.zeros((4, 3), int)), ("gaussian", np.zeros((4, 3)))):
+        with pytest.raises(ValueError, match=r"^action: expected .*got .*; "):
+            KINDS[kind].encode(bad)
+    for dist in KINDS.values():
+        for bad in (None, [[1, 0]], "a"):
+            with pytest.raises(TypeError, match=r"^action: expected .*got .*; "):
+                dist.encode(bad)
+
+
 @pytest.mark.parametrize("make", [Categorical, DiagGaussian])
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, None, "3"])
 def test_sizes(make, n):
