@@ -301,7 +301,9 @@ for name, options in {
     "rates": {"bound": 0.1, "count": 3, "rates": True},
     "NaN": {"bound": 0.1, "count": 7, "spoil": np.nan},
     "Inf": {"bound": np.inf, "count": 7, "spoil": -np.inf},
-    "overflow": {"bound": 1.0, "count": 7, "spoil": 1e25},
+    "large, clipped": {"bound": 1.0, "count": 7, "spoil": 1e25},
+    "large, not clipped": {"bound": np.inf, "count": 7, "spoil": 1e25},
+    "overflow": {"bound": 1e30, "count": 7, "spoil": 1e25},
 }.items():
     CASES["adam"][f"adam_step {name}"] = Case(adam.adam_step, adam_step, options)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from minis5.arrays import Array
 from minis5.ops import array_operation, fast
+from minis5.rl.learning_doors import check_step
 
 BETA1, BETA2 = 0.9, 0.999
 
@@ -41,6 +42,17 @@ def _update(theta, g, m, v, rates, scale, step, rest1, rest2, root, eps):
         theta[i] -= rate * m[i] / (math.sqrt(v[i]) * root + eps)
 
 
+def gradient_norm(grad, bound):
+    """Return |g|; inf or NaN if g is not finite, or if v could not hold g² after clipping."""
+    limits = np.finfo(grad.dtype)
+    with np.errstate(over="ignore"):
+        square = float(np.dot(grad, grad))
+        if not limits.smallest_normal <= square < math.inf:  # too small or too large for the dtype
+            square = float(np.sum(np.square(grad, dtype=np.float64)))
+    size = math.sqrt(square)
+    return size if not min(size, bound) ** 2 > float(limits.max) else math.inf
+
+
 @array_operation
 def adam_step(theta, grad, moments, settings, norm, rates=None):
     """Take one step of Adam in place, or none if the gradient is not finite.
@@ -59,7 +71,7 @@ def adam_step(theta, grad, moments, settings, norm, rates=None):
         Factor of the learning rate for each parameter; None: all are 1.
     """
     lr, bound, eps = settings.tolist()
-    norm[0] = size = math.sqrt(float(np.dot(grad, grad)))
+    norm[0] = size = gradient_norm(grad, bound)
     if not math.isfinite(size):
         return
     scale = 1.0 if size <= bound else bound / size
@@ -91,7 +103,10 @@ class Adam:
         ------
         FloatingPointError
             The gradient is not finite; nothing has been changed.
+        TypeError, ValueError
+            Another size or dtype than Adam was made for, or ``lr`` or ``max_norm`` is no number.
         """
+        check_step(self.moments, theta, grad, lr, max_norm)
         norm = np.zeros(1)
         adam_step(
             theta,

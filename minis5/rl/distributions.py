@@ -241,7 +241,15 @@ class DiagGaussian:
         mean, log_std = self._split(params)
         action = take_shaped("action", action, mean.shape, REAL, array_module(mean))
         with np.errstate(invalid="ignore"):
-            return _over_std(action - mean, log_std), log_std
+            return self._over_std(action - mean, log_std), log_std
+
+    def _over_std(self, x, log_std):
+        """Return x/σ, without the overflow of 1/σ alone. 0 stays 0, however small σ is."""
+        xp = array_module(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            inverse, root = xp.exp(-log_std), xp.exp(-0.5 * log_std)
+            far = xp.where(inverse < np.inf, x * inverse, x * root * root)
+        return xp.where(x == 0, x, far)
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
@@ -271,7 +279,7 @@ class DiagGaussian:
             for name, value in (("dlog_prob", dlog_prob), ("dentropy", dentropy))
         )
         with np.errstate(over="ignore", invalid="ignore"):  # where z overflows, 0·z is still 0
-            dmean = _over_std(xp.where(g == 0, g, g * z), log_std)  # log p = -z²/2 - log σ - …
+            dmean = self._over_std(xp.where(g == 0, g, g * z), log_std)  # log p = -z²/2 - log σ - …
             dlog_std = xp.where(g == 0, g, g * (z * z - 1))
         return concatenate([dmean, dlog_std + dentropy])  # H = log σ + …
 
@@ -279,12 +287,3 @@ class DiagGaussian:
         """Return the values themselves."""
         xp, shape = array_module(action), (*np.shape(action)[:-1], self.encoded_size)
         return xp.asarray(take_shaped("action", action, shape, REAL, xp), dtype)
-
-
-def _over_std(x, log_std):
-    """Return x/σ, without the overflow of 1/σ alone. 0 stays 0, however small σ is."""
-    xp = array_module(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        inverse, root = xp.exp(-log_std), xp.exp(-0.5 * log_std)
-        far = xp.where(inverse < np.inf, x * inverse, x * root * root)
-    return xp.where(x == 0, x, far)

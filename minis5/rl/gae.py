@@ -15,6 +15,7 @@ import numpy as np
 from minis5.arrays import Array, array_module
 from minis5.checks import FLOATS, check_array
 from minis5.nn.scan import scan_forward
+from minis5.rl.learning_doors import check_ends
 
 
 def gae(
@@ -45,7 +46,7 @@ def gae(
     Raises
     ------
     ValueError
-        Shapes or dtypes differ.
+        Shapes or dtypes differ, or a step is terminated but not done.
     """
     xp = array_module(rewards)
     shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
@@ -54,10 +55,11 @@ def gae(
         check_array(name, value, shape, (rewards.dtype.type,), remedy, xp)
     for name, value in (("terminated", terminated), ("done", done)):
         check_array(name, value, shape, (np.bool_,), "cast to bool", xp)
+    check_ends(terminated, done)
     # δ[t] = r[t] + γ·V'[t] - V[t], without V' where the episode terminated
     delta = rewards + gamma * xp.where(terminated, rewards.dtype.type(0), next_values) - values
     # A[t] = δ[t] + γλ·A[t+1]: a scan from the last step to the first, reset where an episode ends
     a, A_last = xp.full((1, 1, 1), gamma * lam, delta.dtype), xp.zeros((shape[1], 1), delta.dtype)
     backwards = xp.ascontiguousarray(delta[::-1])[..., None]
-    ends = xp.ascontiguousarray(done[::-1])
+    ends = xp.ascontiguousarray((terminated | done)[::-1])
     return scan_forward(a, backwards, ends, A_last, is_complex=False)[::-1, :, 0].copy()

@@ -17,6 +17,7 @@ import numpy as np
 
 from minis5.arrays import Array, array_module
 from minis5.ops import operation
+from minis5.rl.learning_doors import take_batch
 
 STATS = ("loss", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 
@@ -51,7 +52,13 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     stats : (6,) float64, in the order of STATS; kl is the mean of (ρ - 1) - log ρ
     d_dist : gradient of ``dist_params``
     d_value : gradient of ``value``
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array's shape or dtype does not fit ``dist_params``, or an action is illegal.
     """
+    dist_params, value, batch = take_batch(dist.num_params, dist_params, value, batch, Batch)
     xp, dtype, shape = array_module(value), value.dtype.type, value.shape
     count = xp.maximum(batch.valid.sum() if count is None else count, 1)
     each = 1 / count.astype(dtype)
@@ -106,14 +113,16 @@ def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
         log_ratio = steps.log_prob[i] - steps.old_log_prob[i]
         ratio, advantage = math.exp(log_ratio), steps.advantage[i]  # ρ, A
         clipped = min(max(ratio, low), high)
-        if ratio * advantage <= clipped * advantage:
+        if not ratio * advantage > clipped * advantage:  # NaN too
             sums[0] -= ratio * advantage  # the minimum is ρA, whose slope along log π is ρA
             d_log_prob[i] = -ratio * advantage
         else:
             sums[0] -= clipped * advantage  # the minimum is constant: no gradient
         error = steps.value[i] - steps.target[i]  # V - R
         moved = steps.value[i] - steps.old_value[i]
-        clipped_error = steps.old_value[i] + min(max(moved, -reach), reach) - steps.target[i]
+        clipped_error = error  # not clipped: the sum below would only lose digits
+        if reach < math.inf:
+            clipped_error = steps.old_value[i] + min(max(moved, -reach), reach) - steps.target[i]
         sums[1] += 0.5 * max(error * error, clipped_error * clipped_error)
         if abs(moved) <= reach or error * error >= clipped_error * clipped_error:
             d_value[i] = error

@@ -17,7 +17,8 @@ from minis5.spaces import one_hot
 
 INTEGERS = tuple(np.dtype(code).type for code in "bhilqBHILQ")
 REAL = FLOATS + INTEGERS
-_WORDS = {FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
+BOOLS = (np.bool_,)
+_WORDS = {BOOLS: "bool", FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
 WEIGHTS = "check the observation and the agent's weights"
 MASK = f"{WEIGHTS}, and that each mask of actions leaves one"
 

@@ -3,6 +3,8 @@
 tests/rl/test_agent.py has the gradient of the whole loss with respect to the agent's parameters.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from gradcheck import assert_close, check_gradients
@@ -162,3 +164,59 @@ def test_kernel_in_the_simulator_is_the_loop(tmp_path):
 
 def test_float64_beside_float32_is_for_sums():
     assert mixed("loss") == {"loss.ppo_loss_terms_kernel"}
+
+
+# Digits
+
+
+def exact_value_loss(value, batch, clip):
+    """Return the mean of ½·max((V-R)², (V_c-R)²), in fractions."""
+    total = Fraction(0)
+    for v, old, target in zip(value.flat, batch.values.flat, batch.returns.flat, strict=True):
+        v, old, target = (Fraction(float(z)) for z in (v, old, target))
+        error, moved = v - target, v - old
+        clipped = error if clip is None else old + min(max(moved, -clip), clip) - target
+        total += max(error**2, clipped**2) / 2
+    return total / value.size
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6, 1e12])
+def test_value_loss_keeps_its_digits_without_clipping(size, dtype):
+    """Old values of any size do not count; errors far smaller than the values do."""
+    config = PPOConfig(clip_value=False, value_coef=1.0)
+    dist, params, value, batch = loss_problem("categorical", dtype=dtype)
+    batch = batch._replace(values=(batch.values * size).astype(dtype))
+    for spread in (1, 2.0**-10):
+        batch = batch._replace(returns=(value + dtype(spread) * batch.advantages).astype(dtype))
+        stats, d_value = ppo_loss(dist, params, value, batch, config)[1::2]
+        expected = float(exact_value_loss(value, batch, None))
+        got = stats[STATS.index("value_loss")]
+        np.testing.assert_allclose(got, expected, rtol=8 * np.finfo(dtype).eps, atol=0)
+        error = value.astype(np.float64) - batch.returns
+        assert_close(d_value * value.size, error, dtype=dtype)
+
+
+@pytest.mark.parametrize("clip_value", [True, False])
+@pytest.mark.parametrize("name", ["log_probs", "advantages", "returns"])
+def test_nan_reaches_loss_and_gradient(name, clip_value):
+    """So that Adam refuses the step."""
+    dist, params, value, batch = loss_problem("categorical")
+    getattr(batch, name)[2, 1] = np.nan
+    loss, _, d_dist, d_value = ppo_loss(
+        dist, params, value, batch, PPOConfig(clip_value=clip_value)
+    )
+    assert np.isnan(loss) and (np.isnan(d_dist).any() or np.isnan(d_value).any())
+
+
+def test_masked_actions_have_no_gradient():
+    dist, params, value, batch = loss_problem("categorical")
+    holes = np.zeros(params.shape, bool)
+    holes[::2, :, 0] = True
+    params[holes] = -np.inf
+    actions = np.where(batch.actions == 0, 1, batch.actions)
+    batch = batch._replace(actions=actions, log_probs=dist.log_prob(params, actions) - 0.1)
+    loss, stats, d_dist, _ = ppo_loss(dist, params, value, batch, PPOConfig(entropy_coef=0.05))
+    exact = reference_loss("categorical", params, value, batch, PPOConfig(entropy_coef=0.05))
+    assert_close(loss, exact, T=value.size)
+    assert np.isfinite(stats).all() and np.isfinite(d_dist).all() and not d_dist[holes].any()

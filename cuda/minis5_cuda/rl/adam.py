@@ -43,8 +43,8 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
     """Write norm = √(Σ grad²) and the scalars of the update; count += 1. One block runs.
 
     scalars: the factor of the gradient (NaN: change nothing), lr/(1 - β₁ᵗ), 1/√(1 - β₂ᵗ), ε.
-    settings: lr, bound, ε. A sum of squares too large for the parameters' dtype counts as infinite,
-    because v could not hold it.
+    settings: lr, bound, ε. A sum of squares that is too large for the parameters' dtype even after
+    clipping counts as infinite, because v could not hold it.
     """
     total = np.float64(0)
     first, step = walk()
@@ -54,8 +54,10 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
         real = scalars.dtype.type
         lr, bound, eps = settings[0], settings[1], settings[2]
-        if math.isfinite(real(total)):
-            norm[0] = size = math.sqrt(total)
+        size = math.sqrt(total)
+        held = bound if bound < size else size  # NaN stays
+        if math.isfinite(total) and math.isfinite(real(held * held)):
+            norm[0] = size
             count[0] += 1
             t = np.float64(count[0])
             scalars[0] = real(1.0 if size <= bound else bound / size)  # min(1, bound/|g|)
@@ -63,7 +65,7 @@ def scalars_kernel(partial, count, settings, norm, b1, b2, scalars):
             scalars[2] = real(1.0 / math.sqrt(1.0 - math.pow(b2, t)))
             scalars[3] = real(eps)
         else:
-            norm[0] = np.float64(real(total))  # Inf or NaN
+            norm[0] = np.float64(math.inf if total == total else math.nan)
             scalars[0] = real(math.nan)
 
 
@@ -87,8 +89,8 @@ def update_kernel(theta, grad, m, v, rates, has_rates, rest1, rest2, scalars):
 def adam_step(theta, grad, moments, settings, norm, rates=None):
     """Take one step of Adam in place, or none if the gradient is not finite.
 
-    Nothing waits for the GPU. A sum of squares that overflows the dtype of theta counts as
-    infinite.
+    Nothing waits for the GPU. A sum of squares that overflows the dtype of theta, even after
+    clipping, counts as infinite.
     """
     grid, block = flat(theta.size, high=1)
     xp, real = array_module(theta), theta.dtype.type

@@ -40,7 +40,7 @@ def ppo_loss_terms_kernel(steps, bounds, d_log_prob, d_value, partial):
         clipped = low if ratio < low else high if ratio > high else ratio
         plain_gain, clipped_gain = ratio * advantage, clipped * advantage
         # the minimum takes the plain ratio: the only case with a gradient
-        if plain_gain <= clipped_gain:
+        if not plain_gain > clipped_gain:  # NaN too
             policy -= np.float64(plain_gain)  # -ρA
             d_log_prob[i] = -plain_gain  # dρ/dlog π = ρ, so d(-ρA)/dlog π = -ρA
         else:
@@ -48,7 +48,9 @@ def ppo_loss_terms_kernel(steps, bounds, d_log_prob, d_value, partial):
         error = steps.value[i] - steps.target[i]  # V - R
         moved = steps.value[i] - steps.old_value[i]
         held = -reach if moved < -reach else reach if moved > reach else moved
-        error_clipped = steps.old_value[i] + held - steps.target[i]
+        error_clipped = error  # not clipped: the sum below would only lose digits
+        if reach < math.inf:
+            error_clipped = steps.old_value[i] + held - steps.target[i]
         square, square_clipped = error * error, error_clipped * error_clipped
         value_loss += 0.5 * np.float64(square_clipped if square_clipped > square else square)
         # ½·max((V - R)², (V_clipped - R)²) has the gradient V - R where V is not clipped, or where

@@ -1,0 +1,56 @@
+"""What may enter the loss and Adam: checks in front of `ppo_loss`, `gae` and `Adam.step`.
+
+The trainer passes through them for each minibatch, so they look at shapes and dtypes, not at every
+number. (On a GPU, to look would mean to wait.)
+
+Leaves out: the distribution's parameters and actions (rows.py).
+Tests: tests/rl/test_learning_doors.py.
+"""
+
+import sys
+
+import numpy as np
+
+from minis5.arrays import array_module
+from minis5.checks import FLOATS, check_array, check_instance, check_number
+from minis5.rl.rows import BOOLS, take_parameters, take_shaped
+
+MOST = sys.float_info.max
+
+
+def take_batch(width, dist_params, value, batch, kind):
+    """Return the arguments of ppo_loss, checked against the shape of the parameters.
+
+    width: parameters of one distribution; kind: the class Batch. Actions are left as they are.
+    """
+    check_instance("batch", batch, kind, "pass Batch(actions, log_probs, values, ...) of loss.py")
+    dist_params = take_parameters("dist_params", dist_params, width)
+    xp, shape, remedy = array_module(dist_params), dist_params.shape[:-1], "give one for each step"
+    value = take_shaped("value", value, shape, FLOATS, xp, remedy)
+    taken = {
+        name: take_shaped(f"batch.{name}", getattr(batch, name), shape, dtypes, xp, remedy)
+        for name, dtypes in zip(kind._fields[1:], [FLOATS] * 4 + [BOOLS], strict=True)
+    }
+    return dist_params, value, batch._replace(**taken)
+
+
+def check_ends(terminated, done):
+    """Raise ValueError if a step is terminated but not done, unless the arrays are on a GPU."""
+    if array_module(done) is np and (wrong := terminated & ~done).any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        wanted = "True in done wherever terminated is"
+        remedy = "done is terminated | truncated, not truncated alone"
+        raise ValueError(f"terminated, done: expected {wanted}, got False at {at}; {remedy}")
+
+
+def check_step(moments, theta, grad, lr, max_norm):
+    """Raise unless these are arguments for a step of Adam with ``moments``."""
+    m = moments.m
+    xp, remedy = array_module(m), "they are vectors of the size and dtype that Adam was made for"
+    for name, value in (("theta", theta), ("grad", grad)):
+        check_array(name, value, m.shape, (m.dtype.type,), remedy, xp)
+    if xp is np and not theta.flags.writeable:
+        raise ValueError("theta: expected an array to write to, got a read-only one; copy it")
+    check_number("lr", lr, 0, MOST, "give a learning rate")
+    if max_norm is not None:
+        check_number("max_norm", max_norm, 0, np.inf, "give a bound, or None for no clipping")
