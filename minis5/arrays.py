@@ -5,7 +5,8 @@ The model and the trainer are written once. Where they compute with whole arrays
 CuPy is imported when the first array on a GPU is met.
 
 Leaves out: several GPUs.
-Tests: tests/test_arrays.py; on a simulated GPU tests/rl/test_cuda_training.py.
+Tests: tests/test_arrays.py, tests/test_foreign_arrays.py; on a simulated GPU
+tests/rl/test_cuda_training.py.
 """
 
 import numpy as np
@@ -14,6 +15,7 @@ Array = np.ndarray  # in type hints; cupy.ndarray is meant too, which type check
 DLPACK_CUDA = 2  # kDLCUDA in DLPack's DLDeviceType
 ON_GPU = (DLPACK_CUDA, 13)  # and kDLCUDAManaged
 ON_HOST = (1, 3, 11)  # kDLCPU; kDLCUDAHost and kDLROCMHost, which is pinned memory
+UNKNOWN = -1
 EIGHT = 8  # cupy.concatenate of more arrays sends their addresses from the host
 
 
@@ -30,8 +32,16 @@ def on_gpu(x):
     if kind is np.ndarray or not hasattr(kind, "__cuda_array_interface__"):
         return False
     if hasattr(kind, "__dlpack_device__"):
-        return x.__dlpack_device__()[0] in ON_GPU
+        return _dlpack_device(x) in ON_GPU
     return hasattr(x, "__cuda_array_interface__")
+
+
+def _dlpack_device(x):
+    """Return the type of device that ``x`` says it is on; UNKNOWN if DLPack has none for it."""
+    try:
+        return x.__dlpack_device__()[0]
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return UNKNOWN
 
 
 def array_module(x):
@@ -77,7 +87,7 @@ def as_array(x, name="array"):
         raise TypeError(f"{name}: expected an array without mask, got MaskedArray; use .filled(…)")
     if isinstance(x, np.ndarray):
         return as_array(x.view(np.ndarray), name)
-    device = x.__dlpack_device__()[0] if hasattr(x, "__dlpack_device__") else None
+    device = _dlpack_device(x) if hasattr(x, "__dlpack_device__") else None
     try:
         if on_gpu(x):
             return _cupy().asarray(x)
@@ -96,7 +106,8 @@ def as_array(x, name="array"):
             f"{name}: expected an array that NumPy can take, got {got}; {remedy}"
         ) from error
     if device is not None and device not in ON_HOST:
-        got = f"{type(x).__name__} on device type {device} of DLPack"
+        where = "an unknown device" if device == UNKNOWN else f"device type {device} of DLPack"
+        got = f"{type(x).__name__} on {where}"
         raise TypeError(f"{name}: expected an array on the CPU or a CUDA GPU, got {got}; move it")
     return x
 

@@ -32,6 +32,7 @@ LOG2_E = 1.4426950408889634
 # Below it, exp is no normal number any more, and ldexp would round once more.
 LEAST_EXPONENT = -708.0
 SQRT_HALF = 0.7071067811865476
+MOST_ANGLE = 1e5  # the range of sin, cos and wrap
 
 
 @njit(nogil=True)

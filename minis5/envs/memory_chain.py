@@ -24,7 +24,7 @@ from gymnasium.spaces import Box, Discrete
 from numba import njit
 
 from minis5.checks import check_integer
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_integer
 
 LEVELS = {"MemoryChain": {"memory_length": 64, "num_bits": 1}}
@@ -58,6 +58,11 @@ def configure(memory_length, num_bits):
         worst_return=-1.0,
         best_return=1.0,
         truncates=False,
+        ranges=(
+            Range("ints", TIME, QUERY, 0, memory_length - 1),
+            Range("ints", QUERY, CONTEXT, 0, num_bits - 1),
+            Range("ints", CONTEXT, CONTEXT + num_bits, 0, 1),
+        ),
     )
 
 

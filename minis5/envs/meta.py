@@ -43,7 +43,7 @@ from numba import njit
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs.compose import Composed, compiled
-from minis5.envs.task import row_size
+from minis5.envs.task import Range, row_size
 from minis5.random import GENERATOR_SIZE, next_normal, shuffle
 
 MOST = 10_000  # numbers in a projected observation or action
@@ -235,6 +235,22 @@ def with_reward_and_end(low, high):
     )
 
 
+def ranges_of(task, params):
+    """Return the ranges of the state around that of `task`, whose copy begins the trials."""
+    ranges = list(task.ranges)
+    if params.trials > 1:
+        shifts = {"ints": params.first_ints - GENERATOR_SIZE, "floats": params.first_floats}
+        for old in task.ranges:
+            shift = shifts[old.array]
+            only = (old.only[0] + shifts["ints"], old.only[1]) if old.only else ()
+            ranges.append(old._replace(begin=old.begin + shift, end=old.end + shift, only=only))
+    ranges.append(Range("ints", params.trial, params.trial + 1, 0, params.trials - 1))
+    if params.permutation > 0:
+        begin, actions = params.permutation, params.actions
+        ranges.append(Range("ints", begin, begin + actions, 0, actions - 1))
+    return tuple(ranges)
+
+
 class _Places:
     """Hand out places in a row, one after the other."""
 
@@ -359,6 +375,7 @@ def wrap(
         episode_length=trials * -(-task.episode_length // repeat),
         worst_return=trials * task.worst_return,
         best_return=trials * task.best_return,
+        ranges=ranges_of(task, params),
         views=views,
     )
     return compose(env, way), wrapped

@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from minis5.envs.compose import Composed, compiled
-from minis5.envs.task import Task, row_size
+from minis5.envs.task import Range, Task, row_size
 from minis5.random import GENERATOR_SIZE, next_integer
 
 reset_first = step_first = observe_first = None  # placeholders: `either` binds its parts' own
@@ -175,6 +175,7 @@ def mix(natives):
     spaces = [task.observation_space for task in tasks]
     low = np.stack([np.pad(space.low, (0, size - row_size(space))) for space in spaces])
     high = np.stack([np.pad(space.high, (0, size - row_size(space))) for space in spaces])
+    ranges = (r._replace(only=(place, k)) for k, task in enumerate(tasks) for r in task.ranges)
     return compose(env), Task(
         params=MixtureParams(place, floats, len(tasks), size, drawn),
         ints=place + 1,
@@ -185,5 +186,6 @@ def mix(natives):
         worst_return=min(task.worst_return for task in tasks),
         best_return=max(task.best_return for task in tasks),
         truncates=any(task.truncates for task in tasks),
+        ranges=(Range("ints", place, place + 1, 0, len(tasks) - 1), *ranges),
         views={"task": ("ints", place, ())},
     )

@@ -31,6 +31,20 @@ import gymnasium
 import numpy as np
 
 
+class Range(NamedTuple):
+    """What numbers a part of the state holds in any episode: array[begin:end] in [low, high].
+
+    The compiled loops index with some of them, unchecked; states.py checks a state from outside.
+    """
+
+    array: str  # "ints" or "floats"
+    begin: int
+    end: int
+    low: float
+    high: float
+    only: tuple = ()  # (place, value): where ints[place] == value, in a mixture
+
+
 class Task(NamedTuple):
     """One level of an environment.
 
@@ -49,6 +63,8 @@ class Task(NamedTuple):
         No return is below or above; in most tasks some decks or boards reach them.
     truncates : bool
         Whether an episode may be truncated.
+    ranges : tuple of Range
+        The legal numbers of the state, behind the generator row. Floats are finite, too.
     views : dict
         Names for parts of the state, {name: ("ints" or "floats", begin, shape)}, that
         NativeVectorEnv.view reads.
@@ -63,6 +79,7 @@ class Task(NamedTuple):
     worst_return: float
     best_return: float
     truncates: bool = True
+    ranges: tuple = ()
     views: Mapping = MappingProxyType({})
 
 

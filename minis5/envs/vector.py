@@ -6,6 +6,7 @@ Tests: tests/envs/test_vector.py and test_all_levels.py.
 """
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
@@ -16,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from minis5.checks import check_integer
 from minis5.envs.actions import ActionCheck
 from minis5.envs.batch_loops import compile_loops
+from minis5.envs.states import check_state
 from minis5.envs.task import from_rows, row_dtype, row_size
 from minis5.random import GENERATOR_SIZE, MASK, seed_to_key
 
@@ -146,17 +148,26 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         Raises
         ------
         ValueError
-            An array is missing, or belongs to another environment or another number of them.
+            An array is missing, belongs to another environment or another number of them, or has
+            a number that no episode can reach.
         """
+        arrays = {}
+        if not isinstance(state, Mapping):
+            remedy = "pass what get_state returned"
+            raise TypeError(
+                f"state: expected a dict of arrays, got {type(state).__name__}; {remedy}"
+            )
         for name, mine in (("ints", self._ints), ("floats", self._floats)):
-            array = np.asarray(state.get(name))
+            given = state.get(name)
+            array = arrays[name] = given if isinstance(given, np.ndarray) else np.empty(0, object)
             if array.shape != mine.shape or array.dtype != mine.dtype:
                 raise ValueError(
                     f"state[{name!r}]: expected {mine.dtype} {mine.shape}, got {array.dtype} "
                     f"{array.shape}; pass the state of the same environment and num_envs"
                 )
-        self._fill(self._ints, state["ints"])
-        self._fill(self._floats, state["floats"])
+        check_state(self.task, **arrays)
+        self._fill(self._ints, arrays["ints"])
+        self._fill(self._floats, arrays["floats"])
         self._started = True
 
     def view(self, name):

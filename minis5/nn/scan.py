@@ -189,14 +189,14 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None):
 
 def _checked(a, b, reset, x0):
     """Return the arguments of the public scan checked, completed and planar, on their device."""
-    a, b, reset, x0 = (z if z is None else as_array(z) for z in (a, b, reset, x0))
+    a, b, reset, x0 = map(as_array, (a, b, reset, x0), ("a", "b", "reset", "x0"))
     xp = array_module(b)
     remedy = "order the axes time, batch, state"
     T, B, P = check_array("b", b, ("T", "B", "P"), FLOATS + COMPLEXES, remedy, xp).shape
     if 0 in b.shape:
         wanted = "at least one step, one sequence and one state"
         raise ValueError(f"b: expected {wanted}, got {b.shape}; leave out empty batches")
-    shape, dtypes = (P,) if np.ndim(a) == 1 else (T, B, P), (b.dtype.type,)
+    shape, dtypes = (P,) if getattr(a, "ndim", 3) == 1 else (T, B, P), (b.dtype.type,)
     check_array("a", a, shape, dtypes, "give a and b one dtype; a is (P,) or (T, B, P)", xp)
     if reset is None:
         reset = xp.zeros((T, B), bool)
@@ -237,6 +237,7 @@ def scan(a: Array, b: Array, reset: Array | None = None, x0: Array | None = None
     GPU computes on CuPy's current stream, and the result is a CuPy array.
     `scan_forward` takes planar arrays, so that complex ones need not be split.
     """
+    a, b = as_array(a, "a"), as_array(b, "b")
     planes = _checked(a, b, reset, x0)
     is_complex = planes[1].shape[2] != b.shape[2]  # two planes
     x = scan_forward(*planes, is_complex=is_complex)
@@ -268,11 +269,11 @@ def scan_vjp(
     TypeError, ValueError
         As :func:`scan`.
     """
-    planes, shape, constant = _checked(a, b, reset, x0), b.shape, a.ndim == 1
+    a, b, x, dx = map(as_array, (a, b, x, dx), ("a", "b", "x", "dx"))
+    planes, shape, constant = _checked(a, b, reset, x0), b.shape, len(a.shape) == 1
     a, b, reset, x0 = planes
     xp, is_complex = array_module(b), b.shape[2] != shape[2]
     dtype = np.result_type(b.dtype, np.complex64) if is_complex else b.dtype
-    x, dx = as_array(x), as_array(dx)
     for name, value in (("x", x), ("dx", dx)):
         check_array(name, value, shape, (dtype.type,), "it has the shape and dtype of b", xp)
     x, dx = (xp.ascontiguousarray(planar(z)) for z in (x, dx))

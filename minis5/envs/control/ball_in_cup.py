@@ -29,7 +29,7 @@ from numba import njit
 from minis5.checks import check_integer
 from minis5.envs.control.contact import CUP_MASS, constrained, touched
 from minis5.envs.control.physics import GRAVITY
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 LEVELS = {"BallInCupCatch": {"max_steps": 1000}}
@@ -65,6 +65,7 @@ def configure(max_steps):
         episode_length=max_steps,
         worst_return=0.0,
         best_return=float(max_steps),
+        ranges=(Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),),
     )
 
 

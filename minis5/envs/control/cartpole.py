@@ -25,10 +25,10 @@ from gymnasium.spaces import Box
 from numba import njit
 
 from minis5.checks import check_choice, check_integer
-from minis5.elementary import cos, sin, wrap
+from minis5.elementary import MOST_ANGLE, cos, sin, wrap
 from minis5.envs.control.physics import GRAVITY, capsule, limit_force
 from minis5.envs.control.reward import gaussian, quadratic
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_normal, next_uniform
 
 STARTS = ("upright", "hanging")
@@ -79,6 +79,10 @@ def configure(max_steps, start):
         episode_length=max_steps,
         worst_return=0.0,
         best_return=float(max_steps),
+        ranges=(
+            Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
+            Range("floats", THETA, THETA + 1, -MOST_ANGLE, MOST_ANGLE),
+        ),
     )
 
 

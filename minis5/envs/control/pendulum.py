@@ -22,9 +22,9 @@ from gymnasium.spaces import Box
 from numba import njit
 
 from minis5.checks import check_integer
-from minis5.elementary import cos, sin, wrap
+from minis5.elementary import MOST_ANGLE, cos, sin, wrap
 from minis5.envs.control.physics import GRAVITY
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 LEVELS = {"PendulumSwingUp": {"max_steps": 1000}}
@@ -59,6 +59,10 @@ def configure(max_steps):
         episode_length=max_steps,
         worst_return=0.0,
         best_return=float(max_steps),
+        ranges=(
+            Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
+            Range("floats", THETA, THETA + 1, -MOST_ANGLE, MOST_ANGLE),
+        ),
     )
 
 

@@ -28,7 +28,7 @@ from minis5.checks import check_choice, check_integer
 from minis5.elementary import cos, sin
 from minis5.envs.control.physics import limit_force
 from minis5.envs.control.reward import gaussian, quadratic
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 DIRECTIONS = ("fixed", "random")
@@ -74,6 +74,7 @@ def configure(max_steps, directions):
         episode_length=max_steps,
         worst_return=0.0,
         best_return=float(max_steps),
+        ranges=(Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),),
     )
 
 

@@ -26,9 +26,9 @@ from gymnasium.spaces import Box
 from numba import njit
 
 from minis5.checks import check_integer, check_number
-from minis5.elementary import cos, sin, wrap
+from minis5.elementary import MOST_ANGLE, cos, sin, wrap
 from minis5.envs.control.physics import capsule, limit_force, sphere
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 LEVELS = {
@@ -87,6 +87,11 @@ def configure(max_steps, target_radius):
         episode_length=max_steps,
         worst_return=0.0,
         best_return=float(max_steps),
+        ranges=(
+            Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
+            Range("floats", SHOULDER, SHOULDER + 1, -MOST_ANGLE, MOST_ANGLE),
+            Range("floats", WRIST, WRIST + 1, -MOST_ANGLE, MOST_ANGLE),
+        ),
     )
 
 

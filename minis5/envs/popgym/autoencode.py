@@ -19,7 +19,7 @@ from numba import njit
 
 from minis5.checks import check_integer
 from minis5.envs.popgym.deck import PACK, SUITS, SYMBOLS, shuffled_pack
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
@@ -48,6 +48,10 @@ def configure(decks):
         worst_return=-1.0,  # every card is asked for once
         best_return=1.0,
         truncates=False,
+        ranges=(
+            Range("ints", TIME, CARDS, 0, 2 * cards - 2),
+            Range("ints", CARDS, CARDS + cards, 0, SUITS - 1),
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numba import njit
 
 from minis5.checks import check_integer
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_integer
 
 LEVELS = {
@@ -59,6 +59,12 @@ def configure(board_size):
         episode_length=squares,
         worst_return=-squares / (squares - PARTS),  # misses, to the time limit
         best_return=1.0,  # hits only
+        ranges=(
+            Range("ints", STEPS, HITS, 0, squares - 1),
+            Range("ints", HITS, HIT, 0, PARTS - 1),
+            Range("ints", HIT, BOARD, 0, 1),
+            Range("ints", BOARD, BOARD + squares, 0, SHIP | SHOT),
+        ),
     )
 
 

@@ -26,9 +26,9 @@ from gymnasium.spaces import Box, Discrete
 from numba import njit
 
 from minis5.checks import check_choice, check_integer, check_number
-from minis5.elementary import cos, sin
+from minis5.elementary import MOST_ANGLE, cos, sin
 from minis5.envs.popgym.noise import draw_noise, noisy
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 VIEWS = ("positions", "velocities")
@@ -91,6 +91,10 @@ def configure(max_steps, view, noise):
         episode_length=max_steps,
         worst_return=min(FASTEST_FALL, max_steps) / max_steps,
         best_return=1.0,
+        ranges=(
+            Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
+            Range("floats", THETA, THETA + 1, -MOST_ANGLE, MOST_ANGLE),
+        ),
     )
 
 

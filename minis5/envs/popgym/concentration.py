@@ -22,7 +22,7 @@ from numba import njit
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs.popgym.deck import KINDS, PACK, RANKS, SYMBOLS, shuffled_pack
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
@@ -61,6 +61,12 @@ def configure(decks, deck_type):
         episode_length=2 * cards,
         worst_return=-1.0,  # a turn costs at most 1 / episode_length for each of its steps
         best_return=1.0,  # cards / 2 pairs
+        ranges=(
+            Range("ints", STEPS, MATCHED, 0, 2 * cards - 1),
+            Range("ints", MATCHED, FIRST, 0, cards - 2),
+            Range("ints", FIRST, CARDS, NOWHERE, cards - 1),
+            Range("ints", CARDS, CARDS + cards, 0, 2 * kind - 1),
+        ),
     )
 
 

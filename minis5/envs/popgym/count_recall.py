@@ -19,7 +19,7 @@ from numba import njit
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs.popgym.deck import KINDS, PACK, RANKS, SYMBOLS, shuffled_pack
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
@@ -52,6 +52,11 @@ def configure(decks, deck_type):
         worst_return=-1.0,
         best_return=1.0,
         truncates=False,
+        ranges=(
+            Range("ints", SEEN, COUNTS, 1, cards - 1),
+            Range("ints", COUNTS, CARDS, 0, cards),
+            Range("ints", CARDS, CARDS + 2 * cards, 0, kind - 1),
+        ),
     )
 
 

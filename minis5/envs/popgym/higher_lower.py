@@ -18,7 +18,7 @@ from numba import njit
 
 from minis5.checks import check_integer
 from minis5.envs.popgym.deck import PACK, RANKS, SYMBOLS, shuffled_pack
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
@@ -48,6 +48,10 @@ def configure(decks):
         worst_return=-(cards - 1) / cards,  # all guesses wrong, in a pack without ties
         best_return=(cards - 1) / cards,
         truncates=False,
+        ranges=(
+            Range("ints", SEEN, CARDS, 1, cards - 1),
+            Range("ints", CARDS, CARDS + cards, 0, RANKS - 1),
+        ),
     )
 
 

@@ -34,7 +34,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numba import njit
 
 from minis5.checks import check_choice, check_integer
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_integer
 
 LEVELS = {
@@ -95,6 +95,14 @@ def configure(goal, maze_size, episode_length):
         episode_length=episode_length - 1,
         worst_return=worst,
         best_return=best,
+        ranges=(
+            Range("ints", STEPS, ROW, 0, episode_length - 2),
+            Range("ints", ROW, ACTION, 0, maze_size),
+            Range("ints", ACTION, FREE_SQUARES, LEFT, NONE),
+            Range("ints", FREE_SQUARES, UNVISITED, 1, (maze_size + 1) ** 2),
+            Range("ints", UNVISITED, MAZE, 0, (maze_size + 1) ** 2),
+            Range("ints", MAZE, MAZE + (maze_size + 1) ** 2, FREE, KIND | VISITED),
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numba import njit
 
 from minis5.checks import check_integer
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_integer
 
 LEVELS = {
@@ -62,6 +62,12 @@ def configure(board_size, mines):
         episode_length=free,
         worst_return=-1.0,  # a free square, the same one free - 2 times again, a mine
         best_return=1.0,
+        ranges=(
+            Range("ints", STEPS, COVERED, 0, free - 1),
+            Range("ints", COVERED, NEAR, 1, free),
+            Range("ints", NEAR, BOARD, 0, min(mines, 9)),
+            Range("ints", BOARD, BOARD + (board_size + 2) ** 2, FREE, SEEN),
+        ),
     )
 
 

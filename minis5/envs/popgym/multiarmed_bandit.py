@@ -24,7 +24,7 @@ from gymnasium.spaces import Discrete
 from numba import njit
 
 from minis5.checks import check_integer
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_bits
 
 LEVELS = {
@@ -60,6 +60,11 @@ def configure(arms, episode_length):
         episode_length=episode_length,
         worst_return=-1.0,
         best_return=1.0,
+        ranges=(
+            Range("ints", STEPS, PAID, 0, episode_length - 1),
+            Range("ints", PAID, PAID + 1, 0, 1),
+            Range("floats", 0, arms, 0.0, 1.0),
+        ),
     )
 
 

@@ -26,9 +26,9 @@ from gymnasium.spaces import Box
 from numba import njit
 
 from minis5.checks import check_integer, check_number
-from minis5.elementary import cos, sin, wrap
+from minis5.elementary import MOST_ANGLE, cos, sin, wrap
 from minis5.envs.popgym.noise import draw_noise, noisy
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE, next_uniform
 
 LEVELS = {
@@ -79,6 +79,11 @@ def configure(max_steps, noise):
         # HALF_COST is rounded down, but the start is slow, so that the first step makes up for it.
         worst_return=-1.0,
         best_return=1.0,
+        ranges=(
+            Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
+            Range("floats", THETA, THETA + 1, -MOST_ANGLE, MOST_ANGLE),
+            Range("floats", SPEED, SPEED + 1, -MAX_SPEED, MAX_SPEED),
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from numba import njit
 
 from minis5.checks import check_integer
 from minis5.envs.popgym.deck import PACK, SUITS, SYMBOLS, shuffled_pack
-from minis5.envs.task import Task
+from minis5.envs.task import Range, Task
 from minis5.random import GENERATOR_SIZE
 
 LEVELS = {
@@ -46,6 +46,10 @@ def configure(decks):
         worst_return=-1.0,
         best_return=1.0,
         truncates=False,
+        ranges=(
+            Range("ints", SEEN, CARDS, 1, cards - 1),
+            Range("ints", CARDS, CARDS + cards, 0, SUITS - 1),
+        ),
     )
 
 
