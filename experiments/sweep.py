@@ -126,9 +126,8 @@ def train(sweep, folder, log, facts, arguments, steps):
     Add the time and memory that it took to ``facts``, and write them to ``log``.
     """
     resumed = (folder / "config.json").exists()
-    arguments = (
-        ["train", "--resume", str(folder)] if resumed else [*arguments, "--out", str(folder)]
-    )
+    resuming = ["train", "--resume", str(folder), "--trust"]  # its environments are ours
+    arguments = resuming if resumed else [*arguments, "--out", str(folder)]
     arguments += ["--steps", str(steps)] if steps else []
     print(f"== {folder.name}", flush=True)
     commits = [*facts.get("commit", "").split(), commit() or "unknown"]

@@ -16,6 +16,7 @@ import gymnasium
 
 from minis5 import __version__
 from minis5.arrays import DeviceError
+from minis5.envs.foreign.named import foreign_modules
 from minis5.envs.registry import table
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
@@ -25,6 +26,7 @@ from minis5.run.evaluate import evaluate
 from minis5.run.parser import Parser, count, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
+from minis5.run.trust import check_trust
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
 # errors that tell of a mistake that the user can mend, or of something missing
@@ -124,6 +126,15 @@ def _add_environment(parser):
     )
 
 
+def _add_trust(parser, when=""):
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help=f"{when}run code that the run's files name (modules in config.json, pickled "
+        "environments in state.npz); only for files of someone whom you trust",
+    )
+
+
 def _train_arguments(parser, argv):
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--core", default="s5")
@@ -164,8 +175,10 @@ def _train_arguments(parser, argv):
     add(
         "--resume",
         metavar="RUN",
-        help="go on with the run in this folder; only --steps and --device can be given with it",
+        help="go on with the run in this folder; "
+        "only --steps, --device, --quiet and --trust go with it",
     )
+    _add_trust(parser, "with --resume: ")
     add(
         "--init-from",
         metavar="RUN",
@@ -215,6 +228,7 @@ def _train(options):
     settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
     overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
     folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)
+    trust = settings.pop("trust", False)
     if folder is not None:
         steps, device = settings.pop("steps", None), settings.pop("device", None)
         extra = [*settings, *overrides]
@@ -222,7 +236,7 @@ def _train(options):
             raise ValueError(
                 f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
             )
-        summary = resume(folder, steps=steps, device=device, quiet=quiet)
+        summary = resume(folder, steps=steps, device=device, quiet=quiet, trust=trust)
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")
@@ -248,6 +262,7 @@ def _eval_arguments(parser, argv):
         "--stochastic", action="store_true", help="sampled actions instead of the likeliest"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_trust(parser)
     _add_environment(parser)
 
 
@@ -255,9 +270,11 @@ def _eval(options):
     config = read_config(options.run)
     environment = config.environment()
     environment["env_options"] = {**config.env_options, **dict(options.env_option or ())}
-    environment["wrappers"] = config.wrappers if options.wrapper is None else options.wrapper
+    theirs = config.wrappers if options.wrapper is None else []  # the user may name others
+    environment["wrappers"] = theirs or options.wrapper
+    check_trust(options.run, foreign_modules(config.env, theirs), False, options.trust)
     result = evaluate(
-        load_agent(os.path.join(options.run, "agent.npz")),
+        load_agent(os.path.join(options.run, "agent.npz"), argument="run"),
         config.env,
         options.episodes,
         config.seed if options.seed is None else options.seed,

@@ -29,7 +29,7 @@ def core_parameters(agent) -> int:
     )
 
 
-def train_rank(comm, folder, config, began, quiet):
+def train_rank(comm, folder, config, began, quiet, trust):
     """Do one process's part of the training.
 
     Returns
@@ -38,15 +38,15 @@ def train_rank(comm, folder, config, began, quiet):
         On rank 0: the trained agent, the run's time so far, and whether a signal stopped it.
     """
     if config.device == "cpu":
-        return _learn(comm, folder, config, began, quiet)
+        return _learn(comm, folder, config, began, quiet, trust)
     set_tf32(config.tf32)
     try:
-        return _learn(comm, folder, config, began, quiet)
+        return _learn(comm, folder, config, began, quiet, trust)
     finally:
         set_tf32(False)
 
 
-def _learn(comm, folder, config, began, quiet):
+def _learn(comm, folder, config, began, quiet, trust):
     if comm.rank:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 decides when to stop
     share = config.ppo.num_envs // comm.size
@@ -58,7 +58,7 @@ def _learn(comm, folder, config, began, quiet):
         text = f"parameters: {agent.parameter_vector.size:,}, {core}{masks}"
         print(text, file=sys.stderr, flush=True)
     ppo = PPO(agent, envs, config.ppo, seed=config.seed, comm=comm)
-    facts = state_file.load(folder, comm, agent, ppo, config)
+    facts = state_file.load(folder, comm, agent, ppo, config, trust)
     if facts is None:
         facts = state_file.Facts(seconds=0.0, finished=None)
         if config.init_from is not None:

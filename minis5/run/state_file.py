@@ -43,6 +43,7 @@ from minis5.rl.ppo import PPO
 from minis5.rl.rollout import is_native
 from minis5.rl.settings_json import from_fields
 from minis5.run.config import RunConfig
+from minis5.run.trust import check_trust
 
 FORMAT = "minis5-run"
 PICKLE = "environments.pickle"
@@ -113,6 +114,10 @@ def check(folder: Path, config: RunConfig) -> bool:
     if not (folder / "state.npz").exists():
         return False
     path, arrays, _ = _read(folder, config)
+    return _pickled(arrays)
+
+
+def _pickled(arrays):
     return any(name.endswith(PICKLE) for name in arrays)
 
 
@@ -148,8 +153,12 @@ def _misfit(path, error):
     )
 
 
-def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConfig) -> Facts | None:
+def load(
+    folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConfig, trust: bool
+) -> Facts | None:
     """Restore agent and trainer from the file that `save` wrote; every rank reads its part.
+
+    With `trust`, pickled environments are unpickled, which runs code that the file names.
 
     Returns
     -------
@@ -165,6 +174,7 @@ def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConf
     if not (folder / "state.npz").exists():
         return None
     path, arrays, facts = _read(folder, config)
+    check_trust(folder, [], _pickled(arrays), trust)
     try:
         parameters = _part(arrays, "agent/")
         own = {f"rank{rank}/" for rank in range(comm.size)}
@@ -173,7 +183,10 @@ def load(folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConf
             raise ValueError(f"array {odd[0]} is not known")
         fresh = ppo.state_dict()
         for rank in range(comm.size) if comm.rank == 0 else (comm.rank,):
-            check_part(_part(arrays, f"rank{rank}/"), fresh, config)
+            part = _part(arrays, f"rank{rank}/")
+            if not is_native(ppo.envs):
+                part.pop(PICKLE, None)
+            check_part(part, fresh, config)
         set_parameters(agent, parameters)
         check_intact(path, arrays)
         state = _part(arrays, f"rank{comm.rank}/")
@@ -199,7 +212,7 @@ def check_part(part: dict[str, np.ndarray], fresh: dict[str, np.ndarray], config
     config : RunConfig
     """
     missing = sorted(set(fresh) - set(part))
-    unknown = sorted(set(part) - set(fresh) - {PICKLE})
+    unknown = sorted(set(part) - set(fresh))
     if missing or unknown:
         names = f"missing: {missing or 'none'}, not known: {unknown or 'none'}"
         raise ValueError(f"arrays {names}; was it made by a newer version of minis5?")
@@ -258,6 +271,9 @@ def _restore_environments(ppo, state, path):
     """
     if PICKLE in state:
         envs = _unpickle(state.pop(PICKLE).tobytes(), path)
+        if type(envs) is not type(ppo.envs):
+            wanted, got = (type(e).__name__ for e in (ppo.envs, envs))
+            raise ValueError(f"environments: expected {wanted}, got {got}")
         ppo.envs.__dict__.update(envs.__dict__)
         return state
     warnings.warn(
@@ -279,4 +295,8 @@ def _unpickle(data, path):
             f"older version of minis5 or of the environment made the run; agent.npz still loads: "
             f"evaluate it with minis5 eval {path.parent}, or begin a new run from it with "
             f"minis5 train ENV --init-from {path.parent}"
+        ) from error
+    except Exception as error:  # a damaged pickle, or an environment's own __setstate__
+        raise CheckpointError(
+            f"{path}: its environments cannot be unpickled ({reason(error)}); restore it from a copy"
         ) from error

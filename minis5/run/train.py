@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from minis5.arrays import DeviceError
+from minis5.envs.registry import find
 from minis5.files import write_json
 from minis5.ops import array_library
 from minis5.rl.comm import run as run_ranks
@@ -42,6 +43,7 @@ from minis5.run.learn import core_parameters, train_rank
 from minis5.run.machine import machine, versions
 from minis5.run.plot import plot
 from minis5.run.progress import read_progress
+from minis5.run.trust import check_trust
 
 
 class Interrupted(KeyboardInterrupt):
@@ -145,7 +147,7 @@ def train(
     folder = make_folder(out, config.env, config.agent.core, config.seed)
     with only_writer(folder):
         _begin(folder, config)
-        return _run(folder, config, began, quiet)
+        return _run(folder, config, began, quiet, trust=False)
 
 
 def resume(
@@ -154,6 +156,7 @@ def resume(
     steps: int | None = None,
     device: str | None = None,
     quiet: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Continue a run that was interrupted or killed, or prolong one that has finished.
 
@@ -171,6 +174,9 @@ def resume(
         is not the same bit for bit.
     quiet : bool
         Print no progress line and no number of parameters.
+    trust : bool
+        Run code that the run's files name: modules in config.json, pickled environments in
+        state.npz. Without it such a run is refused.
 
     Returns
     -------
@@ -209,10 +215,11 @@ def resume(
             )
         array_library(config.device)
         check_not_lost(folder)
-        state_file.check(folder, config)
+        pickled = state_file.check(folder, config)
+        check_trust(folder, config.foreign_code(), pickled, trust)
         for leftover in leftovers(folder):
             leftover.unlink()
-        return _run(folder, config, began, quiet)
+        return _run(folder, config, began, quiet, trust)
 
 
 def _begin(folder, config):
@@ -226,11 +233,12 @@ def _begin(folder, config):
         raise cannot_write(folder, error) from error
 
 
-def _run(folder, config, began, quiet):
+def _run(folder, config, began, quiet, trust):
     """Train and finish, or say how to continue. `began`: when the run's clock started."""
-    remedy = f"go on with: minis5 train --resume {folder}"
+    foreign = config.foreign_code() or find(config.env, config.env_options) is None
+    remedy = f"go on with: minis5 train --resume {folder}{' --trust' if foreign else ''}"
     try:
-        arguments = folder, config, began, quiet
+        arguments = folder, config, began, quiet, trust
         agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)
         if not interrupted:
             return _finish(folder, config, agent, seconds)

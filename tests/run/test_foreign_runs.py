@@ -60,7 +60,7 @@ def test_wrappers_are_kept_resumed_and_evaluated(tmp_path, capsys):
     whole = train("EndlessArgued-v0", out=tmp_path / "whole", **settings)
     assert whole["mean_return"] == 3 and whole["wrappers"] == [FLAT, LIMIT]
     train("EndlessArgued-v0", out=tmp_path / "run", **{**settings, "steps": UPDATE})
-    resume(tmp_path / "run", steps=3 * UPDATE, quiet=True)
+    resume(tmp_path / "run", steps=3 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     assert main(["eval", str(tmp_path / "run"), "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mean_return"] == 3

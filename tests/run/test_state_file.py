@@ -39,7 +39,7 @@ def test_foreign_environments_resume(tmp_path, mode):
     whole = train("Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", **options, **FOREIGN)
     assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
     train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", **options, **FOREIGN)
-    resume(tmp_path / "run", steps=12 * UPDATE, quiet=True)
+    resume(tmp_path / "run", steps=12 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
@@ -47,7 +47,7 @@ def test_foreign_environments_resume(tmp_path, mode):
 def test_gymnasium_cartpole_resumes(tmp_path, options):
     train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **FOREIGN)
     train("CartPole-v1", steps=3 * UPDATE, out=tmp_path / "run", vector_options=options, **FOREIGN)
-    resume(tmp_path / "run", steps=8 * UPDATE, quiet=True)
+    resume(tmp_path / "run", steps=8 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
@@ -85,11 +85,11 @@ def test_environments_of_an_older_version(tmp_path, capsys, name, reason):
     arrays[f"rank0/{PICKLE}"] = np.frombuffer(f"c{name}\n.".encode(), np.uint8)
     np.savez(run / "state.npz", **arrays)
     with pytest.raises(CheckpointError, match="older version of minis5.*made the run") as caught:
-        resume(run, steps=12 * UPDATE, quiet=True)
+        resume(run, steps=12 * UPDATE, quiet=True, trust=True)
     message = str(caught.value)
     assert message.startswith(f"{run / 'state.npz'}: ") and reason in message
     assert "agent.npz still loads" in message and f"--init-from {run}" in message
-    assert main(["train", "--resume", str(run), "--quiet"]) == 2
+    assert main(["train", "--resume", str(run), "--quiet", "--trust"]) == 2
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and errors.startswith(f"minis5: error: {run / 'state.npz'}: ")
     assert (run / "progress.csv").read_bytes() == before
