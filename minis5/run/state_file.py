@@ -298,5 +298,6 @@ def _unpickle(data, path):
         ) from error
     except Exception as error:  # a damaged pickle, or an environment's own __setstate__
         raise CheckpointError(
-            f"{path}: its environments cannot be unpickled ({reason(error)}); restore it from a copy"
+            f"{path}: its environments cannot be unpickled ({reason(error)}); "
+            "restore it from a copy"
         ) from error
