@@ -14,7 +14,7 @@ from collections import deque
 
 HEADER = struct.Struct("<?Q")  # whether it is an error; how many bytes follow
 CHUNK = 1 << 18  # bytes of one read: a socket holds about as many
-PATIENCE = 200  # milliseconds between two looks at the other process
+PATIENCE = 0.2  # seconds between two looks at the other processes
 
 
 class Channel:
@@ -39,8 +39,8 @@ class Channel:
         self._connection, self._fd = connection, connection.fileno()
         os.set_blocking(self._fd, False)
         self._bytes, self.messages, self.error, self.over = bytearray(), deque(), None, False
-        self.readable, self._writable = select.poll(), select.poll()
-        self.readable.register(self._fd, select.POLLIN)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._fd, select.POLLIN)
         self._writable.register(self._fd, select.POLLOUT)
 
     def read(self):
@@ -66,6 +66,17 @@ class Channel:
             else:
                 self.messages.append(message)
 
+    def take(self):
+        """Return the next message, or None if it is not here yet."""
+        if not self.messages:
+            self.read()
+        return self.messages.popleft() if self.messages else None
+
+    def wait(self):
+        """Wait a little, until something arrives; return the next message or None."""
+        self._readable.poll(PATIENCE * 1000)
+        return self.take()
+
     def write(self, message, check, is_error=False):
         """Send bytes; whenever there is no room, call ``check()`` and wait a little.
 
@@ -83,7 +94,7 @@ class Channel:
                     rest = rest[os.write(self._fd, rest) :]
                 except BlockingIOError:
                     check()
-                    self._writable.poll(PATIENCE)
+                    self._writable.poll(PATIENCE * 1000)
 
     def close(self):
         """Close this end."""

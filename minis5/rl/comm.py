@@ -8,21 +8,20 @@ one.
 
 ``allreduce`` copies each rank's vector into shared memory, waits for all ranks, and adds. Two
 buffers take turns, so that one wait is enough: no rank can be two calls ahead of another. A rank
-says that it is there by its number, two bytes in the inbox of every other rank; messages go through
-channels (channel.py). Who waits also looks whether the others live (workers.py).
+says that it is there by a semaphore for each other rank. Messages go through channels (channel.py).
+Who waits also looks whether the others live (workers.py).
 
 Leaves out: more than one machine. Tests: tests/rl/test_comm.py.
 """
 
 import os
 import pickle
-import select
-import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ from minis5.rl.workers import Links, RankError, WorkerEnded, Workers, settle
 
 BYTES = 1 << 22  # of a rank in shared memory; longer vectors are summed in pieces
 SPIN = 0.002  # seconds of tries without sleep: the other ranks are usually a few µs away
-NUMBER = struct.Struct("=H")  # of a rank, in the inboxes
 
 
 class Comm:
@@ -70,53 +68,40 @@ class SharedComm(Comm):
     """
 
     def __init__(self, rank: int, links: Links, channels: dict[int, Channel], ended: Callable):
-        self.rank, self.size = rank, len(links.inboxes)
+        self.rank, self.size = rank, len(links.arrived)
         self._links, self._channels, self._ended, self._turn = links, channels, ended, 0
         slots = np.frombuffer(links.memory, np.uint8)[:-1]
         self._slots = slots.reshape(2, self.size, BYTES)
-        self._inbox = links.inboxes[rank][0].fileno()
-        others = [r for r in range(self.size) if r != rank]
-        self._others = [links.inboxes[r][1].fileno() for r in others]
-        self._calls, self._arrived = 0, dict.fromkeys(others, 0)
-        os.set_blocking(self._inbox, False)
-        self._poll = select.poll()
-        self._poll.register(self._inbox, select.POLLIN)
 
     def _wait(self):
         """Wait until every rank is here."""
-        number = NUMBER.pack(self.rank)
-        for other in self._others:
-            os.write(other, number)
-        self._calls += 1
-        self._until(self._all_here, self._poll, self._missing)
+        arrived = self._links.arrived
+        for other in range(self.size):
+            if other != self.rank:
+                arrived[other][self.rank].release()
+        for other in range(self.size):
+            if other != self.rank:
+                acquire = arrived[self.rank][other].acquire
+                self._until(partial(acquire, False), partial(acquire, True, PATIENCE), other)
 
-    def _all_here(self):
-        """Return True when every other rank has made as many calls as this one, or else None."""
-        with suppress(BlockingIOError):
-            for (r,) in NUMBER.iter_unpack(os.read(self._inbox, 4096)):
-                self._arrived[r] += 1
-        return not self._missing() or None
-
-    def _missing(self):
-        return [r for r, calls in self._arrived.items() if calls < self._calls]
-
-    def _until(self, look, poll, missing):
-        """Return what ``look()`` returns as soon as that is not None.
+    def _until(self, look, wait, r):
+        """Return what ``look()``, or ``wait()`` some time later, returns that is true.
 
         Raises
         ------
         RankError
-            A rank has failed, or one that is ``missing()`` has ended.
+            A rank has failed, or rank ``r`` has ended, which should do something first.
         """
         deadline = time.perf_counter() + SPIN
-        while (found := look()) is None:
+        while not (found := look()):
             if time.perf_counter() > deadline:
                 ended = self._ended()
-                if (found := look()) is not None:  # the last thing that it did
+                if found := look():  # the last thing that it did
                     break
-                if gone := sorted(ended & set(missing())):
-                    raise RankError(f"rank {gone[0]} ended while the others waited for it")
-                poll.poll(PATIENCE)
+                if r in ended:
+                    raise RankError(f"rank {r} ended while the others waited for it")
+                if found := wait():
+                    break
         return found
 
     def allreduce(self, vector):
@@ -156,12 +141,7 @@ class SharedComm(Comm):
 
     def _receive(self, r):
         channel = self._channels[r]
-
-        def look():
-            channel.read()
-            return channel.messages.popleft() if channel.messages else None
-
-        return pickle.loads(self._until(look, channel.readable, lambda: [r]))
+        return pickle.loads(self._until(channel.take, channel.wait, r))
 
 
 @contextmanager

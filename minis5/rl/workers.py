@@ -40,10 +40,10 @@ class WorkerEnded(BaseException):
 
 
 class Links(NamedTuple):
-    """What all ranks share. Nobody can hold it: there is no lock in it."""
+    """What all ranks share. There is no lock in it that a dead rank could keep."""
 
     memory: Any  # shared bytes; the last one is set when all shall end
-    inboxes: list  # for each rank a pipe (to read, to write) of the numbers of ranks
+    arrived: list  # [r][s]: the semaphore on which rank r waits for rank s
 
 
 class Workers:
@@ -63,14 +63,14 @@ class Workers:
         method = start_method()
         self._forks, self._context = method == "fork", multiprocessing.get_context(method)
         with self._refused(size):
-            # a forked process has its parent's pages; no /dev/shm is needed, however small it is
+            # a forked process has its parent's pages: these are not in /dev/shm, which may be small
             block = mmap.mmap(-1, memory + 1) if self._forks else RawArray("B", memory + 1)
-            inboxes = [self._context.Pipe(duplex=False) for _ in range(size)]
-        self.links = Links(block, inboxes)
+            arrived = [[self._context.Semaphore(0) for _ in range(size)] for _ in range(size)]
+        self.links = Links(block, arrived)
 
     def start(self, target, *args):
         """Start every worker: ``target(rank, links, connection, inherited, *args)`` runs in it."""
-        size = len(self.links.inboxes)
+        size = len(self.links.arrived)
         # A signal that comes now waits, so that no worker meets it before it can.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
         try:
@@ -95,11 +95,12 @@ class Workers:
     def _refused(self, size):
         try:
             yield
-        except OSError as error:
+        except (OSError, ImportError) as error:  # ImportError: a system without semaphores
+            why = getattr(error, "strerror", None) or error
             raise RankError(
                 f"workers: expected to start {size - 1} processes beside this one, got "
-                f"{len(self.processes)} ({error.strerror or error}); ask for fewer, or for "
-                "--workers 1, which needs none"
+                f"{len(self.processes)} ({why}); ask for fewer, or for --workers 1, which needs "
+                "none and no /dev/shm"
             ) from error
 
     @contextmanager
@@ -218,9 +219,6 @@ class Workers:
         self.processes = {}
         for channel in self.channels.values():
             channel.close()
-        for ends in self.links.inboxes:
-            for end in ends:
-                end.close()
 
 
 def settle(parent, inherited):

@@ -212,16 +212,28 @@ def test_file_descriptors_refused():
     assert "Too many open files" in done.stdout and "--workers 1" in done.stdout
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
-def test_neither_semaphores_nor_shared_files_are_needed(monkeypatch):
-    """A container may have no /dev/shm, or a tiny one."""
+@pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "Function not implemented"), ImportError])
+def test_no_semaphores(monkeypatch, error):
+    """A container may have no /dev/shm."""
     import _multiprocessing
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(_multiprocessing, "SemLock", refuse)
+    with pytest.raises(RankError, match="^workers: expected to start 1 processes.*--workers 1"):
+        run(rank_work.sums, 2)
+    assert len(run(rank_work.sums, 1)) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_no_shared_files_are_needed(monkeypatch):
+    """The /dev/shm of a container may be tiny."""
     from multiprocessing import heap
 
     def refuse(*args, **kwargs):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_multiprocessing, "SemLock", refuse)
     monkeypatch.setattr(heap, "Arena", refuse)
     assert len(run(rank_work.sums, 2)) == 2
 
