@@ -21,6 +21,7 @@ GROUND = (
     "ops",
     "device",
     "random",
+    "seeds",
     "elementary",
     "spaces",
     "processes",

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from minis5.checks import check_choice, check_integer
@@ -47,6 +46,7 @@ from minis5.envs.single import NativeEnv
 from minis5.envs.vector import NativeVectorEnv
 from minis5.ops import gpu_form
 from minis5.random import seed_to_key
+from minis5.seeds import episode_seeds, reset_with_seeds
 
 POPGYM = (
     repeat_previous,
@@ -223,12 +223,12 @@ def make_vec(
     spec = _native_spec(env_id) if native else _find_foreign(env_id)
     make = batch_maker(spec, given, around, **batch)
     make = partial(_make_foreign, env_id, make)
-    envs = make(num_envs) if processes == 1 else ProcessVectorEnv(make, num_envs, processes)
-    seeds = [
-        np.random.SeedSequence(key, spawn_key=(first_index + i,)).generate_state(1)[0]
-        for i in range(num_envs)
-    ]
-    envs.reset(seed=[int(seed) for seed in seeds])
+    if processes == 1:
+        envs = make(num_envs)
+        envs.first_index = first_index  # for messages
+    else:
+        envs = ProcessVectorEnv(make, num_envs, processes, first_index)
+    reset_with_seeds(envs, episode_seeds(key, first_index, num_envs))
     return envs
 
 

@@ -5,12 +5,9 @@ of it, ``initial_state``, and has the flags ``reset`` of its steps. Learning sta
 and replays the T steps with the same flags. It meets the very states that acting met, as long as
 the weights are the same; they drift as the weights change, as in the paper.
 
-Gymnasium's vector environments have three autoreset modes. They differ in an episode's last
-observation o:
-    SAME_STEP   o comes in infos["final_obs"]; the observation returned begins the next episode
-    NEXT_STEP   o is returned; the next step only resets and is marked not valid: nothing is learnt
-    DISABLED    o is returned; the collector resets the environments that ended, at once
-If an episode was truncated, V(o) is kept as the next value. If it terminated, nothing follows.
+autoreset.py has Gymnasium's three autoreset modes, which differ in where an episode's last
+observation o is. In NEXT_STEP, the step that only resets is marked not valid: nothing is learnt. If
+an episode was truncated, V(o) is kept as the next value. If it terminated, nothing follows.
 
 Source: 1707.06347, algorithm 1; the stored state as in the authors' code of 2303.03982.
 This file is the specification of its GPU form, cuda/minis5_cuda/rl/rollout.py.
@@ -19,19 +16,13 @@ Tests: tests/rl/test_rollout.py.
 
 from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 from minis5.arrays import Array
+from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, is_native
 from minis5.rl.masks import MaskReader, mask_forward
-from minis5.spaces import leaves, rebuild, take
+from minis5.spaces import leaves, rebuild
 
-SAME_STEP, NEXT_STEP, DISABLED = (
-    AutoresetMode.SAME_STEP,
-    AutoresetMode.NEXT_STEP,
-    AutoresetMode.DISABLED,
-)
 # Name in state.npz: attribute. Files of 0.1.0 called the state "memory", so that name stays.
 KEPT = {"memory": "state"}
 KEPT |= {name: name for name in ("reset", "previous_action", "resetting", "returns", "lengths")}
@@ -54,26 +45,6 @@ class Rollout(NamedTuple):
     masks: Array | None = None  # bool (T, B, num_params): legal actions; None: all are
 
 
-def is_native(envs):
-    """Return whether these are minis5's own environments (which have get_state and set_state)."""
-    return getattr(envs, "native", False)
-
-
-def autoreset_mode(envs):
-    """Return the environments' autoreset mode; Gymnasium's default is NEXT_STEP."""
-    return envs.metadata.get("autoreset_mode", NEXT_STEP)
-
-
-def final_observations(infos, rows, space):
-    """Return the last observations of the episodes that ended in ``rows``, as a batch."""
-    final = infos["final_obs"]
-    if isinstance(final, np.ndarray) and final.dtype == object:
-        items = [final[i] for i in rows]
-        out = gym.vector.utils.create_empty_array(space, n=len(items))
-        return gym.vector.utils.concatenate(space, items, out)
-    return take(final, rows)
-
-
 class Collector:
     """Collect rollouts, and hold what lies between two of them.
 
@@ -90,12 +61,10 @@ class Collector:
     """
 
     def __init__(self, agent, envs, seed=0, first_index=0):
-        self.agent, self.envs, self.mode = agent, envs, autoreset_mode(envs)
+        self.agent, self.envs, self.door = agent, envs, Door(envs)
+        self.mode = self.door.mode
         B, width = envs.num_envs, agent.distribution.encoded_size
-        if not is_native(envs):  # native environments' streams know their indices themselves
-            streams = [np.random.SeedSequence(seed, spawn_key=(first_index + i,)) for i in range(B)]
-            seed = [int(stream.generate_state(1)[0]) for stream in streams]
-        self.obs, infos = envs.reset(seed=seed)
+        self.obs, infos = self.door.begin(seed, first_index)
         self.mask_reader = MaskReader(agent, envs, infos, first_index)
         self.reset = np.ones(B, bool)
         self.mask = self.mask_reader.read(infos, self.reset)
@@ -131,7 +100,7 @@ class Collector:
             actions.append(action)
             self.previous_action = dist.encode(action, agent.dtype)
             to_env = agent.actions.to_env(action)
-            self.obs, rewards[t], terminated[t], truncated, infos = self.envs.step(to_env)
+            self.obs, rewards[t], terminated[t], truncated, infos = self.door.step(to_env)
             done[t] = terminated[t] | truncated
             self._count(rewards[t], done[t], ended)
             if self.mode == NEXT_STEP:
@@ -141,10 +110,10 @@ class Collector:
             self.reset = done[t]
             rows = np.flatnonzero(truncated & ~terminated[t])
             if rows.size:
-                next_values[t, rows], known[t, rows] = self._final_values(step, rows, infos), True
+                next_values[t, rows], known[t, rows] = self._last_values(step, rows, infos), True
             self.mask = self.mask_reader.read(infos, ~done[t] | (self.mode == SAME_STEP))
             if self.mode == DISABLED and done[t].any():
-                self.obs, infos = self.envs.reset(options={"reset_mask": done[t]})
+                self.obs, infos = self.door.restart(done[t])
                 self.mask = self.mask_reader.read(infos, done[t], self.mask)
         features.append(self._look(step, self.obs, self.previous_action, self.reset, self.state))
         values = step.value(np.stack(features))  # one large product instead of T small ones
@@ -162,12 +131,9 @@ class Collector:
             ended.append((self.returns[i], self.lengths[i]))
             self.returns[i] = self.lengths[i] = 0
 
-    def _final_values(self, step, rows, infos):
+    def _last_values(self, step, rows, infos):
         """Return the values of last observations, each seen with the state of its own episode."""
-        if self.mode == DISABLED:
-            final = take(self.obs, rows)
-        else:
-            final = final_observations(infos, rows, self.envs.single_observation_space)
+        final = self.door.final_observations(self.obs, infos, rows)
         no_reset, state = np.zeros(rows.size, bool), np.ascontiguousarray(self.state[:, rows])
         return step.value(self._look(step, final, self.previous_action[rows], no_reset, state))
 

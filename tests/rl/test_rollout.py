@@ -14,8 +14,9 @@ from minis5.envs.registry import make_vec
 from minis5.nn.cores import NoConfig
 from minis5.nn.s5_core import S5Config
 from minis5.rl.agent import ActorCritic
+from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, autoreset_mode
 from minis5.rl.config import AgentConfig
-from minis5.rl.rollout import DISABLED, NEXT_STEP, SAME_STEP, Collector, autoreset_mode
+from minis5.rl.rollout import Collector
 from minis5.spaces import leaves, rebuild
 
 LENGTHS = (3, 1, 4, 2, 5, 1)  # of the toy's episodes, in turn; every other one is truncated
@@ -330,7 +331,7 @@ def test_state_dict_of_foreign_environments():
     _, whole, _ = collect("next", T=20, nested=True)
     other = Collector(collector.agent, toys("next", nested=True))
     other.load_state_dict(state)
-    other.envs = collector.envs
+    other.envs, other.door = collector.envs, collector.door
     rollout, _ = other.collect(13, np.random.default_rng(0))
     for name in FIELDS:
         here = np.concatenate([getattr(first, name), getattr(rollout, name)])

@@ -16,12 +16,13 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs import registration
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from minis5.checks import check_choice
+from minis5.envs.foreign.batch import EnvBatch, FreshObservations
 from minis5.envs.foreign.named import Wrapper, apply, misfit
 
-MODES = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}
+MODES = {"sync": EnvBatch, "async": AsyncVectorEnv}
 WHOLE = "vector_entry_point"  # mode: the environment's own vector form
 OF_MAKE = ("max_episode_steps", "disable_env_checker")
 
@@ -101,10 +102,14 @@ def batch_maker(
         )
     if complaint := misfit(creator, (), {**({"num_envs": 1} if whole else {}), **spec.kwargs}):
         raise ValueError(f"env_options: {name} of {spec.id} {complaint}")
+    if isinstance(asked := kwargs.get("autoreset_mode"), str):
+        check_choice("autoreset_mode", asked, [known.value for known in AutoresetMode])
     if not whole and (complaint := misfit(MODES[mode], ([],), kwargs)):
         raise ValueError(f"vector_kwargs: {MODES[mode].__name__} {complaint}")
     if whole:
         return partial(_whole, creator, spec)
+    if mode == "async":  # Gymnasium's processes reset before they send the last observation
+        wrappers = (*wrappers, Wrapper("FreshObservations", FreshObservations, {}))
     one = partial(_one, spec, limits, tuple(wrappers))
     return partial(_batch, MODES[mode], one, kwargs, spec)
 

@@ -28,6 +28,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from minis5.checks import check_integer
+from minis5.seeds import reset_with_seeds
 from minis5.spaces import leaves, rebuild, take
 
 
@@ -45,6 +46,8 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
     num_envs : int
     processes : int
         No more than `num_envs` are started.
+    first_index : int
+        Number of the first environment, for messages.
 
     Raises
     ------
@@ -58,7 +61,7 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
     _pipes = _children = ()
     _saved = None  # states that the processes are to take up before anything else
 
-    def __init__(self, make, num_envs, processes):
+    def __init__(self, make, num_envs, processes, first_index=0):
         if multiprocessing.current_process().daemon:
             raise ValueError(
                 "processes: this process is a worker already and may not start others; leave it out"
@@ -89,7 +92,8 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
             ours, theirs = context.Pipe()
             self._pipes.append(ours)
             inherited = self._pipes if method == "fork" else []
-            arguments = theirs, inherited, cloudpickle.dumps(make), share.stop - share.start
+            numbers = share.stop - share.start, first_index + share.start
+            arguments = theirs, inherited, cloudpickle.dumps(make), *numbers
             child = context.Process(
                 target=_serve,
                 args=arguments,
@@ -167,6 +171,8 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
                 info.get(key, np.zeros(shape, some.dtype))
                 for info, shape in zip(infos, shapes, strict=True)
             ]
+            if len({part.shape[1:] for part in parts}) > 1:  # arrays of varying shapes
+                parts = [_objects(part) for part in parts]
             joined[key] = np.concatenate(parts)
         return joined
 
@@ -185,16 +191,36 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
                 child.join()
 
 
+def _objects(rows):
+    """Return an array of objects that are the rows."""
+    objects = np.full(len(rows), None, object)
+    for i, row in enumerate(rows):
+        objects[i] = row
+    return objects
+
+
+def _call(envs, name, *args):
+    if name == "has_wrapper_attr" and not hasattr(envs, "call"):
+        return (False,) * envs.num_envs  # an environment's own batch has no single ones to ask
+    return envs.call(name, *args)
+
+
+def _reset(envs, seeds, options):
+    if seeds is None or options is not None:
+        return envs.reset(seed=seeds, options=options)
+    return reset_with_seeds(envs, seeds)
+
+
 _ANSWERS = {  # what a process can be asked for, with its vector environment as first argument
-    "reset": lambda envs, seed, options: envs.reset(seed=seed, options=options),
+    "reset": _reset,
     "step": lambda envs, actions: envs.step(actions),
-    "call": lambda envs, name, *args: envs.call(name, *args),
+    "call": _call,
     "save": cloudpickle.dumps,
     "load": lambda envs, saved: envs.__dict__.update(pickle.loads(saved).__dict__),
 }
 
 
-def _serve(pipe, inherited, make, num_envs):
+def _serve(pipe, inherited, make, num_envs, first_index):
     """Answer, in a process of its own, until the pipe ends or None comes."""
     for other in inherited:
         other.close()
@@ -206,6 +232,7 @@ def _serve(pipe, inherited, make, num_envs):
         nonlocal envs
         if envs is None:
             envs = pickle.loads(make)(num_envs)
+            envs.first_index = first_index
         return _ANSWERS[method](envs, *values)
 
     with suppress(EOFError, ConnectionError):  # the process that asks has gone

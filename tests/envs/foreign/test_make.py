@@ -117,7 +117,12 @@ def test_the_environments_own_batch():
         ),
         ("Several-v0", {"env_options": {"num_envs": 2}}, "num_envs of Several is the size of the"),
         ("Several-v0", {"wrappers": ["gymnasium.wrappers:ClipReward"]}, "comes as one batch"),
-        ("Named-v0", {"vector_kwargs": {"copies": 1}}, "vector_kwargs: SyncVectorEnv got an unexp"),
+        ("Named-v0", {"vector_kwargs": {"copies": 1}}, "vector_kwargs: EnvBatch got an unexp"),
+        (
+            "Named-v0",
+            {"vector_kwargs": {"autoreset_mode": "Sometimes"}},
+            "autoreset_mode: expected one of 'NextStep', 'SameStep', 'Disabled', got 'Sometimes'",
+        ),
     ],
 )
 def test_mistakes(env_id, settings, message):
