@@ -23,12 +23,25 @@ from minis5.ops import operation
 CLIP = -1e-4  # with clip_eigs, the real part of Λ stays at or below this
 # Constants that are exact in float32, so that arithmetic keeps the dtype of the other operand.
 HALF, ONE, TWO, THREE, SIX, EIGHT = map(np.float32, (0.5, 1, 2, 3, 6, 8))
+FAR, FARTHEST = np.float32(1000), np.float32(1e17)  # exp(-FAR) is 0; FARTHEST² does not overflow
 
 
 @njit(nogil=True)
 def times(a, b, c, d):
     """Return (a + bi)·(c + di)."""
     return a * c - b * d, a * d + b * c
+
+
+@njit(nogil=True, error_model="numpy")
+def bounded(delta, re, im, tustin):
+    """Return Δ, or a shorter step with the same Λ̄ and w if z = Λ·Δ is so large that it has none.
+
+    Λ̄ and w have limits for Re Λ < 0: 0 and -1/Λ (zoh), -1 and -2/Λ (bilinear).
+    """
+    if tustin:
+        near = abs(delta * re) <= FARTHEST and abs(delta * im) <= FARTHEST
+        return delta if near else FARTHEST / max(abs(re), abs(im))
+    return FAR / -re if delta * re < -FAR else delta
 
 
 @njit(nogil=True)
@@ -93,7 +106,9 @@ def discretize_forward(spectrum, step, a, w):
     for n in range(a.shape[0]):
         for p in range(P):
             delta = step.rescale * math.exp(step.one * spectrum.log_step[p, 0]) * step.dt[n]  # Δ
-            x, y = delta * min(spectrum.lam_re[p], step.clip), delta * spectrum.lam_im[p]  # z = Λ·Δ
+            re, im = min(spectrum.lam_re[p], step.clip), spectrum.lam_im[p]
+            delta = bounded(delta, re, im, step.tustin)
+            x, y = delta * re, delta * im  # z = Λ·Δ
             method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             e_re, e_im, psi_re, psi_im, _, _, _, _ = method
             a[n, p], a[n, P + p] = e_re, e_im  # Λ̄
@@ -108,6 +123,7 @@ def discretize_backward(spectrum, step, da, dw, dspectrum):
         for p in range(P):
             delta = step.rescale * math.exp(step.one * spectrum.log_step[p, 0]) * step.dt[n]
             re, im = min(spectrum.lam_re[p], step.clip), spectrum.lam_im[p]
+            delta = bounded(delta, re, im, step.tustin)
             x, y = delta * re, delta * im
             method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = method

@@ -87,7 +87,7 @@ def check_options(conj_sym, clip_eigs, step_rescale):
     check_number("step_rescale", step_rescale, tiny, huge, "1 leaves the steps as they are")
 
 
-def check_ssm(layer, u, reset, x0, dt):
+def check_ssm(layer, u, reset, x0, dt, clip_eigs=False):
     """Return layer, u, reset, x0 and dt as ssm_forward takes them: arrays that fit each other.
 
     Raises
@@ -110,10 +110,21 @@ def check_ssm(layer, u, reset, x0, dt):
     check_array("x0", x0, (B, width), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar", xp)
     if dt is not None:
         dt = take_array("dt", dt, (T, B), dtype, "one step for each input", xp)
-        if xp is np and not (dt > 0).all():  # on a GPU, looking would mean waiting
-            remedy = "give the time since the previous input"
-            raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; {remedy}")
+        if xp is np:  # on a GPU, looking would mean waiting
+            check_steps(dt, layer["Lambda_re"], clip_eigs)
     return layer, u, reset, x0, dt
+
+
+def check_steps(dt, lam_re, clip_eigs):
+    """Raise ValueError unless steps (T, B) are positive, and finite if a state has no limit."""
+    if not (dt > 0).all():
+        remedy = "give the time since the previous input"
+        raise ValueError(f"dt: expected positive steps, got a minimum of {dt.min()}; {remedy}")
+    if not clip_eigs and (lam_re >= 0).any() and np.isinf(dt).any():
+        at, p = tuple(np.argwhere(np.isinf(dt))[0].tolist()), int(np.argmax(lam_re >= 0))
+        wanted = f"finite steps, because Lambda_re[{p}] = {lam_re[p]} is not negative"
+        remedy = "give a finite time, or clip_eigs=True"
+        raise ValueError(f"dt: expected {wanted}, got inf at {at}; {remedy}")
 
 
 def check_init(rng, H, ssm_size, blocks, dt_min, dt_max, conj_sym, dtype):

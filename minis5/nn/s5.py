@@ -161,6 +161,7 @@ def ssm_forward(
         Multiplies every step Δ.
     dt : (T, B) array of the layer's dtype, or None
         Time between the previous input and this one, positive, in units of Δ; None is 1 everywhere.
+        Infinity forgets the state, if all Re Λ are negative.
 
     Returns
     -------
@@ -175,7 +176,7 @@ def ssm_forward(
     """
     check_choice("discretization", discretization, DISCRETIZATIONS)
     check_options(conj_sym, clip_eigs, step_rescale)
-    layer, u, reset, x0, dt = check_ssm(layer, u, reset, x0, dt)
+    layer, u, reset, x0, dt = check_ssm(layer, u, reset, x0, dt, clip_eigs)
     options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs}
     return ssm_run(layer, u, reset, x0, dt=dt, step_rescale=step_rescale, **options)
 

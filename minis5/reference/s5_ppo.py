@@ -106,10 +106,18 @@ def discretize(lam, step, discretization):
 
     Zero-order hold: lam_bar = exp(lam step), w = (lam_bar - 1) / lam.
     Bilinear: r = 1 / (1 - lam step / 2), lam_bar = r (1 + lam step / 2), w = r step.
+    Where lam step is tiny, the quotient is the beginning of its series: w = step if lam = 0. An
+    infinite step gives the limits for Re lam < 0.
     """
     if discretization == "zoh":
-        return np.exp(lam * step), np.expm1(lam * step) / lam
+        if np.isinf(step):
+            return 0.0 * lam, -1.0 / lam
+        z = lam * step
+        quotient = np.expm1(z) / np.where(z == 0, 1.0, z)
+        return np.exp(z), step * np.where(abs(z) < 1e-8, 1.0 + z / 2.0, quotient)
     if discretization == "bilinear":
+        if np.isinf(step):
+            return 0.0 * lam - 1.0, -2.0 / lam
         r = 1.0 / (1.0 - lam * step / 2.0)
         return r * (1.0 + lam * step / 2.0), r * step
     raise ValueError(f"discretization: expected 'zoh' or 'bilinear', got {discretization!r}")

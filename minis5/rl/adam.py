@@ -107,15 +107,9 @@ class Adam:
             Another size or dtype than Adam was made for, or ``lr`` or ``max_norm`` is no number.
         """
         check_step(self.moments, theta, grad, lr, max_norm)
-        norm = np.zeros(1)
-        adam_step(
-            theta,
-            grad,
-            self.moments,
-            np.array([lr, np.inf if max_norm is None else max_norm, self.eps]),
-            norm,
-            self.rates,
-        )
+        norm, bound = np.zeros(1), np.inf if max_norm is None else max_norm
+        settings = np.array([lr, bound, self.eps])
+        adam_step(theta, grad, self.moments, settings, norm, self.rates)
         return check_norm(float(norm[0]))
 
 

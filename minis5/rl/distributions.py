@@ -17,20 +17,7 @@ import numpy as np
 from minis5.arrays import array_module, concatenate
 from minis5.checks import FLOATS
 from minis5.ops import fast, operation
-from minis5.rl.rows import (
-    INTEGERS,
-    REAL,
-    as_rows,
-    check_count,
-    check_finite,
-    check_mode,
-    check_numbers,
-    check_row,
-    one_hot_rows,
-    take_actions,
-    take_parameters,
-    take_shaped,
-)
+from minis5.rl import rows
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -125,56 +112,58 @@ class Categorical:
     has_log_std = False
 
     def __init__(self, n):
-        self.num_params = self.encoded_size = check_count("n", n)
+        self.num_params = self.encoded_size = rows.check_count("n", n)
 
     def _taken(self, logits):
-        return take_parameters("logits", logits, self.num_params)
+        return rows.take_parameters("logits", logits, self.num_params)
 
     def sample(self, logits, rng):
         """Draw actions: the inverse of the cumulative distribution at one uniform number each."""
         logits = self._taken(logits)
-        (rows,), xp = as_rows(logits), array_module(logits)
+        (flat,), xp = rows.as_rows(logits), array_module(logits)
         action = xp.empty(logits.shape[:-1], np.int64)
         uniform = xp.ascontiguousarray(rng.random(action.shape)).ravel()
-        check_row(categorical_sample(rows, uniform, action.ravel()), logits)
+        rows.check_row(categorical_sample(flat, uniform, action.ravel()), logits)
         return action
 
     def mode(self, logits):
         """Return the most probable actions."""
         logits = self._taken(logits)
         action = logits.argmax(axis=-1)
-        check_mode(logits, action)
+        rows.check_mode(logits, action)
         return action
 
     def log_prob(self, logits, action):
         """Return log p(action) (...), -inf for a masked action."""
         logits = self._taken(logits)
-        rows = as_rows(logits, action=action)
+        vectors = rows.as_rows(logits, action=action)
         out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
-        check_row(categorical_log_prob(*rows, out.ravel()), logits, action)
+        rows.check_row(categorical_log_prob(*vectors, out.ravel()), logits, action)
         return out
 
     def entropy(self, logits):
         """Return the entropy (...)."""
         logits = self._taken(logits)
-        rows = as_rows(logits)
+        vectors = rows.as_rows(logits)
         out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
-        check_row(categorical_entropy(*rows, out.ravel()), logits)
+        rows.check_row(categorical_entropy(*vectors, out.ravel()), logits)
         return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """Return the gradient of the logits."""
         logits = self._taken(logits)
-        rows = as_rows(logits, action=action, dlog_prob=dlog_prob, dentropy=dentropy)
+        vectors = rows.as_rows(logits, action=action, dlog_prob=dlog_prob, dentropy=dentropy)
         out = array_module(logits).empty(logits.shape, logits.dtype)
-        check_row(categorical_backward(*rows, out.reshape(-1, self.num_params)), logits, action)
+        rows.check_row(
+            categorical_backward(*vectors, out.reshape(-1, self.num_params)), logits, action
+        )
         return out
 
     def encode(self, action, dtype=np.float32):
         """Return one-hot vectors (..., n)."""
-        action = take_actions(action)
-        rows = one_hot_rows(action.reshape(-1, 1), (self.num_params,), dtype)
-        return rows.reshape(*action.shape, self.num_params)
+        action = rows.take_actions(action)
+        vectors = rows.one_hot_rows(action.reshape(-1, 1), (self.num_params,), dtype)
+        return vectors.reshape(*action.shape, self.num_params)
 
 
 class MultiCategorical:
@@ -187,16 +176,16 @@ class MultiCategorical:
         self.sizes = tuple(part.num_params for part in self.parts)
         edges = np.cumsum([0, *self.sizes]).tolist()
         self.columns = [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
-        self.num_params = self.encoded_size = check_count("nvec", edges[-1])
+        self.num_params = self.encoded_size = rows.check_count("nvec", edges[-1])
 
     def _split(self, params):
-        params = take_parameters("params", params, self.num_params)
+        params = rows.take_parameters("params", params, self.num_params)
         return [(c, params[..., z]) for c, z in zip(self.parts, self.columns, strict=True)]
 
     def _choices(self, params, action):
         split = self._split(params)
         shape = (*split[0][1].shape[:-1], len(self.parts))
-        action = take_shaped("action", action, shape, INTEGERS, array_module(params))
+        action = rows.take_shaped("action", action, shape, rows.INTEGERS, array_module(params))
         return [(c, logits, action[..., i]) for i, (c, logits) in enumerate(split)]
 
     def sample(self, params, rng):
@@ -218,9 +207,9 @@ class MultiCategorical:
 
     def encode(self, action, dtype=np.float32):
         """Return the one-hot vectors of all choices side by side (..., Σn)."""
-        action = take_actions(action, len(self.parts))
-        rows = one_hot_rows(action.reshape(-1, len(self.parts)), self.sizes, dtype)
-        return rows.reshape(*action.shape[:-1], self.num_params)
+        action = rows.take_actions(action, len(self.parts))
+        vectors = rows.one_hot_rows(action.reshape(-1, len(self.parts)), self.sizes, dtype)
+        return vectors.reshape(*action.shape[:-1], self.num_params)
 
 
 class DiagGaussian:
@@ -229,17 +218,17 @@ class DiagGaussian:
     has_log_std = True
 
     def __init__(self, n):
-        self.encoded_size = check_count("n", n)
+        self.encoded_size = rows.check_count("n", n)
         self.num_params = 2 * self.encoded_size
 
     def _split(self, params):
-        params = take_parameters("params", params, self.num_params)
+        params = rows.take_parameters("params", params, self.num_params)
         return params[..., : self.encoded_size], params[..., self.encoded_size :]
 
     def _standardised(self, params, action):
         """Return z = (action - mean)/σ, and log σ."""
         mean, log_std = self._split(params)
-        action = take_shaped("action", action, mean.shape, REAL, array_module(mean))
+        action = rows.take_shaped("action", action, mean.shape, rows.REAL, array_module(mean))
         with np.errstate(invalid="ignore"):
             return self._over_std(action - mean, log_std), log_std
 
@@ -256,26 +245,26 @@ class DiagGaussian:
         noise = rng.standard_normal(mean.shape).astype(mean.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             action = mean + array_module(mean).exp(log_std) * noise
-        return check_finite("params", action)
+        return rows.check_finite("params", action)
 
     def mode(self, params):
-        return check_finite("params", self._split(params)[0].copy())
+        return rows.check_finite("params", self._split(params)[0].copy())
 
     def log_prob(self, params, action):
         z, log_std = self._standardised(params, action)
         with np.errstate(over="ignore"):
             out = -(0.5 * z * z + log_std + 0.5 * LOG_2PI).sum(axis=-1)
-        return check_numbers("params or action", out)
+        return rows.check_numbers("params or action", out)
 
     def entropy(self, params):
         out = (self._split(params)[1] + 0.5 * (1 + LOG_2PI)).sum(axis=-1)
-        return check_numbers("params", out)
+        return rows.check_numbers("params", out)
 
     def backward(self, params, action, dlog_prob, dentropy):
         """Return the gradients of mean and log σ, side by side."""
         (z, log_std), xp = self._standardised(params, action), array_module(params)
         g, dentropy = (
-            take_shaped(name, value, params.shape[:-1], FLOATS, xp)[..., None]
+            rows.take_shaped(name, value, params.shape[:-1], FLOATS, xp)[..., None]
             for name, value in (("dlog_prob", dlog_prob), ("dentropy", dentropy))
         )
         with np.errstate(over="ignore", invalid="ignore"):  # where z overflows, 0·z is still 0
@@ -286,4 +275,4 @@ class DiagGaussian:
     def encode(self, action, dtype=np.float32):
         """Return the values themselves."""
         xp, shape = array_module(action), (*np.shape(action)[:-1], self.encoded_size)
-        return xp.asarray(take_shaped("action", action, shape, REAL, xp), dtype)
+        return xp.asarray(rows.take_shaped("action", action, shape, rows.REAL, xp), dtype)

@@ -3,12 +3,20 @@
 Whole layers with every form, in values and gradients: tests/nn/test_s5.py.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
-from minis5.nn.discretize import DISCRETIZATIONS
+from minis5.nn.discretize import (
+    DISCRETIZATIONS,
+    Spectrum,
+    Step,
+    discretize_backward,
+    discretize_forward,
+)
 
 
 @pytest.mark.parametrize("form", ["zoh", "bilinear"])
@@ -49,3 +57,70 @@ def test_float64_beside_float32_is_for_one_step_for_all_and_for_sums():
         "discretize.discretize_backward_kernel",
         "discretize.weights_backward_kernel",
     }
+
+
+def series_of_psi(z, terms=30):
+    """Return (e^z - 1)/z for small z as its series, in exact fractions: real and imaginary part."""
+    x, y = Fraction(z.real), Fraction(z.imag)
+    re, im, power, factor = Fraction(0), Fraction(0), (Fraction(1), Fraction(0)), Fraction(1)
+    for n in range(1, terms):
+        factor /= n
+        re, im = re + power[0] * factor, im + power[1] * factor
+        power = power[0] * x - power[1] * y, power[0] * y + power[1] * x
+    return complex(re, im)
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1e-300, 1e-20, 1e-9, 1e-8, 1.1e-8, 1e-6, 1e-3, 0.3])
+@pytest.mark.parametrize("angle", [0.0, 0.5, 1.5, 2.0, 3.1])
+def test_specification_near_zero(size, angle):
+    """w = Δ·(e^z - 1)/z with z = λΔ, to the last digits, and Δ at λ = 0."""
+    for step in (1.0, 0.1, 1e-3):
+        lam = complex(size * np.cos(angle), size * np.sin(angle))
+        lam_bar, w = ref.discretize(lam, step, "zoh")
+        np.testing.assert_allclose(w, step * series_of_psi(lam * step), rtol=1e-15, atol=0)
+        np.testing.assert_allclose(lam_bar, np.exp(lam * step), rtol=1e-15)
+        np.testing.assert_allclose(ref.discretize(0.0, step, "bilinear")[1], step)
+
+
+def discretised(form, lam, log_step, dt, dtype):
+    """Return Λ̄ and w of one state for the times ``dt``, and the gradients of Re w there."""
+    spectrum = Spectrum(*(np.array(z, dtype) for z in ([lam.real], [lam.imag], [[log_step]])))
+    scalars = map(dtype, (1, np.inf, 1, np.finfo(dtype).eps ** 0.5))
+    step = Step(np.array(dt, dtype), *scalars, form == "bilinear")
+    a, w, total = *np.full((2, len(dt), 2), np.nan, dtype), np.zeros((3, 1))
+    discretize_forward(spectrum, step, a, w)
+    dw = np.zeros_like(a)
+    dw[:, 0] = 1
+    discretize_backward(spectrum, step, np.zeros_like(a), dw, total)
+    return a[:, 0] + 1j * a[:, 1], w[:, 0] + 1j * w[:, 1], total[:, 0]
+
+
+@pytest.mark.parametrize("lam", [-0.5 + 3j, -1e-3 + 0j, -2.0 - 1e3j, -1e-4 + 1e-9j])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form, limit", [("zoh", (0, -1)), ("bilinear", (-1, -2))])
+def test_long_steps_have_their_limit(form, limit, dtype, lam):
+    """From steps that are long to infinite ones; log_step may be the one that is large."""
+    huge = float(np.finfo(dtype).max)
+    for log_step, dt in ((0.0, [1e24, huge, np.inf]), (80.0, [1e3, huge]), (1e4, [1e-3, 1.0])):
+        with np.errstate(over="ignore"):
+            a, w, grads = discretised(form, lam, log_step, dt, dtype)
+        np.testing.assert_allclose(a, limit[0], atol=4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(w, limit[1] / lam, rtol=8 * np.finfo(dtype).eps)
+        # dRe w/dRe λ = Re of -limit/λ²; a longer step changes nothing
+        expected = len(dt) * np.array([(-limit[1] / lam**2).real, (-limit[1] / lam**2 * 1j).real])
+        scale = len(dt) * 8 / abs(lam) ** 2 * np.finfo(dtype).eps
+        np.testing.assert_allclose(grads[:2], expected, rtol=0, atol=16 * scale)
+        assert abs(grads[2]) <= 64 * scale * max(1, abs(lam))
+    a, w = ref.discretize(lam, np.inf, form)
+    np.testing.assert_allclose((a, w), (limit[0], limit[1] / lam), rtol=1e-15)
+    near = ref.discretize(lam, 1e24, form)
+    np.testing.assert_allclose(near, (a, w), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("form", ["zoh", "bilinear"])
+def test_usual_steps_are_not_bounded(form):
+    """Just below the bound, and at it, the formula is the specification's."""
+    lam = -0.9 + 2j
+    for dt in (1e-3, 1.0, 100.0, 1000.0, 1111.0, 1112.0, 1e6):
+        a, w, _ = discretised(form, lam, 0.0, [dt], np.float64)
+        np.testing.assert_allclose((a[0], w[0]), ref.discretize(lam, dt, form), rtol=1e-12)

@@ -291,3 +291,63 @@ def test_kernels_in_the_simulator_are_the_loops(tmp_path):
 
 def test_kernels_for_float32_compute_in_float32():
     assert not mixed("s5")
+
+
+# Steps at the ends of the numbers
+
+
+def integrator(dtype=np.float64):
+    """Return a layer with λ = 0 and Δ = 0.1."""
+    one, zero = np.array([[[1.0, 0]]], dtype), np.zeros(1, dtype)
+    step = np.log(np.array([[0.1]], dtype))
+    return dict(Lambda_re=zero, Lambda_im=zero, B=one, C=one, D=zero, log_step=step)
+
+
+@pytest.mark.parametrize("discretization", ["zoh", "bilinear"])
+def test_an_integrator(discretization):
+    """λ = 0: w = Δ, in the library and in the specification."""
+    layer, u, options = integrator(), np.ones((3, 1, 1)), {"discretization": discretization}
+    for y in (
+        ssm_forward(layer, u, None, None, **options)[0],
+        ref.ssm(layer, u, None, None, **options)[0],
+    ):
+        np.testing.assert_allclose(y.ravel(), [0.2, 0.4, 0.6], rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("discretization", ["zoh", "bilinear"])
+def test_infinite_steps(discretization, dtype):
+    """The state is forgotten, or changes its sign; values and gradients are finite."""
+    layer, u, reset, x0, dt, rng = problem(7, dtype=dtype)
+    options = {"discretization": discretization, "clip_eigs": True}
+    dt[2, 1], dt[5], dt[6, 0] = np.inf, np.finfo(dtype).max, 1e30
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = ref.ssm(
+            {name: wide(z) for name, z in layer.items()},
+            wide(u),
+            reset,
+            wide(x0),
+            dt=np.where(wide(dt) > 1e20, np.inf, wide(dt)),
+            **options,
+        )
+    y, x_last, cache = ssm_forward(layer, u, reset, x0, dt=dt, **options)
+    assert_close(y, expected[0], T=9, dtype=dtype)
+    assert_close(x_last, expected[1], T=9, dtype=dtype)
+    du, dx0, grads = ssm_backward(np.ones_like(y), None, cache)
+    assert all(np.isfinite(z).all() for z in (du, dx0, *grads.values()))
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, -np.inf])
+def test_steps_that_are_none(bad):
+    layer, u, reset, x0, dt, _ = problem(7)
+    dt[3, 1] = bad
+    with pytest.raises(ValueError, match=rf"^dt: expected positive steps, got .*{bad}; give the"):
+        ssm_forward(layer, u, reset, x0, dt=dt)
+
+
+def test_infinite_steps_without_a_limit():
+    layer, u, reset, x0, dt, _ = problem(7)
+    layer["Lambda_re"][1], dt[3, 1] = 0.0, np.inf
+    with pytest.raises(ValueError, match=r"^dt: .*Lambda_re\[1\] = 0.0 .*inf at \(3, 1\); give"):
+        ssm_forward(layer, u, reset, x0, dt=dt)
+    ssm_forward(layer, u, reset, x0, dt=dt, clip_eigs=True)

@@ -1,10 +1,10 @@
 """Kernels of the discretisation: Λ̄ and w, the matrices made with them, and w·B̃u.
 
 w·B̃u is for steps that differ in time. The launchers at the end take the arguments of the
-operations of the same names in minis5/nn/discretize.py. The kernels call `zoh` and `bilinear` of
-that file: no formula is written twice. Complex numbers are planar; arrays are on the GPU and
-C-contiguous. With a constant step (N = 1, float64) these kernels are small. With a step for each
-input they are bound by memory.
+operations of the same names in minis5/nn/discretize.py. The kernels call `zoh`, `bilinear` and
+`bounded` of that file: no formula is written twice. Complex numbers are planar; arrays are on the
+GPU and C-contiguous. With a constant step (N = 1, float64) these kernels are small. With a step for
+each input they are bound by memory.
 
 Leaves out: matrix products (blas.py); the scan (scan.py).
 Source: 2208.04933, irregular steps too. Specification: discretize in minis5/reference/s5_ppo.py.
@@ -16,7 +16,7 @@ import math
 from numba import cuda
 
 from minis5.nn import discretize as cpu
-from minis5.nn.discretize import bilinear, times, zoh
+from minis5.nn.discretize import bilinear, bounded, times, zoh
 from minis5.ops import form_of
 from minis5_cuda.launch import kernel, launch
 from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
@@ -32,10 +32,12 @@ def discretize_forward_kernel(spectrum, step, a, w):
     P = spectrum.lam_re.size
     if p < P:
         re = step.clip if step.clip < spectrum.lam_re[p] else spectrum.lam_re[p]
+        im = spectrum.lam_im[p]
         scale = step.rescale * type(step.one)(math.exp(step.one * spectrum.log_step[p, 0]))
         for n in range(first, a.shape[0], cuda.gridsize(2)[1]):
-            delta = scale * step.dt[n]  # Δ = rescale·exp(log_step)·dt
-            x, y = delta * re, delta * spectrum.lam_im[p]  # z = Δ·Λ
+            # Δ = rescale·exp(log_step)·dt
+            delta = bounded(scale * step.dt[n], re, im, step.tustin)
+            x, y = delta * re, delta * im  # z = Δ·Λ
             e_re, e_im, psi_re, psi_im, _, _, _, _ = (
                 bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
             )
@@ -58,7 +60,7 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
         im = spectrum.lam_im[p]
         scale = step.rescale * type(step.one)(math.exp(step.one * spectrum.log_step[p, 0]))
         for n in range(first, da.shape[0], cuda.gridsize(2)[1]):
-            delta = scale * step.dt[n]
+            delta = bounded(scale * step.dt[n], re, im, step.tustin)
             x, y = delta * re, delta * im
             _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = (
                 bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
