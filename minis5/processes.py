@@ -1,8 +1,9 @@
-"""How this machine starts processes: by fork, or by spawn where a forked process would not work.
+"""Processes and threads: how processes are started, and pools of threads that survive a fork.
 
 A forked process is there in milliseconds, with all that its parent has imported. After CUDA has
 been initialised it cannot be used: every CUDA call in the child fails (CUDA's programming guide),
-and what CUDA's own threads held at the fork stays locked.
+and what CUDA's own threads held at the fork stays locked. A forked process has none of its parent's
+threads either: work given to a pool of theirs would wait for ever.
 
 Leaves out: forkserver. Tests: tests/test_processes.py.
 """
@@ -10,6 +11,8 @@ Leaves out: forkserver. Tests: tests/test_processes.py.
 import ctypes
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 CUDA = "libcuda.so.1"  # the driver's library: CuPy, Numba, torch and JAX all load it
 NOT_INITIALISED = 3  # CUDA_ERROR_NOT_INITIALIZED
@@ -30,3 +33,16 @@ def start_method() -> str:
     It is "spawn" where CUDA has been initialised in this process, and on systems other than Linux.
     """
     return "fork" if sys.platform == "linux" and not cuda_initialised() else "spawn"
+
+
+@cache
+def thread_pool(n: int) -> ThreadPoolExecutor:
+    """Return this process's pool of ``n`` threads, which lives as long as the process does.
+
+    Functions that run in a pool must not wait for others that do.
+    """
+    return ThreadPoolExecutor(n, thread_name_prefix="minis5")
+
+
+if hasattr(os, "register_at_fork"):  # Windows has neither fork nor this function
+    os.register_at_fork(after_in_child=thread_pool.cache_clear)

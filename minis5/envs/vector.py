@@ -7,7 +7,6 @@ Tests: tests/envs/test_vector.py and test_all_levels.py.
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
 import numpy as np
@@ -19,6 +18,7 @@ from minis5.envs.actions import ActionCheck
 from minis5.envs.batch_loops import compile_loops
 from minis5.envs.states import check_state
 from minis5.envs.task import from_rows, row_dtype, row_size
+from minis5.processes import thread_pool
 from minis5.random import GENERATOR_SIZE, MASK, seed_to_key
 
 
@@ -70,7 +70,6 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
         self._floats = np.zeros((self.num_envs, task.floats))
         cuts = [self.num_envs * k // threads for k in range(threads + 1)]
         self._parts = list(zip(cuts[:-1], cuts[1:], strict=True))
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._started = False
         self._ints[:, :GENERATOR_SIZE] = self._generators()
 
@@ -82,7 +81,8 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
     def _run(self, loop, *arguments):
         """Call a compiled loop on all rows, a part of them in each thread."""
         arguments = self.task.params, self._ints, self._floats, *arguments
-        others = [self._pool.submit(loop, *part, *arguments) for part in self._parts[1:]]
+        rest = self._parts[1:]
+        others = [thread_pool(len(rest)).submit(loop, *part, *arguments) for part in rest]
         loop(*self._parts[0], *arguments)
         for other in others:
             other.result()
@@ -208,8 +208,3 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
     def _fill(mine, array):
         """Copy the host's `array` into an array of the state."""
         mine[:] = array
-
-    def close_extras(self, **kwargs):
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()

@@ -19,23 +19,22 @@ GPU form: cuda/minis5_cuda/nn/scan.py. Tests: tests/nn/test_scan.py.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from minis5.arrays import Array, array_module, as_array
-from minis5.checks import COMPLEXES, FLOATS, check_array
+from minis5.checks import COMPLEXES, FLOATS, check_array, check_integer
 from minis5.ops import array_operation, fast
+from minis5.processes import thread_pool
 
 _threads = os.cpu_count() or 1
-_pool = None
 _SMALL = 1 << 18  # below so many numbers a second thread costs more than it saves
 
 
 def set_num_threads(n: int) -> int:
     """Use ``n`` threads for each scan (default: one for each core); return how many it were."""
-    global _threads, _pool
-    before, _threads, _pool = _threads, n, None
+    global _threads
+    before, _threads = _threads, check_integer("n", n, 1, 1024, "1 is this thread alone")
     return before
 
 
@@ -129,16 +128,15 @@ def _real_backward(a, reset, x0, x, g, da, dx0, columns):
 
 def _by_columns(loop, args, B, P):
     """Run a loop over all columns; threads share large work along B, or along P if B is small."""
-    global _pool
-    n = min(_threads, max(B, P))
+    threads = _threads
+    n = min(threads, max(B, P))
     if n <= 1 or max(a.size for a in args) < _SMALL:
         loop(*args, (0, B, 0, P))
         return
-    _pool = _pool or ThreadPoolExecutor(_threads)
     edges = np.linspace(0, B if n <= B else P, n + 1).astype(int).tolist()
     pairs = zip(edges, edges[1:], strict=False)
     parts = [(lo, hi, 0, P) if n <= B else (0, B, lo, hi) for lo, hi in pairs]
-    for job in [_pool.submit(loop, *args, columns) for columns in parts]:
+    for job in [thread_pool(threads).submit(loop, *args, columns) for columns in parts]:
         job.result()
 
 

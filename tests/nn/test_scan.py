@@ -4,6 +4,9 @@ The kernels of the scan and of scan_textbook run in Numba's simulator (scan_chec
 """
 
 import os
+import subprocess
+import sys
+import threading
 from itertools import product
 
 import numpy as np
@@ -360,3 +363,102 @@ def test_segments(monkeypatch):
                 assert segments == 1 or segments * -(-columns // 32) <= 2 * 132
             else:
                 assert segments <= asked
+
+
+# Threads and processes
+
+FORKED = """
+import os, signal, warnings
+import numpy as np
+import minis5
+from minis5.nn.scan import set_num_threads
+
+warnings.simplefilter("ignore")
+set_num_threads(2)
+a, b = np.full(64, 0.9, np.float32), np.ones((1024, 32, 64), np.float32)
+envs = minis5.make_vec("RepeatPreviousEasy", 8, seed=0, num_threads=2)
+envs.reset(seed=0)
+action = np.zeros(8, np.int64)
+
+
+def work():
+    envs.step(action)
+    return minis5.scan(a, b)[-1, 0, 0]
+
+
+expected = work()
+
+
+def child(depth):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(120)  # none is left behind if it hangs
+        code = 1
+        try:
+            same = work() == expected and minis5.scan_vjp(a, b, None, None, b, b)[0].shape == (64,)
+            code = 0 if same and (depth == 0 or child(depth - 1) == 0) else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+for _ in range(3):
+    assert child(1) == 0  # a child and its child
+assert work() == expected
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_after_a_fork():
+    """A child has none of its parent's threads, and must not wait for them."""
+    done = subprocess.run([sys.executable, "-c", FORKED], timeout=300, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_many_threads_scan_at_once_while_their_number_changes():
+    a, b, reset, x0, _ = problem(np.random.default_rng(9), 64, 64, 70, varying=False)
+    expected, wrong, ended = scan(a, b, reset, x0), [], threading.Event()
+
+    def work():
+        for _ in range(30):
+            if not np.array_equal(scan(a, b, reset, x0), expected):
+                wrong.append("another result")
+
+    def guarded():
+        try:
+            work()
+        except BaseException as error:
+            wrong.append(error)
+
+    before = set_num_threads(2)
+    try:
+        threads = [threading.Thread(target=guarded) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+
+        def change():
+            while not ended.is_set():
+                for n in (1, 2, 3, 5):
+                    set_num_threads(n)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        for thread in threads:
+            thread.join(timeout=300)
+        ended.set()
+        changing.join()
+        assert not wrong and not any(thread.is_alive() for thread in threads)
+    finally:
+        ended.set()
+        set_num_threads(before)
+
+
+@pytest.mark.parametrize("bad", [0, -1, True, 1.0, 2.5, "2", None, np.nan, 10**9])
+def test_numbers_of_threads_that_are_none(bad):
+    before = set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match=r"^n: expected an integer in \[1, .*; "):
+            set_num_threads(bad)
+        assert set_num_threads(2) == 2
+    finally:
+        set_num_threads(before)
