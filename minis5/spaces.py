@@ -9,7 +9,7 @@ observation:
     MultiBinary                zeros and ones
     Tuple, Dict                the parts' vectors end to end, in the space's order
 
-Leaves out: scaling and normalisation; Graph, Sequence, Text and OneOf spaces.
+Leaves out: normalisation (minis5/rl/normalize.py); Graph, Sequence, Text and OneOf spaces.
 GPU form: cuda/minis5_cuda/spaces.py. Tests: tests/test_spaces.py.
 """
 
@@ -84,6 +84,8 @@ class ObservationEncoder:
     ----------
     size : int
         Length of the vectors.
+    boxes : bool (size,)
+        Which components are values of a Box.
 
     Raises
     ------
@@ -99,6 +101,9 @@ class ObservationEncoder:
         if self.size == 0:
             remedy = "an agent needs an input"
             raise ValueError(f"space: expected at least one value, got the empty {space}; {remedy}")
+        self.boxes = np.zeros(self.size, bool)
+        for leaf in self._leaves:
+            self.boxes[leaf.begin : leaf.end] = leaf.kind == "box"
 
     def _add(self, space, path, name):
         """Add the leaves of a part of the space, which ``path`` leads to."""

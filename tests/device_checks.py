@@ -220,7 +220,7 @@ ITERATIONS = [  # arguments of `iterations`
         "RepeatPreviousEasy",
         "none",
         "float64",
-        {"reward_scale": 3.0, "trial_horizon": True},
+        {"reward_scale": 3.0, "trial_horizon": True, "normalize_rewards": True},
         2,
         {"trials": 2},
     ),
@@ -304,6 +304,13 @@ def mistakes(folder):
         words = r"envs: expected environments on the GPU .*make_vec\(\.\.\., device='cuda'\)"
         with pytest.raises(ValueError, match=words):
             PPO(agent, envs, PPOConfig(num_envs=8))
+    settings = {"normalize_observations": True}
+    theirs = make_vec("RepeatPreviousEasy", 8, device="cuda")
+    config = dataclasses.replace(agent_config("none"), **settings)
+    with pytest.raises(ValueError, match="normalize_observations: expected false for training"):
+        PPO(ActorCritic(*spaces, config, device="cuda"), theirs, PPOConfig(num_envs=8))
+    with pytest.raises(ValueError, match="normalize_observations: expected false on a GPU"):
+        train("RepeatPreviousEasy", device="cuda", out=folder, overrides=settings)
     with pytest.raises(ValueError, match=r"rng: expected a minis5.random.Generator"):
         agent.act(envs.reset()[0], None, np.ones(8, bool), deterministic=False)
 

@@ -6,11 +6,13 @@ It imports nothing of minis5 outside this folder. In the order in which to read 
     distributions  several choices, real numbers
     cores          GRU, LSTM, MLP
     attention      the self-attention core
+    normalize      running normalisation of observations and rewards
 """
 
 from minis5.reference.attention import attention, self_attention, sinusoid
 from minis5.reference.cores import CORES, gru, gru_step, lstm, lstm_step, mlp, none
 from minis5.reference.distributions import diag_gaussian, multi_categorical
+from minis5.reference.normalize import normalize_observations, normalize_rewards
 from minis5.reference.s5_ppo import (
     activate,
     adam_step,
@@ -59,6 +61,8 @@ __all__ = [
     "lstm_step",
     "mlp",
     "multi_categorical",
+    "normalize_observations",
+    "normalize_rewards",
     "none",
     "ppo_loss",
     "s5_layer",

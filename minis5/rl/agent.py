@@ -11,6 +11,7 @@ old action remains.
 Source: 2303.03982, appendix B. Specification: reference.agent. Tests: tests/rl/test_agent.py.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -25,6 +26,7 @@ from minis5.rl import doors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
 from minis5.rl.masks import mask_for_agent, mask_forward
+from minis5.rl.normalize import ObservationNormalizer
 from minis5.spaces import ObservationEncoder
 
 
@@ -146,7 +148,8 @@ class ActorCritic:
             raise ValueError(f"device: {expected}; choose 'cpu' or another core")
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
-        self.observation_encoder = ObservationEncoder(observation_space)
+        self.observation_encoder = encoder = ObservationEncoder(observation_space)
+        self.normalizer = ObservationNormalizer(encoder) if config.normalize_observations else None
         self.actions = Actions(action_space, config.scale_actions)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
@@ -224,6 +227,7 @@ class ActorCritic:
         previous_action, reset = doors.take_past(self, seen.shape[:-1], previous_action, reset)
         xp, size = self.xp, seen.shape[-1]
         x = xp.empty((*seen.shape[:-1], self.input_size), self.dtype)
+        seen = seen if self.normalizer is None else self.normalizer(seen)
         x[..., :size] = seen * self.dtype(self.config.observation_scale)
         x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
@@ -235,6 +239,7 @@ class ActorCritic:
             return self
         other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
         other.parameter_vector[:] = move(self.parameter_vector, device)
+        other.normalizer = copy.deepcopy(self.normalizer)
         return other
 
     def forward(self, x, reset, state):

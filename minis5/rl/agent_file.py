@@ -2,6 +2,7 @@
 
     format, version                          "minis5-agent", 1
     config, observation_space, action_space  JSON
+    observation_moments                      (3, size), if observations are normalised
     encoder/0/kernel, …                      one array for each parameter, under its public name
     digest                                   of all the others (minis5/files.py); 0.2 had none
 
@@ -40,6 +41,7 @@ from minis5.rl.settings_json import from_fields, short
 from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
+MOMENTS = "observation_moments"
 # A field of AgentConfig that was added later, and its value in a file from before.
 ADDED_LATER = {"scale_actions": False, "action_masks": False}
 
@@ -81,7 +83,8 @@ def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
         "action_space": json.dumps(space_to_json(agent.action_space)),
     }
     parameters = {name: to_host(value) for name, value in agent.parameters().items()}
-    write_npz(path, {**header, **parameters})
+    moments = {} if agent.normalizer is None else {MOMENTS: agent.normalizer.to_array()}
+    write_npz(path, {**header, **moments, **parameters})
 
 
 def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "path") -> ActorCritic:
@@ -122,6 +125,8 @@ def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "pa
         most = max((max(array.shape, default=0) for array in arrays.values()), default=0)
         spaces = space_from_json(observations, most), space_from_json(actions, most)
         agent = ActorCritic(*spaces, config, device=device)
+        if agent.normalizer is not None:
+            agent.normalizer.load(arrays.pop(MOMENTS))
         set_parameters(agent, arrays)
     except MISFIT as error:
         raise CheckpointError(
@@ -205,6 +210,8 @@ def start_from(agent: ActorCritic, path: str | PathLike) -> None:
             "give both the same settings"
         )
     set_parameters(agent, other.parameters())
+    if agent.normalizer is not None and other.normalizer is not None:
+        agent.normalizer.load(other.normalizer.to_array())
 
 
 def _makings(agent):

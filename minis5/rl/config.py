@@ -24,6 +24,7 @@ class AgentConfig:
     core_config: Any = field(default_factory=S5Config)  # a configuration of that core
     dtype: str = "float32"  # float32 or float64
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
+    normalize_observations: bool = False  # by the mean and deviation of all that were seen
     scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
@@ -57,6 +58,7 @@ class PPOConfig:
     epochs: int = 4  # passes over an iteration's data
     minibatches: int = 8  # groups of environments in a pass
     reward_scale: float = 1.0  # multiplies the rewards learnt from, and so the values; not reports
+    normalize_rewards: bool = False  # by the deviation of their discounted sums; not reports
     gamma: float = 0.99  # discount
     gae_lambda: float = 0.95  # lambda of the advantages
     clip: float = 0.2  # of the probability ratio, and of the value's change

@@ -9,8 +9,7 @@ With one pass and one minibatch the ratio is 1 when the gradient is taken, and n
 This is the advantage actor-critic (A2C, 1602.01783), the preset ``a2c``. With several ranks
 (comm.py) each has its share of the environments in every minibatch, and gradients are summed.
 
-Leaves out: recurrent burn-in; environments in shared memory; running normalisation of rewards
-(reward_scale is constant).
+Leaves out: recurrent burn-in; environments in shared memory.
 Source: 1707.06347; the loop as in the authors' code of 2303.03982. Specification: reference.gae,
 reference.ppo_loss, reference.adam_step. GPU form of the passes: cuda/minis5_cuda/rl/ppo.py.
 Tests: tests/rl/test_ppo.py.
@@ -34,6 +33,7 @@ from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
 from minis5.rl.masks import mask_backward, mask_forward
+from minis5.rl.normalize import Normalizers
 from minis5.rl.rates import rates
 from minis5.rl.rollout import Collector
 
@@ -84,6 +84,7 @@ class PPO:
         self.total_steps: int | None = None
         size, own = agent.parameter_vector.size, rates(agent, self.config.ssm_lr_factor)
         self.adam = Adam(size, agent.dtype, self.config.adam_eps, agent.xp, own)
+        self.normalizers = Normalizers(agent, self.config, envs.num_envs)
         on_gpu = agent.device == "cuda"
         self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
         collect = gpu_form(Collector) if on_gpu else Collector
@@ -104,8 +105,8 @@ class PPO:
             raise ValueError(f"envs: expected the agent's spaces {wanted}, got {got}")
         space = theirs[0]
         flagged = isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
-        if c.trial_horizon and not flagged:
-            wanted = "observations whose last number is in [0, 1]"
+        if c.trial_horizon and not (flagged and agent.normalizer is None):
+            wanted = "observations whose last number is in [0, 1] and that are not normalised"
             raise ValueError(f"trial_horizon: expected {wanted}, got {space}; pass trials=K too")
 
     def learn(self, total_steps: int, callback: Callable[[Row], object] | None = None) -> list[Row]:
@@ -136,6 +137,7 @@ class PPO:
         start, c = time.perf_counter(), self.config
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 0])
         rollout, ended = self.collector.collect(c.unroll, rng)
+        self.normalizers.see(rollout, self.comm)
         left = 1 - self.steps / self.total_steps if c.anneal_lr and self.total_steps else 1
         lr = max(c.lr * left, 0.0)
         self.steps += c.num_envs * c.unroll
@@ -165,7 +167,9 @@ class PPO:
         terminated = done if c.truncation_is_termination else rollout.terminated
         if c.trial_horizon:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
-        rewards = rollout.rewards * rollout.rewards.dtype.type(c.reward_scale)
+        rewards = self.normalizers.rewards(rollout.rewards) * rollout.rewards.dtype.type(
+            c.reward_scale
+        )
         values = rollout.values, rollout.next_values
         advantages = gae(rewards, *values, terminated, done, c.gamma, c.gae_lambda)
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
@@ -208,7 +212,7 @@ class PPO:
         m, v, taken = map(to_host, self.adam.moments)
         counters = [*taken, self.steps, self.updates, self.episodes, self.total_steps or 0]
         state = {"adam/m": m, "adam/v": v, "counters": np.array(counters, np.int64)}
-        state["seconds"] = np.array(self.seconds)
+        state |= {"seconds": np.array(self.seconds), **self.normalizers.state_dict()}
         collector = self.collector.state_dict()
         return state | {f"collector/{name}": value for name, value in collector.items()}
 
@@ -221,6 +225,7 @@ class PPO:
         self.total_steps, self.seconds = total or None, float(state["seconds"])
         collector = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.collector.load_state_dict(collector)
+        self.normalizers.load_state_dict(state)
 
 
 class Passes:

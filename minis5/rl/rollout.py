@@ -90,6 +90,8 @@ class Collector:
         )
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
+            if agent.normalizer is not None:
+                agent.normalizer.see(self.obs, ~self.resetting)
             x[t] = agent.encode(self.obs, self.previous_action, self.reset)
             reset[t], valid[t] = self.reset, ~self.resetting
             seen, self.state = step.features(x[t], self.reset, self.state)

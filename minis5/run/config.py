@@ -165,6 +165,9 @@ def configure(
     remedy = "pass for example eval_episodes=100"
     eval_episodes = check_integer("eval_episodes", eval_episodes, 1, 2**31, remedy)
     agent_config, ppo_config, default_steps = resolve(env_id, preset, core, overrides or {})
+    if device == "cuda" and agent_config.normalize_observations:
+        remedy = "pass device='cpu', or a constant observation_scale"
+        raise ValueError(f"normalize_observations: expected false on a GPU, got true; {remedy}")
     named: dict[str, Any] = {
         "env_options": check_json("env_options", dict(env_options or {})),
         "wrappers": wrappers_to_json(wrappers),

@@ -120,7 +120,7 @@ def test_every_field_has_a_help_text(core):
     for name, (kind, _, text) in known.items():
         assert len(text) > 5 and "\n" not in text, name
         assert (
-            kind in (int, float, bool, str, int | None, float | None)
+            kind in (int, float, bool, str, int | None, float | None, bool | None)
             or typing.get_origin(kind) is tuple
         ), name
 

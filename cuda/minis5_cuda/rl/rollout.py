@@ -144,6 +144,11 @@ class Collector:
                 "make them with make_vec(..., device='cuda')"
             )
         MaskReader(agent, envs, {})  # it complains if the agent needs masks
+        if agent.normalizer is not None:
+            raise ValueError(
+                "normalize_observations: expected false for training on a GPU, got true; "
+                "use device='cpu', or a constant observation_scale"
+            )
         xp, B = agent.xp, envs.num_envs
         self.agent, self.envs, self.T = agent, envs, None
         envs.check_actions = False  # they are legal, and to check would mean to wait

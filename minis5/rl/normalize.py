@@ -1,0 +1,188 @@
+"""Running normalisation: observations and rewards by the mean and deviation of all so far.
+
+    observation   clip((x - mean) / sqrt(variance + 1e-8), ±10)
+    reward        clip(r / sqrt(variance of R + 1e-8), ±10), R[t] = γ R[t-1] + r[t] in an episode
+
+Only the values of boxes are normalised, not one-hot vectors and bits.
+
+An observation counts before it is normalised, as in Gymnasium's NormalizeObservation. During a
+rollout each rank adds its own observations to what all ranks knew at its start; after it they sum
+what they saw, and are equal again. A rollout's rewards count before they are learnt from. The
+observations' moments belong to the agent, and evaluation leaves them as they are; the rewards'
+belong to the trainer.
+
+Leaves out: training on a GPU with normalised observations.
+Source: Chan, Golub & LeVeque 1979 (sums that stay exact far from 0); gymnasium.wrappers.vector and
+Stable-Baselines3's VecNormalize. Specification: reference.normalize_observations and
+reference.normalize_rewards. Tests: tests/rl/test_normalize.py.
+"""
+
+import numpy as np
+
+from minis5.arrays import array_module, move, to_host
+
+EPSILON, BOUND = 1e-8, 10.0
+
+
+class Moments:
+    """Count, mean and sum of squared deviations of vectors (size,), in float64."""
+
+    def __init__(self, size):
+        self.count, self.mean, self.squares = 0.0, np.zeros(size), np.zeros(size)
+
+    def add(self, vectors):
+        """Count vectors (n, size)."""
+        if len(vectors):
+            mean = vectors.mean(axis=0)
+            self.merge(float(len(vectors)), mean, ((vectors - mean) ** 2).sum(axis=0))
+
+    def merge(self, count, mean, squares):
+        """Count what other moments counted."""
+        total, apart = self.count + count, mean - self.mean
+        if count:
+            self.squares = self.squares + squares + apart * apart * (self.count * count / total)
+            self.mean = self.mean + apart * (count / total)
+            self.count = total
+
+    def summed(self, comm):
+        """Return count, mean and squared deviations of all ranks' moments together."""
+        if comm.size == 1:
+            return self.count, self.mean, self.squares
+        count, *total = comm.allreduce(np.concatenate([[self.count], self.count * self.mean]))
+        mean = np.array(total) / max(count, 1.0)
+        return count, mean, comm.allreduce(self.squares + self.count * (self.mean - mean) ** 2)
+
+    def variance(self):
+        """Return the variance (size,); 1 before anything was counted."""
+        return self.squares / self.count if self.count else np.ones_like(self.squares)
+
+    def to_array(self):
+        """Return rows of count, mean and squared deviations: float64 (3, size)."""
+        return np.stack([np.full_like(self.mean, self.count), self.mean, self.squares])
+
+    def load(self, array):
+        """Take up the result of :meth:`to_array`.
+
+        Raises
+        ------
+        ValueError
+            It has another shape or dtype, is not finite, or has a negative count or square.
+        """
+        wanted, got = self.to_array(), f"{array.dtype} {array.shape}"
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+            raise ValueError(f"moments: expected {wanted.dtype} {wanted.shape}, got {got}")
+        if not np.isfinite(array).all() or (array[[0, 2]] < 0).any():
+            expected = "finite values, and no negative count or variance"
+            raise ValueError(f"moments: expected {expected}, got others")
+        counts, self.mean, self.squares = array.copy()
+        self.count = float(counts[0])
+
+
+class ObservationNormalizer:
+    """Normalise observation vectors by the moments of those that were seen in training.
+
+    Parameters
+    ----------
+    encoder : spaces.ObservationEncoder
+    """
+
+    def __init__(self, encoder):
+        self.encoder, self.moments = encoder, Moments(encoder.size)
+        self._begin()
+
+    def _begin(self):
+        """Forget this rank's own observations: all ranks know the same."""
+        self._own = Moments(self.encoder.size)
+        self._prepare()
+
+    def _prepare(self):
+        """Prepare the mean and the scale by which observations are normalised from now on."""
+        both = Moments(self.encoder.size)
+        for part in (self.moments, self._own):
+            both.merge(part.count, part.mean, part.squares)
+        boxes = self.encoder.boxes
+        self.mean = np.where(boxes, both.mean, 0.0)
+        self.scale = np.where(boxes, 1 / np.sqrt(both.variance() + EPSILON), 1.0)
+
+    def see(self, obs, rows):
+        """Count the observations ``rows`` (bool) of a batch."""
+        self._own.add(self.encoder.observation_vector(obs)[rows].astype(np.float64))
+        self._prepare()
+
+    def share(self, comm):
+        """Sum what the ranks have seen since the last call; every rank calls it."""
+        self.moments.merge(*self._own.summed(comm))
+        self._begin()
+
+    def __call__(self, vectors):
+        """Return observation vectors (..., size) normalised, in float64."""
+        xp = array_module(vectors)
+        mean, scale = (z if xp is np else move(z, "cuda") for z in (self.mean, self.scale))
+        return xp.clip((vectors - mean) * scale, -BOUND, BOUND)
+
+    def to_array(self):
+        """Return the moments as an array, for files."""
+        return self.moments.to_array()
+
+    def load(self, array):
+        """Take up the result of :meth:`to_array`; raises as `Moments.load`."""
+        self.moments.load(array)
+        self._begin()
+
+
+class Normalizers:
+    """What a trainer normalises: its agent's observations and its rewards, or neither.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+    config : PPOConfig
+    num_envs : int
+        Of this rank.
+    """
+
+    def __init__(self, agent, config, num_envs):
+        self.observations, self.gamma = agent.normalizer, config.gamma
+        self.moments = Moments(1) if config.normalize_rewards else None  # of discounted sums
+        self.sums = np.zeros(num_envs)
+
+    def see(self, rollout, comm):
+        """Count a rollout; every rank calls it."""
+        if self.observations is not None:
+            self.observations.share(comm)
+        if self.moments is not None:
+            own = Moments(1)
+            own.add(self._discounted_sums(rollout))
+            self.moments.merge(*own.summed(comm))
+
+    def _discounted_sums(self, rollout):
+        rewards, done, valid = map(to_host, (rollout.rewards, rollout.done, rollout.valid))
+        sums = np.empty(rewards.shape)
+        for t in range(len(rewards)):
+            sums[t] = self.sums = self.gamma * self.sums + np.where(valid[t], rewards[t], 0.0)
+            self.sums = np.where(done[t], 0.0, self.sums)
+        return sums[valid][:, None]
+
+    def rewards(self, rewards):
+        """Return rewards as the trainer learns from them."""
+        if self.moments is None:
+            return rewards
+        scale = rewards.dtype.type(1 / np.sqrt(self.moments.variance()[0] + EPSILON))
+        return array_module(rewards).clip(rewards * scale, -BOUND, BOUND)
+
+    def state_dict(self):
+        """Return arrays by name; none if nothing is normalised."""
+        state = {}
+        if self.observations is not None:
+            state["observation_moments"] = self.observations.to_array()
+        if self.moments is not None:
+            state |= {"reward_moments": self.moments.to_array(), "reward_sums": self.sums}
+        return state
+
+    def load_state_dict(self, state):
+        """Take up the result of :meth:`state_dict`."""
+        if self.observations is not None:
+            self.observations.load(state["observation_moments"])
+        if self.moments is not None:
+            self.moments.load(state["reward_moments"])
+            self.sums = state["reward_sums"].copy()
