@@ -295,7 +295,7 @@ def test_a_resumed_run_is_the_same(tmp_path):
 
     for name, steps in (("whole", 4 * UPDATE), ("parts", 2 * UPDATE)):
         train("Guarded-v0", steps=steps, out=tmp_path / name, **FOREIGN)
-    resume(tmp_path / "parts", steps=4 * UPDATE, quiet=True)
+    resume(tmp_path / "parts", steps=4 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     with np.load(tmp_path / "whole" / "state.npz") as state:
         assert state["rank0/collector/mask"].shape == (8, 6)

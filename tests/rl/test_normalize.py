@@ -315,7 +315,7 @@ def test_a_resumed_run_is_the_same(tmp_path, workers, env):
     settings = FOREIGN | {"overrides": ON, "workers": workers}
     for name, steps in (("whole", 4 * UPDATE), ("parts", 2 * UPDATE)):
         train(env, steps=steps, out=tmp_path / name, **settings)
-    resume(tmp_path / "parts", steps=4 * UPDATE, quiet=True)
+    resume(tmp_path / "parts", steps=4 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     with np.load(tmp_path / "whole" / "state.npz") as state:
         moments = [state[f"rank{r}/observation_moments"] for r in range(workers)]
