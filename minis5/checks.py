@@ -8,6 +8,8 @@ Tests: tests/test_checks.py, and the tests of bad arguments of each public funct
 """
 
 import operator
+import types
+import typing
 
 import numpy as np
 
@@ -129,3 +131,46 @@ def check_choice(name, value, choices):
         known = ", ".join(map(repr, choices))
         raise ValueError(f"{name}: expected one of {known}, got {value!r}; choose one of them")
     return value
+
+
+def check_float_type(name, dtype):
+    """Return float32 or float64; raise ValueError for all that is neither."""
+    for known in FLOATS:
+        if dtype is known or (dtype is not None and dtype == np.dtype(known)):
+            return known
+    raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}; pass numpy.float32")
+
+
+def check_draws(rng, method="random"):
+    """Return ``rng``; raise TypeError unless it has that method of numpy.random.Generator."""
+    if not callable(getattr(rng, method, None)):
+        remedy = "pass numpy.random.default_rng(0)"
+        raise TypeError(f"rng: expected a random generator, got {_kind(rng)}; {remedy}")
+    return rng
+
+
+def check_fields(config):
+    """Raise TypeError unless the fields of a dataclass have the types of their hints.
+
+    Hints are int, float, bool, str, None, tuple[int, ...], unions of these, and Any.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if not _is_a(value := getattr(config, name), hint):
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
+            got = f"{_kind(value)} {value!r:.60}"
+            kind = type(config).__name__
+            raise TypeError(f"{name}: expected {wanted}, got {got}; see the fields of {kind}")
+
+
+def _is_a(value, hint):
+    """Return whether a value has the type of a hint; NumPy's numbers are numbers too."""
+    if hint is typing.Any:
+        return True
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple | list) and all(_is_a(part, int) for part in value)
+    if hint in (int, float):
+        kinds = int | np.integer if hint is int else int | float | np.integer | np.floating
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, bool | np.bool_ if hint is bool else hint)

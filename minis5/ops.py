@@ -102,7 +102,7 @@ def array_library(device):
     DeviceError
         CuPy, numba-cuda, the driver or a GPU is missing; the message says how to get it.
     """
-    if device not in ("cpu", "cuda"):
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
     return np if device == "cpu" else _load()
 

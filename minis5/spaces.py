@@ -178,7 +178,7 @@ def _pick(observation, leaf):
                 f"observation: expected a part at {wanted}, got {got} without it; "
                 "pass a dict or tuple built as the space is"
             ) from error
-    values = as_array(observation)
+    values = as_array(observation, leaf.name)
     values = values if on_gpu(values) else np.asarray(values)
     kinds, wanted = ("biuf", "numbers") if leaf.kind == "box" else ("biu", "integers")
     if values.dtype.kind not in kinds:

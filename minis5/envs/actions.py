@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import njit
 
+from minis5.arrays import as_array
+
 
 @njit(cache=True, nogil=True)
 def first_illegal(actions, low, high):
@@ -42,7 +44,10 @@ class ActionCheck:
             self.low = np.zeros_like(self.high)
 
     def __call__(self, actions):
-        actions = np.asarray(actions)
+        try:
+            actions = np.asarray(as_array(actions, "actions"))
+        except ValueError:  # rows of different lengths
+            actions = np.empty(0, object)
         if actions.shape != self.shape or actions.dtype.kind not in ("f" if self.floats else "iu"):
             kind = "floats" if self.floats else "integers"
             raise ValueError(

@@ -190,7 +190,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
             There is no such part.
         """
         views = self.task.views
-        if name not in views:
+        if not isinstance(name, str) or name not in views:
             known = (
                 f"one of {', '.join(map(repr, views))}"
                 if views

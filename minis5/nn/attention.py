@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minis5.checks import check_fields
 from minis5.nn.attention_loops import attend_backward, attend_forward
 from minis5.nn.doors import checked
 from minis5.nn.layers import (
@@ -53,6 +54,7 @@ class AttentionConfig:
     final_norm: bool = True  # LayerNorm after the last layer
 
     def __post_init__(self):
+        check_fields(self)
         for name in ("n_layers", "n_heads", "window", "mlp_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")

@@ -19,6 +19,7 @@ from minis5.checks import (
     FLOATS,
     check_array,
     check_choice,
+    check_float_type,
     check_instance,
     check_integer,
     check_number,
@@ -138,14 +139,6 @@ def check_init(rng, H, ssm_size, blocks, dt_min, dt_max, conj_sym, dtype):
     check_float_type("dtype", dtype)
 
 
-def check_float_type(name, dtype):
-    """Return float32 or float64; raise ValueError for all that is neither."""
-    for known in FLOATS:
-        if dtype is known or (dtype is not None and dtype == np.dtype(known)):
-            return known
-    raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}; pass numpy.float32")
-
-
 # Memory cores
 
 
@@ -199,8 +192,6 @@ def _initial_state(method):
 def _forward(method):
     def forward(self, params, u, reset, state, dt=None):
         u = _features(self, u, ("T", "B"))
-        if len(u) == 0:
-            raise ValueError(f"u: expected at least one step, got {u.shape}; leave out empty ones")
         xp, dtype, options = array_module(u), u.dtype, {}
         check_tree("params", params, self.parameter_shapes, dtype, xp)
         reset, state = _past(self, u, reset, state, xp)
@@ -269,11 +260,14 @@ def _features(core, u, axes, dtypes=FLOATS, xp=None):
         and u.ndim == len(axes) + 1
         and u.shape[-1] == core.d_model
     ):
-        if u.dtype.type in dtypes and u.dtype in KINDS:
+        if u.dtype.type in dtypes and u.dtype in KINDS and u.size:
             return u
     u = as_array(u, "u")
     remedy = f"order the axes {', '.join(axes)}, features; cast to the parameters' dtype"
-    return check_array("u", u, (*axes, core.d_model), dtypes, remedy, xp or array_module(u))
+    check_array("u", u, (*axes, core.d_model), dtypes, remedy, xp or array_module(u))
+    if 0 in u.shape:
+        raise ValueError(f"u: expected at least one row, got {u.shape}; leave out empty batches")
+    return u
 
 
 def _past(core, u, reset, state, xp):

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from minis5.arrays import Array, array_module
+from minis5.checks import check_fields
 from minis5.nn.doors import checked
 from minis5.nn.rnn import RNNCore, check_hidden, prepare_states
 from minis5.nn.scalars import sigmoid, tanh
@@ -41,6 +42,7 @@ class GRUConfig:
     hidden: int | None = None
 
     def __post_init__(self):
+        check_fields(self)
         check_hidden(self.hidden)
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from minis5.arrays import Array, array_module, concatenate
+from minis5.checks import check_fields
 from minis5.nn.doors import checked
 from minis5.nn.rnn import RNNCore, check_hidden, prepare_states
 from minis5.nn.scalars import sigmoid, tanh
@@ -46,6 +47,7 @@ class LSTMConfig:
     forget_bias: float = 1.0  # initial bias of the forget gate; 0 in flax
 
     def __post_init__(self):
+        check_fields(self)
         check_hidden(self.hidden)
         if not math.isfinite(self.forget_bias):
             raise ValueError(f"forget_bias: expected a finite number, got {self.forget_bias}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minis5.arrays import array_module
+from minis5.checks import check_fields
 from minis5.nn.doors import checked
 from minis5.nn.layers import dense_backward, dense_forward
 from minis5.nn.parameters import orthogonal
@@ -31,6 +32,7 @@ class MLPConfig:
     widths: tuple[int, ...] = (256, 256)
 
     def __post_init__(self):
+        check_fields(self)
         if min(self.widths, default=1) < 1:
             raise ValueError(f"widths: expected positive widths, got {self.widths}")
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import array_module
+from minis5.checks import check_fields
 from minis5.nn.discretize import DISCRETIZATIONS
 from minis5.nn.doors import checked, layer_shapes
 from minis5.nn.hippo import init_ssm
@@ -49,6 +50,7 @@ class S5Config:
     resets: bool = True  # False: memory runs on across episodes (the paper's ablation)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, table in (("discretization", DISCRETIZATIONS), ("gate", GATES)):
             if (got := getattr(self, name)) not in table:
                 raise ValueError(f"{name}: expected one of {', '.join(sorted(table))}, got {got!r}")

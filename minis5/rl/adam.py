@@ -15,7 +15,7 @@ import numpy as np
 
 from minis5.arrays import Array
 from minis5.ops import array_operation, fast
-from minis5.rl.learning_doors import check_step
+from minis5.rl.learning_doors import check_adam, check_step
 
 BETA1, BETA2 = 0.9, 0.999
 
@@ -86,6 +86,7 @@ class Adam:
     """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
 
     def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np, rates=None):
+        check_adam(size, dtype, eps)
         self.moments = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64))
         self.eps, self.rates = eps, rates
 

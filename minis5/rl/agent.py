@@ -143,7 +143,7 @@ class ActorCritic:
         self.config = config = AgentConfig() if config is None else config
         doors.check_agent(config, seed, AgentConfig)
         _, core = CORES[config.core]
-        if device == "cuda" and device not in core.devices:
+        if isinstance(device, str) and device == "cuda" and device not in core.devices:
             expected = f"the core {config.core!r} runs on 'cpu' only, got {device!r}"
             raise ValueError(f"device: {expected}; choose 'cpu' or another core")
         self.device, self.xp = device, array_library(device)
@@ -235,7 +235,7 @@ class ActorCritic:
 
     def to(self, device: str) -> "ActorCritic":
         """Return this agent if it lives on ``device`` ("cpu" or "cuda"), else a copy there."""
-        if device == self.device:
+        if isinstance(device, str) and device == self.device:
             return self
         other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
         other.parameter_vector[:] = move(self.parameter_vector, device)

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from minis5.checks import check_fields
 from minis5.nn.cores import CORES
 from minis5.nn.layers import SLOPES
 from minis5.nn.s5_core import S5Config
@@ -29,6 +30,7 @@ class AgentConfig:
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
     def __post_init__(self) -> None:
+        check_fields(self)
         dtypes = ("float32", "float64")
         for name, known in (("core", CORES), ("activation", SLOPES), ("dtype", dtypes)):
             if (got := getattr(self, name)) not in known:
@@ -72,6 +74,7 @@ class PPOConfig:
     trial_horizon: bool = False  # end advantages and values with a trial; memory goes on
 
     def __post_init__(self) -> None:
+        check_fields(self)
         checks = {  # what is expected: (which test, of which fields)
             "at least 1": (lambda x: x >= 1, ("num_envs", "unroll", "epochs", "minibatches")),
             "a number from 0 to 1": (lambda x: 0 <= x <= 1, ("gamma", "gae_lambda")),

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from minis5.arrays import array_module, concatenate
-from minis5.checks import FLOATS
+from minis5.checks import FLOATS, check_draws
 from minis5.ops import fast, operation
 from minis5.rl import rows
 
@@ -122,7 +122,7 @@ class Categorical:
         logits = self._taken(logits)
         (flat,), xp = rows.as_rows(logits), array_module(logits)
         action = xp.empty(logits.shape[:-1], np.int64)
-        uniform = xp.ascontiguousarray(rng.random(action.shape)).ravel()
+        uniform = xp.ascontiguousarray(check_draws(rng).random(action.shape)).ravel()
         rows.check_row(categorical_sample(flat, uniform, action.ravel()), logits)
         return action
 
@@ -242,7 +242,7 @@ class DiagGaussian:
 
     def sample(self, params, rng):
         mean, log_std = self._split(params)
-        noise = rng.standard_normal(mean.shape).astype(mean.dtype)
+        noise = check_draws(rng, "standard_normal").standard_normal(mean.shape).astype(mean.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             action = mean + array_module(mean).exp(log_std) * noise
         return rows.check_finite("params", action)
@@ -274,5 +274,5 @@ class DiagGaussian:
 
     def encode(self, action, dtype=np.float32):
         """Return the values themselves."""
-        xp, shape = array_module(action), (*np.shape(action)[:-1], self.encoded_size)
+        xp, shape = array_module(action), (*rows.shape_of(action)[:-1], self.encoded_size)
         return xp.asarray(rows.take_shaped("action", action, shape, rows.REAL, xp), dtype)

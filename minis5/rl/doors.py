@@ -10,7 +10,7 @@ Tests: tests/rl/test_doors.py.
 import numpy as np
 
 from minis5.arrays import array_module, as_array
-from minis5.checks import FLOATS, check_array, check_choice, check_instance, take_array
+from minis5.checks import FLOATS, check_array, check_choice, check_draws, check_instance, take_array
 from minis5.random import seed_to_key
 
 BOOL = np.dtype(bool)
@@ -27,10 +27,13 @@ def take_rows(agent, name, x, axes, size):
     if axes == ("...",):
         axes = getattr(x, "shape", ("B",))[:-1] or ("B",)
     elif type(x) is agent.xp.ndarray and x.ndim == len(axes) + 1 and x.dtype == agent.dtype:
-        if x.shape[-1] == size:
+        if x.shape[-1] == size and x.size:
             return x
     remedy = f"order the axes {', '.join(map(str, axes))}, features; cast to the agent's dtype"
-    return take_array(name, x, (*axes, size), agent.dtype, remedy, agent.xp)
+    x = take_array(name, x, (*axes, size), agent.dtype, remedy, agent.xp)
+    if 0 in x.shape:
+        raise ValueError(f"{name}: expected at least one row, got {x.shape}; leave out empty ones")
+    return x
 
 
 def take_gradients(agent, d_dist, d_value, cache, kind):
@@ -67,7 +70,7 @@ def take_reset(reset):
     if reset.dtype.kind not in "biu":
         wanted = "(B,) bool, True where an episode begins"
         raise TypeError(f"reset: expected {wanted}, got {reset.dtype} {reset.shape}; cast it")
-    if reset.ndim != 1:
+    if reset.ndim != 1 or reset.size == 0:
         remedy = "act takes a batch, also for one environment"
         raise ValueError(f"reset: expected (B,) bool, got {reset.shape}; {remedy}")
     return reset.astype(bool, copy=False)
@@ -77,7 +80,8 @@ def check_memory(agent, memory, batch, kind):
     """Raise unless ``memory`` is one for a batch of this size; ``kind`` is Memory."""
     check_instance("memory", memory, kind, "pass what the last call returned, or None")
     shape, remedy = agent.initial_state(batch).shape, "pass what the last call returned"
-    if (got := len(memory.previous_action)) != batch:
+    if (got := getattr(memory.previous_action, "shape", ())[:1]) and got != (batch,):
+        got = got[0]
         raise ValueError(f"memory: expected a batch of {batch} as reset has, got {got}; {remedy}")
     take_array("memory.core", memory.core, shape, agent.dtype, remedy, agent.xp)
     encoded = batch, agent.distribution.encoded_size
@@ -87,8 +91,8 @@ def check_memory(agent, memory, batch, kind):
 def check_sampling(agent, deterministic, rng):
     """Raise unless actions can be drawn with ``rng``, or need not be."""
     check_choice("deterministic", deterministic, (True, False))
-    draws = hasattr(rng, "random") and hasattr(rng, "standard_normal")
-    if not deterministic and not draws:
+    if not deterministic and rng is None:
         wanted = f"a {'numpy' if agent.xp is np else 'minis5'}.random.Generator"
-        got = "None" if rng is None else type(rng).__name__
-        raise ValueError(f"rng: expected {wanted} for sampled actions, got {got}; pass one")
+        raise ValueError(f"rng: expected {wanted} for sampled actions, got None; pass one")
+    if not deterministic:
+        check_draws(check_draws(rng), "standard_normal")

@@ -12,17 +12,28 @@ import sys
 import numpy as np
 
 from minis5.arrays import array_module
-from minis5.checks import FLOATS, check_array, check_instance, check_number
+from minis5.checks import (
+    FLOATS,
+    check_array,
+    check_float_type,
+    check_instance,
+    check_integer,
+    check_number,
+)
 from minis5.rl.rows import BOOLS, take_parameters, take_shaped
 
 MOST = sys.float_info.max
 
 
-def take_batch(width, dist_params, value, batch, kind):
+def take_batch(width, dist_params, value, batch, count, kind):
     """Return the arguments of ppo_loss, checked against the shape of the parameters.
 
     width: parameters of one distribution; kind: the class Batch. Actions are left as they are.
     """
+    scalar = isinstance(count, int | float) or getattr(count, "shape", None) == ()
+    if count is not None and not scalar:
+        wanted = "a number of steps, or None for those of the batch"
+        raise TypeError(f"count: expected {wanted}, got {type(count).__name__}; pass an integer")
     check_instance("batch", batch, kind, "pass Batch(actions, log_probs, values, ...) of loss.py")
     dist_params = take_parameters("dist_params", dist_params, width)
     xp, shape, remedy = array_module(dist_params), dist_params.shape[:-1], "give one for each step"
@@ -41,6 +52,13 @@ def check_ends(terminated, done):
         wanted = "True in done wherever terminated is"
         remedy = "done is terminated | truncated, not truncated alone"
         raise ValueError(f"terminated, done: expected {wanted}, got False at {at}; {remedy}")
+
+
+def check_adam(size, dtype, eps):
+    """Raise unless these are arguments for Adam."""
+    check_integer("size", size, 0, 2**36, "give the number of parameters")
+    check_float_type("dtype", dtype)
+    check_number("eps", eps, 0, MOST, "PPOConfig has adam_eps=1e-5")
 
 
 def check_step(moments, theta, grad, lr, max_norm):

@@ -58,7 +58,7 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     TypeError, ValueError
         An array's shape or dtype does not fit ``dist_params``, or an action is illegal.
     """
-    dist_params, value, batch = take_batch(dist.num_params, dist_params, value, batch, Batch)
+    dist_params, value, batch = take_batch(dist.num_params, dist_params, value, batch, count, Batch)
     xp, dtype, shape = array_module(value), value.dtype.type, value.shape
     count = xp.maximum(batch.valid.sum() if count is None else count, 1)
     each = 1 / count.astype(dtype)

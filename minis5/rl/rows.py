@@ -51,15 +51,22 @@ def check_count(name, n):
 
 def take_parameters(name, params, width):
     """Return ``params`` as a float array (..., width), or raise as :func:`take_shaped`."""
+    params = as_array(params, name)
     xp = array_module(params)
-    lead = getattr(params, "shape", ("...",))[:-1]
+    lead = params.shape[:-1] if isinstance(params, xp.ndarray) else ("...",)
     remedy = "the last axis has the parameters of one distribution"
     return take_shaped(name, params, (*lead, width), FLOATS, xp, remedy)
 
 
+def shape_of(action):
+    """Return the shape of an array; one that fits nothing for all that is none."""
+    shape = getattr(action, "shape", None)
+    return shape if isinstance(shape, tuple) else ("...",)
+
+
 def take_actions(action, choices=None):
     """Return actions as an array of integers, whose last axis has that many choices, or raise."""
-    shape = np.shape(action) if choices is None else (*np.shape(action)[:-1], choices)
+    shape = shape_of(action) if choices is None else (*shape_of(action)[:-1], choices)
     remedy = "give actions as sample returns them"
     return take_shaped("action", action, shape, INTEGERS, array_module(action), remedy)
 
