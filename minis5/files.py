@@ -9,6 +9,7 @@ with the file's own before memory is taken, so that reading takes no more memory
 Leaves out: migration between versions (there is one version). Tests: tests/test_files.py.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -76,10 +77,23 @@ def write_bytes(path: str | PathLike, data: bytes | memoryview) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            why = error.strerror or error
-            remedy = "the file is as it was before; free space there, or choose another folder"
-            raise type(error)(f"{path}: cannot be written ({why}); {remedy}") from error
+            raise cannot_write(path, error) from error
         raise
+
+
+REMEDIES = {  # of errors of the system
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+}
+
+
+def cannot_write(path: str | PathLike, error: OSError) -> OSError:
+    """Return an error of the same kind that names the file, the reason and the remedy."""
+    remedy = REMEDIES.get(error.errno or 0, "give it a folder where this user may write")
+    return type(error)(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
 
 
 def _flush_folder(folder):

@@ -22,6 +22,7 @@ from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench, presets
 from minis5.run.config import read_config
+from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate
 from minis5.run.parser import Parser, count, integer, real
 from minis5.run.plot import plot
@@ -35,6 +36,7 @@ USER_ERRORS = (
     OSError,
     ModuleNotFoundError,
     FloatingPointError,
+    MemoryError,
     DeviceError,
     RankError,
     gymnasium.error.Error,
@@ -45,13 +47,16 @@ USER_ERRORS = (
 def main(argv=None):
     """Run the command line `argv` (default: the process's) and return the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    prepare()
     try:
-        return _main(argv) or 0
+        code = _main(argv) or 0
+        answer()
+        return code
     except KeyboardInterrupt as interrupt:
-        print(f"\nminis5: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        tell(f"\nminis5: {str(interrupt) or 'interrupted'}")
         return 130
     except BrokenPipeError:  # the reader of a pipe left; nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 1
     except USER_ERRORS as error:
         if os.environ.get("MINIS5_TRACEBACK"):
@@ -59,7 +64,7 @@ def main(argv=None):
         lines = str(error).strip().splitlines() or [repr(error)]
         # a RankError's message is a traceback, whose last line is the error
         text = lines[-1] if isinstance(error, RankError) else " ".join(lines)
-        print(f"minis5: error: {text}", file=sys.stderr)
+        tell(f"minis5: error: {text}")
         return 2
 
 
@@ -244,11 +249,15 @@ def _train(options):
             settings[f"{name}s"] = dict(settings.pop(name, ()))
         settings["wrappers"] = settings.pop("wrapper", [])
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
-    print(
+    result = (
         "{env}: mean return {mean_return:.3f} ± {std_return:.3f} over {episodes} fresh episodes, "
         "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
         "{folder}".format(**summary)
     )
+    try:
+        answer(result)
+    except OSError as error:  # the run has finished all the same
+        tell(f"{error}; the run has finished\n{result}")
 
 
 def _eval_arguments(parser, argv):
@@ -282,9 +291,9 @@ def _eval(options):
         **environment,
     )
     if options.json:
-        print(json.dumps(result))
+        answer(json.dumps(result))
     else:
-        print("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
+        answer("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
 
 
 def _plot_arguments(parser, argv):
@@ -299,8 +308,7 @@ def _plot_arguments(parser, argv):
 
 
 def _plot(options):
-    plot(options.runs, options.out)
-    print(options.out)
+    answer(str(plot(options.runs, options.out)))
 
 
 def _envs_arguments(parser, argv):
@@ -313,15 +321,17 @@ def _envs(options):
     columns += ("worst_return", "random_return", "best_return", "options")
     rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    print("\nAny other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.")
-    print(
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines += [
+        "",
+        "Any other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.",
         "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': "
-        "dmc/cartpole-swingup, dmc/DOMAIN-TASK."
-    )
+        "dmc/cartpole-swingup, dmc/DOMAIN-TASK.",
+    ]
+    answer("\n".join(lines))
 
 
 def _cell(value):

@@ -10,11 +10,13 @@ writer. Tests: tests/run/test_folder.py.
 
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from minis5 import files
+from minis5.run.console import tell
 
 try:
     import fcntl
@@ -106,10 +108,7 @@ def _acquire(folder):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise OSError(
-                f"{folder}: cannot write there ({error.strerror}); give the run's folder a place "
-                "where this user may write"
-            ) from error
+            raise files.cannot_write(path, error) from error
         _held.add(descriptor)
         try:
             if fcntl is not None:
@@ -126,10 +125,7 @@ def _acquire(folder):
         except FileNotFoundError:
             pass
         except OSError:  # a file system without locks
-            print(
-                f"{folder}: this file system has no locks; let no other process train there",
-                file=sys.stderr,
-            )
+            tell(f"{folder}: this file system has no locks; let no other process train there")
             return descriptor
         _drop(descriptor)
 

@@ -8,16 +8,19 @@ tests/run/test_folder.py.
 """
 
 import signal
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
+
+from minis5.arrays import to_host
 from minis5.device import set_tf32
-from minis5.rl.agent_file import save_agent, start_from
+from minis5.rl.agent_file import load_agent, save_agent, start_from
 from minis5.rl.ppo import PPO
 from minis5.run import state_file
 from minis5.run.config import read_config, write_config
+from minis5.run.console import tell
 from minis5.run.machine import versions
 from minis5.run.progress import Recorder
 
@@ -56,7 +59,7 @@ def _learn(comm, folder, config, began, quiet, trust):
         core = f"of which core {config.agent.core} {core_parameters(agent):,}"
         masks = "; the environment's action masks are used" if config.agent.action_masks else ""
         text = f"parameters: {agent.parameter_vector.size:,}, {core}{masks}"
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
     ppo = PPO(agent, envs, config.ppo, seed=config.seed, comm=comm)
     facts = state_file.load(folder, comm, agent, ppo, config, trust)
     if facts is None:
@@ -96,6 +99,16 @@ def _recorder(comm, folder, config, ppo, quiet, logged):
     return nullcontext() if comm.rank else Recorder(folder, config, ppo, quiet, logged)
 
 
+def _is_saved(agent, path):
+    """Return whether the file holds this very agent."""
+    try:
+        there = load_agent(path)
+    except (ValueError, OSError):
+        return False
+    here = to_host(agent.parameter_vector)
+    return there.config == agent.config and np.array_equal(there.parameter_vector, here)
+
+
 def _take_up(folder, config, agent, ppo, facts, quiet):
     """Make the files of a run agree with its state.npz, and say where the run goes on.
 
@@ -106,7 +119,8 @@ def _take_up(folder, config, agent, ppo, facts, quiet):
         write_config(folder, config)
     if ppo.updates == 0:
         return
-    save_agent(agent, folder / "agent.npz")
+    if not _is_saved(agent, folder / "agent.npz"):
+        save_agent(agent, folder / "agent.npz")
     if quiet or facts.finished == config.steps:
         return
     ours, theirs = versions(config.device), config.versions
@@ -115,4 +129,4 @@ def _take_up(folder, config, agent, ppo, facts, quiet):
         f"; versions have changed, so results may differ: {', '.join(changes)}" if changes else ""
     )
     where = f"going on at {ppo.steps:,} of {config.steps:,} steps{note}"
-    print(where, file=sys.stderr, flush=True)
+    tell(where)

@@ -6,6 +6,7 @@ the worst to the best. Needs matplotlib.
 Leaves out: interactive plots. Tests: tests/run/test_plot.py.
 """
 
+import io
 import textwrap
 from collections.abc import Sequence
 from os import PathLike
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from minis5.files import cannot_write, write_bytes
 from minis5.run.config import read_config
 from minis5.run.progress import read_progress
 
 POINTS = 300  # of the line of several runs
 
 
-def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
+def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
     """Draw the learning curves of runs into a picture.
 
     Parameters
@@ -27,7 +29,13 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
     runs : sequence of path
         Folders of `minis5 train`, each with config.json and progress.csv.
     out : path
-        The picture to write: .png, .svg or .pdf.
+        The picture to write: .png (also if the name has no suffix), .svg or .pdf. Its folder is
+        made.
+
+    Returns
+    -------
+    pathlib.Path
+        The picture's file.
 
     Raises
     ------
@@ -37,6 +45,8 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
         A folder is no run.
     ValueError
         No episode has ended in any of the runs, or matplotlib cannot write this kind of picture.
+    OSError
+        The picture cannot be written; a file that was there is as it was.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,6 +55,11 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
         raise ModuleNotFoundError(
             "plot: matplotlib is not installed; pip install matplotlib"
         ) from error
+    out, kinds = Path(out), FigureCanvasAgg.get_supported_filetypes()
+    out = out if out.suffix else out.with_suffix(".png")
+    if (kind := out.suffix[1:].lower()) not in kinds:
+        known = ", ".join(f".{name}" for name in kinds)
+        raise ValueError(f"out: expected a name that ends in one of {known}, got {str(out)!r}")
     groups: dict[str, list] = {}
     for run in runs:
         label, curve = _read(Path(run))
@@ -75,7 +90,14 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> None:
     axes.xaxis.set_major_formatter(_short)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small").set_in_layout(False)
-    figure.savefig(out)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    write_bytes(out, picture.getvalue())
+    return out
 
 
 def _read(run):

@@ -15,12 +15,14 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from minis5.files import write_text
+from minis5.files import cannot_write, write_bytes
 from minis5.rl.loss import STATS
+from minis5.run.console import is_terminal, tell
 
 COUNTS = ("step", "update", "episodes")  # columns of whole numbers
 COLUMNS = (*COUNTS, "return", "length", *STATS, "grad_norm", "lr", "seconds", "steps_per_second")
@@ -67,8 +69,14 @@ class ProgressFile:
         if expected not in (None, self.digest()):
             raise ValueError(f"{path}: its rows are not those that were written; {remedy}")
         self.columns = list(rows[0]) if kept else None
-        write_text(path, "".join(kept))
-        self._file = open(path, "a", encoding="utf-8", newline="")
+        text = "".join(kept).encode()
+        if not path.exists() or path.read_bytes() != text:
+            write_bytes(path, text)
+        self.path = path
+        try:  # without a buffer nothing is left to write when it is closed
+            self._file = open(path, "ab", buffering=0)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def append(self, row):
         """Write a row, and the header before the first; the columns stay those of the header."""
@@ -77,8 +85,12 @@ class ProgressFile:
         lines.append(_line(row[name] for name in self.columns))
         for line in lines:
             self._add(_line(self.columns), line)
-        self._file.write("".join(lines))
-        self._file.flush()
+        text = "".join(lines).encode()
+        try:
+            while text:
+                text = text[self._file.write(text) :]
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def _add(self, header, line):
         """Add a line to the digest, without the times, which differ between equal runs."""
@@ -92,7 +104,10 @@ class ProgressFile:
 
     def sync(self):
         """Flush the rows to the disk, so that a checkpoint never knows more updates than they."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def close(self):
         self._file.close()
@@ -164,7 +179,7 @@ class ProgressLine:
     def __init__(self, total, start, quiet=False):
         self.total, self.start, self.began, self.shown = total, start, time.monotonic(), -math.inf
         self.quiet, self.bar = quiet, None
-        if not quiet and sys.stderr.isatty():
+        if not quiet and is_terminal():
             try:
                 from tqdm import tqdm
             except ImportError:
@@ -178,21 +193,29 @@ class ProgressLine:
         figures = f"return {row['return']:.3f}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
         now = time.monotonic()
         if self.bar is not None:
-            self.bar.set_postfix_str(figures, refresh=False)
-            self.bar.update(row["step"] - self.bar.n)
+            with suppress(OSError, ValueError):  # the terminal has gone
+                self.bar.set_postfix_str(figures, refresh=False)
+                self.bar.update(row["step"] - self.bar.n)
         elif not self.quiet and (
-            last or now - self.shown >= (1.0 if sys.stderr.isatty() else PLAIN_INTERVAL)
+            last or now - self.shown >= (1.0 if is_terminal() else PLAIN_INTERVAL)
         ):
             self.shown = now
             rate = (row["step"] - self.start) / max(now - self.began, 1e-9)
             left = max(self.total - row["step"], 0) / max(rate, 1e-9)
             steps = f"{row['step']:,} of {self.total:,} steps"
             speed = f"{rate:,.0f} steps/s  {left:.0f} s left"
-            print(f"{steps}  {speed}  {figures}", file=sys.stderr, flush=True)
+            tell(f"{steps}  {speed}  {figures}")
 
     def close(self):
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError, ValueError):
+                self.bar.close()
+
+
+def _ignore_interrupts(unraisable):
+    """Report an exception that was lost, but for an interrupt, which comes again."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
 
 
 class Recorder:
@@ -221,7 +244,7 @@ class Recorder:
         whole = -(-self.total // rollout) * rollout  # training ends with a rollout
         self.line = ProgressLine(whole, ppo.steps, quiet)
         self.saved, self.signalled, self.interrupted = time.monotonic(), False, False
-        self.previous = {}
+        self.previous, self.unraisablehook = {}, sys.unraisablehook
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -236,12 +259,14 @@ class Recorder:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self.unraisablehook
         self.line.close()
         self.file.close()
 
     def _signal(self, number, frame):
         del number, frame
         if self.signalled:
+            sys.unraisablehook = _ignore_interrupts
             if sys.platform != "win32":
                 # While Numba compiles, LLVM calls Python back, and an exception raised in there is
                 # lost. So a timer asks again each second until __exit__ shows that one arrived.
@@ -251,7 +276,7 @@ class Recorder:
                 signal.setitimer(signal.ITIMER_REAL, 1.0)
             raise KeyboardInterrupt
         self.signalled = True
-        print("\nfinishing this update and saving; once more stops at once", file=sys.stderr)
+        tell("\nfinishing this update and saving; once more stops at once")
 
     def record(self, row, seconds):
         """Log a row and decide what follows it.

@@ -16,7 +16,6 @@ Tests: tests/run/test_train.py, tests/rl/test_cuda_training.py.
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -25,11 +24,12 @@ from typing import Any
 
 from minis5.arrays import DeviceError
 from minis5.envs.registry import find
-from minis5.files import write_json
+from minis5.files import reason, write_json
 from minis5.ops import array_library
 from minis5.rl.comm import run as run_ranks
 from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
+from minis5.run.console import tell
 from minis5.run.evaluate import evaluate
 from minis5.run.folder import (
     cannot_write,
@@ -245,10 +245,14 @@ def _run(folder, config, began, quiet, trust):
     except KeyboardInterrupt:
         raise Interrupted(f"stopped at once; {remedy}") from None
     except MemoryError as error:
-        if config.device != "cuda":
-            raise
         less = "fewer num_envs, a shorter unroll or more minibatches need less"
-        raise DeviceError(f"device: the GPU's memory is full ({error}); {less}") from error
+        if config.device == "cuda":
+            raise DeviceError(f"device: the GPU's memory is full ({error}); {less}") from error
+        raise MemoryError(f"memory: it is full ({error}); {less}") from error
+    except OSError as error:
+        if not str(error).startswith(str(folder)):  # not of a file of the run
+            raise
+        raise OSError(f"{error}; then {remedy}") from error
     raise Interrupted(f"saved; {remedy}")
 
 
@@ -286,6 +290,6 @@ def _finish(folder, config, agent, seconds):
     if returns:
         try:
             plot([folder], folder / "curve.png")
-        except ModuleNotFoundError as error:
-            print(f"no picture of the learning curve: {error}", file=sys.stderr)
+        except Exception as error:  # matplotlib's; the run has finished all the same
+            tell(f"no picture of the learning curve: {reason(error)}")
     return summary

@@ -34,7 +34,6 @@ def test_rows_after_the_checkpoint_are_dropped(finished, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGALRM")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_second_interrupt_lost_in_a_callback_comes_again(tmp_path):
     """As when Numba compiles: LLVM calls Python back through ctypes."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
