@@ -316,6 +316,7 @@ def extreme_gates():
     import cupy
 
     forward, backward = gpu_form(layers.glu_forward), gpu_form(layers.glu_backward)
+    gelu_slope = gpu_form(layers.gelu_backward)
     for dtype in DTYPES:
         gate = np.array([-np.inf, -1e4, -100, 0, 100, 1e4, np.inf, np.nan], dtype)
         z, y, dz = (
@@ -329,6 +330,11 @@ def extreme_gates():
         backward(cupy.asarray(np.ones((8, 1), dtype)), z, dz, cupy.zeros(2, dtype))
         np.testing.assert_array_equal(dz.get()[:, 0], y.get()[:, 0])
         assert np.all(dz.get()[[0, 1, 5, 6], 1] == 0) and np.isnan(dz.get()[7, 1])
+        far = np.array([-np.finfo(dtype).max, -1e20, 1e20, np.finfo(dtype).max], dtype)
+        slope = cupy.zeros(4, dtype)  # of gelu, where its cube and its square overflow
+        with np.errstate(over="ignore"):
+            gelu_slope(cupy.asarray(np.ones(4, dtype)), cupy.asarray(far), slope)
+        np.testing.assert_array_equal(slope.get(), [0, 0, 1, 1])
 
 
 def extreme_logits():

@@ -68,16 +68,19 @@ def gelu_compiled(x):
 
 def dgelu(x):
     t = math.tanh(GELU * (x + CUBIC * x * x * x))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * GELU * (1 + 3 * CUBIC * x * x)
+    slope, rest = 0.5 * (1 + t), 1 - t * t
+    # far out the rest is 0, and x² may overflow: 0·inf would be NaN
+    return slope if rest == 0 else slope + 0.5 * x * rest * GELU * (1 + 3 * CUBIC * x * x)
 
 
 @overload(dgelu, inline="always")
 def dgelu_compiled(x):
-    half, one, k, c, c3 = x(0.5), x(1), x(GELU), x(CUBIC), x(3 * CUBIC)
+    zero, half, one, k, c, c3 = x(0), x(0.5), x(1), x(GELU), x(CUBIC), x(3 * CUBIC)
 
     def dgelu(x):
         t = tanh(k * (x + c * x * x * x))
-        return half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x)
+        slope, rest = half * (one + t), one - t * t
+        return slope if rest == zero else slope + half * x * rest * k * (one + c3 * x * x)
 
     return dgelu
 

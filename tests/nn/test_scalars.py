@@ -55,3 +55,20 @@ def test_exp_of_float32():
     expected, inside = np.exp(x.astype(np.float64)), x > -87
     assert (np.abs(y - expected) <= 2 * np.spacing(expected.astype(np.float32)))[inside].all()
     assert not y[x <= -87].any() and np.isnan(y[-1]) and y[-5] == 1
+
+
+@fast
+def gelu_of_each(x, y, slope):
+    for i in range(x.size):
+        y[i], slope[i] = scalars.gelu(x[i]), scalars.dgelu(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_far_out(dtype):
+    """x³ and x² overflow; gelu is x or 0 there, and its slope 1 or 0. NaN stays NaN."""
+    far = np.array([1e2, 1e13, 1e20, 1e38, np.finfo(dtype).max], dtype)
+    x = np.concatenate([far, -far, [dtype(np.nan)]])
+    y, slope = np.empty_like(x), np.empty_like(x)
+    gelu_of_each(x, y, slope)
+    np.testing.assert_array_equal(y, [*far, *np.zeros(5), np.nan])
+    np.testing.assert_array_equal(slope, [*np.ones(5), *np.zeros(5), np.nan])

@@ -189,7 +189,10 @@ def gelu_backward_kernel(dh, s, ds):
         # in the forward pass h = ½·s·(1 + t), so here dh/ds = ½·(1 + t) + ½·s·dt/ds,
         # with dt/ds = (1 - t²)·u'
         t = s.dtype.type(math.tanh(k * (x + c * x * x * x)))
-        ds[i] = dh[i] * (half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x))
+        slope, rest = half * (one + t), one - t * t
+        if rest != s.dtype.type(0):  # else u' may be inf
+            slope += half * x * rest * k * (one + c3 * x * x)
+        ds[i] = dh[i] * slope
 
 
 @kernel
