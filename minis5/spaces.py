@@ -59,6 +59,28 @@ def rebuild(like, arrays):
 # Vectors
 
 
+class ObservationError(ValueError):
+    """An observation has a value that its space does not have; ``row``: its place in the batch."""
+
+    row = 0
+
+    @classmethod
+    def at(cls, row, message):
+        error = cls(message)
+        error.row = int(row)
+        return error
+
+    def located(self, first_index, rows=None, steps=None):
+        """Return this error with the environment's number, and the step of its episode.
+
+        rows: numbers of the batch's rows, if they are not 0, 1, …; steps: (B,), taken so far, or
+        None for an episode's last observation.
+        """
+        i = self.row if rows is None else int(rows[self.row])
+        when = "the last of its episode" if steps is None else f"step {steps[i]} of its episode"
+        return ObservationError(f"{self} (environment {first_index + i}, {when})")
+
+
 class Leaf(NamedTuple):
     """A part of a space whose observations are arrays, and its place in the vector."""
 
@@ -200,17 +222,21 @@ def _write_box(leaf, values, out):
     if not math.isfinite(total) and not np.isfinite(part).all():  # the sum alone may overflow
         row, column = np.argwhere(~np.isfinite(part))[0]
         got = f"{values[row, column]} at batch row {row}, component {column}"
-        raise ValueError(
+        raise ObservationError.at(
+            row,
             f"{leaf.name}: expected finite float32 values, got {got}; "
-            "check the environment's dynamics, or clip its observations"
+            "check the environment's dynamics, or clip its observations",
         )
 
 
 def _write_binary(leaf, values, out):
     wrong = (values != 0) & (values != 1)
     if array_module(out) is np and wrong.any():
-        got = values[wrong][0]
-        raise ValueError(f"{leaf.name}: expected zeros and ones, got {got}; check the environment")
+        row, column = np.argwhere(wrong)[0]
+        got = f"{values[row, column]} at batch row {row}, component {column}"
+        raise ObservationError.at(
+            row, f"{leaf.name}: expected zeros and ones, got {got}; check the environment"
+        )
     out[:, leaf.begin : leaf.end] = values
 
 
@@ -246,9 +272,10 @@ def _write_one_hot(leaf, values, out):
     if row >= 0:
         low, high = leaf.start[column], leaf.start[column] + leaf.sizes[column]
         got = f"{values[row, column]} at batch row {row}, component {column}"
-        raise ValueError(
+        raise ObservationError.at(
+            row,
             f"{leaf.name}: expected values in [{low}, {high}), got {got}; "
-            "check the environment, or the space's start"
+            "check the environment, or the space's start",
         )
 
 

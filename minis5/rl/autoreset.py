@@ -58,6 +58,17 @@ def autoreset_mode(envs: Any) -> AutoresetMode:
     )
 
 
+def check_rewards(rewards, first_index=0):
+    """Raise ValueError unless the rewards (T, B) of a rollout are finite in the agent's dtype."""
+    finite = np.isfinite(rewards)
+    if not finite.all():
+        t, i = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"reward: expected a finite number within {rewards.dtype}, got {rewards[t, i]} "
+            f"(environment {first_index + i}, step {t} of the rollout); correct the environment"
+        )
+
+
 class Door:
     """A vector environment, whose returned values are compared with its mode and its spaces.
 
@@ -79,13 +90,14 @@ class Door:
         self.envs, self.mode = envs, autoreset_mode(envs)
         self.space, self.count = envs.single_observation_space, envs.num_envs
         self._ended = np.zeros(self.count, bool)  # in the step before
+        self._ages, self._first = np.zeros(self.count, np.int64), 0  # steps of each one's episode
         # of the class, because a wrapper's instance would answer for what is within it
         if is_native(envs) or getattr(type(envs), "checked", False):
             self.step = envs.step
 
     def begin(self, seed, first_index=0):
         """Reset all; native streams know their numbers, every other gets a seed of its own."""
-        self._ended[:] = False
+        self._ended[:], self._ages[:], self._first = False, 0, first_index
         if is_native(self.envs):
             return self.envs.reset(seed=seed)
         seeds = episode_seeds(seed, first_index, self.count)
@@ -93,7 +105,7 @@ class Door:
 
     def restart(self, ended):
         """Begin anew where ``ended`` (B,), in mode DISABLED."""
-        self._ended[:] = False
+        self._ended[:], self._ages[ended] = False, 0
         return self._pair(self.envs.reset(options={"reset_mask": ended}))
 
     def _pair(self, result):
@@ -119,6 +131,7 @@ class Door:
         terminated = self._row("terminated", terminated, "biu").astype(bool, copy=False)
         truncated = self._row("truncated", truncated, "biu").astype(bool, copy=False)
         done = terminated | truncated
+        self._ages += 1
         if self.mode == NEXT_STEP and (again := done & self._ended).any():
             raise self._contradiction(
                 f"an episode that ends in environment {np.flatnonzero(again)[0]} in the step that "
@@ -126,6 +139,12 @@ class Door:
             )
         if done.any():
             self._check_end(obs, done, infos)
+        if not np.isfinite(rewards).all():
+            i = np.flatnonzero(~np.isfinite(rewards))[0]
+            place = f"environment {self._first + i}, step {self._ages[i]} of its episode"
+            expected = f"a finite number, got {rewards[i]} ({place})"
+            raise ValueError(f"reward: expected {expected}; correct the environment")
+        self._ages[done if self.mode == SAME_STEP else self._ended] = 0
         self._ended = done
         return obs, rewards, terminated, truncated, infos
 

@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import Array
-from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, is_native
+from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, check_rewards, is_native
 from minis5.rl.masks import MaskReader, mask_forward
-from minis5.spaces import leaves, rebuild
+from minis5.spaces import ObservationError, leaves, rebuild
 
 # Name in state.npz: attribute. Files of 0.1.0 called the state "memory", so that name stays.
 KEPT = {"memory": "state"}
@@ -62,7 +62,7 @@ class Collector:
 
     def __init__(self, agent, envs, seed=0, first_index=0):
         self.agent, self.envs, self.door = agent, envs, Door(envs)
-        self.mode = self.door.mode
+        self.mode, self.first_index = self.door.mode, first_index
         B, width = envs.num_envs, agent.distribution.encoded_size
         self.obs, infos = self.door.begin(seed, first_index)
         self.mask_reader = MaskReader(agent, envs, infos, first_index)
@@ -90,9 +90,7 @@ class Collector:
         )
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
-            if agent.normalizer is not None:
-                agent.normalizer.see(self.obs, ~self.resetting)
-            x[t] = agent.encode(self.obs, self.previous_action, self.reset)
+            x[t] = self._encode(self.obs, self.previous_action, self.reset, counts=True)
             reset[t], valid[t] = self.reset, ~self.resetting
             seen, self.state = step.features(x[t], self.reset, self.state)
             features.append(seen)
@@ -117,6 +115,7 @@ class Collector:
             if self.mode == DISABLED and done[t].any():
                 self.obs, infos = self.door.restart(done[t])
                 self.mask = self.mask_reader.read(infos, done[t], self.mask)
+        check_rewards(rewards, self.first_index)
         features.append(self._look(step, self.obs, self.previous_action, self.reset, self.state))
         values = step.value(np.stack(features))  # one large product instead of T small ones
         next_values = np.where(known, next_values, values[1:])
@@ -137,11 +136,26 @@ class Collector:
         """Return the values of last observations, each seen with the state of its own episode."""
         final = self.door.final_observations(self.obs, infos, rows)
         no_reset, state = np.zeros(rows.size, bool), np.ascontiguousarray(self.state[:, rows])
-        return step.value(self._look(step, final, self.previous_action[rows], no_reset, state))
+        look = (step, final, self.previous_action[rows], no_reset, state, rows)
+        return step.value(self._look(*look))
 
-    def _look(self, step, obs, previous_action, reset, state):
+    def _look(self, step, obs, previous_action, reset, state, rows=None):
         """Return the features of an observation, without moving on."""
-        return step.features(self.agent.encode(obs, previous_action, reset), reset, state)[0]
+        return step.features(self._encode(obs, previous_action, reset, rows), reset, state)[0]
+
+    def _encode(self, obs, previous_action, reset, rows=None, counts=False):
+        """Return the network's input; an error names the environment and the step.
+
+        rows: environments whose last observations these are; None: all, before their next step.
+        counts: whether normalisation counts the observations.
+        """
+        try:
+            if counts and self.agent.normalizer is not None:
+                self.agent.normalizer.see(obs, ~self.resetting)
+            return self.agent.encode(obs, previous_action, reset)
+        except ObservationError as error:
+            steps = self.lengths if rows is None else None
+            raise error.located(self.first_index, rows, steps) from None
 
     def state_dict(self):
         """Return arrays by name that the next rollout depends on, "obs/..." and "envs/..." too."""

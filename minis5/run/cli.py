@@ -1,6 +1,7 @@
 """The command line: minis5 train | eval | plot | envs | bench.
 
-A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130.
+A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. An error in
+code that is not minis5's, such as the user's environment, comes with its last places there.
 MINIS5_TRACEBACK=1 shows where an error came from. Hyper-parameters are options named after the
 fields of the configuration dataclasses (minis5/run/presets.py), so that none is written twice.
 
@@ -17,10 +18,12 @@ import gymnasium
 from minis5 import __version__
 from minis5.arrays import DeviceError
 from minis5.envs.foreign.named import foreign_modules
+from minis5.envs.foreign.processes import ProcessError
 from minis5.envs.registry import table
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench, presets
+from minis5.run.blame import blame
 from minis5.run.config import read_config
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate
@@ -39,6 +42,7 @@ USER_ERRORS = (
     MemoryError,
     DeviceError,
     RankError,
+    ProcessError,
     gymnasium.error.Error,
     gymnasium.error.CustomSpaceError,
 )
@@ -55,16 +59,28 @@ def main(argv=None):
     except KeyboardInterrupt as interrupt:
         tell(f"\nminis5: {str(interrupt) or 'interrupted'}")
         return 130
-    except BrokenPipeError:  # the reader of a pipe left; nothing is left to say
-        silence(sys.stdout)
-        return 1
-    except USER_ERRORS as error:
+    except Exception as error:
         if os.environ.get("MINIS5_TRACEBACK"):
             raise
-        lines = str(error).strip().splitlines() or [repr(error)]
-        # a RankError's message is a traceback, whose last line is the error
-        text = lines[-1] if isinstance(error, RankError) else " ".join(lines)
-        tell(f"minis5: error: {text}")
+        places, sentence, by_gymnasium = blame(error)
+        if places:
+            text = "
+".join(f"  {line}" for line in "
+".join(places).splitlines())
+            tell(f"{text}
+minis5: error: the code above, which is not minis5's, raised {sentence}")
+            return 2
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe left; nothing is left to say
+            silence(sys.stdout)
+            return 1
+        if isinstance(error, USER_ERRORS):
+            lines = str(error).strip().splitlines() or [repr(error)]
+            # another process's error has its traceback in the message, and its last line says what
+            nested = any(line.startswith("Traceback (most recent") for line in lines)
+            sentence = lines[-1] if nested else " ".join(lines)
+        elif not by_gymnasium:
+            raise
+        tell(f"minis5: error: {sentence}")
         return 2
 
 

@@ -286,3 +286,42 @@ def test_async_batches_of_ones_own_are_seeded_apart():
     one, two = (c.collect(30, np.random.default_rng(0))[0] for c in (collector, other))
     np.testing.assert_array_equal(one.x, two.x)
     envs.close()
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize(("name", "position"), [("observation", 0), ("reward", 1)])
+def test_what_is_not_finite_is_named(name, position, mode):
+    """In the second episode's third step, of environment 1 of those from number 4 on."""
+    calls = [0]
+
+    def change(result, done):
+        calls[0] += 1
+        if calls[0] == LENGTH + (mode == NEXT_STEP) + 3:
+            result[position][1] = np.nan
+        return result
+
+    envs = Own(mode, change=change)
+    message = rf"{name}: expected .*finite.* got nan.*\(environment 5, step 3 of its episode\)"
+    with pytest.raises(ValueError, match=message):
+        Collector(agent_for(envs), envs, first_index=4).collect(12, np.random.default_rng(0))
+
+
+def test_a_last_observation_that_is_not_finite_is_named():
+    def change(result, done):
+        if done.any():
+            result[4]["final_obs"][1] = np.inf
+        return result
+
+    with pytest.raises(ValueError, match=r"got inf .*\(environment 1, the last of its episode\)"):
+        collect(Own(SAME_STEP, truncate=True, change=change))
+
+
+def test_rewards_too_large_for_the_agent_are_named():
+    def change(result, done):
+        result[1][:] = [0, 1e39]
+        return result
+
+    with pytest.warns(RuntimeWarning, match="overflow"), pytest.raises(ValueError) as error:
+        collect(Own(SAME_STEP, change=change))
+    expected = "reward: expected a finite number within float32, got inf (environment 1, step 0 of "
+    assert str(error.value).startswith(expected)

@@ -32,6 +32,10 @@ from minis5.seeds import reset_with_seeds
 from minis5.spaces import leaves, rebuild, take
 
 
+class ProcessError(RuntimeError):
+    """A process with environments failed; its traceback is in the message, or it died."""
+
+
 class ProcessVectorEnv(gymnasium.vector.VectorEnv):
     """`num_envs` environments in `processes` processes; close it, or they live as long as this one.
 
@@ -54,7 +58,7 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
     ValueError
         This process may not start others, as a worker of minis5 train; or the autoreset mode is
         DISABLED.
-    RuntimeError
+    ProcessError
         An environment raised an error, in any method; the message has its traceback.
     """
 
@@ -120,7 +124,7 @@ class ProcessVectorEnv(gymnasium.vector.VectorEnv):
         answers = [self._answer(pipe) for pipe in self._pipes]
         for child, (fine, answer) in zip(self._children, answers, strict=True):
             if not fine:
-                raise RuntimeError(f"{child.name}: {answer}")
+                raise ProcessError(f"{child.name}: {answer}")
         return [answer for _, answer in answers]
 
     @staticmethod
