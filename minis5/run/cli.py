@@ -64,11 +64,8 @@ def main(argv=None):
             raise
         places, sentence, by_gymnasium = blame(error)
         if places:
-            text = "
-".join(f"  {line}" for line in "
-".join(places).splitlines())
-            tell(f"{text}
-minis5: error: the code above, which is not minis5's, raised {sentence}")
+            text = "\n".join(f"  {line}" for line in "\n".join(places).splitlines())
+            tell(f"{text}\nminis5: error: the code above, which is not minis5's, raised {sentence}")
             return 2
         if isinstance(error, BrokenPipeError):  # the reader of a pipe left; nothing is left to say
             silence(sys.stdout)
