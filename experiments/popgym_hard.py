@@ -6,7 +6,7 @@
 The seeds are ones that no hyper-parameter was chosen on. How it runs and reports:
 experiments/sweep.py. Leaves out: the other levels, which are in popgym_training.py.
 Source: 2303.03982, table of POPGym; POPGym's paper (Morad et al., ICLR 2023).
-Tests: tests/test_experiments.py.
+Tests: tests/test_popgym_hard.py.
 """
 
 import numpy as np

@@ -8,7 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from minis5.envs.registry import CONTROL_SUITE, REGISTRY, family
@@ -187,37 +186,6 @@ def test_popgym_training(tmp_path, monkeypatch):
     assert ships.startswith("| BattleshipEasy | −0.449 | ") and note.startswith(
         "Seeds with S5: 2. "
     )
-
-
-def test_windows_of_the_papers_measure():
-    """The mean of each window is over episodes, whichever iteration they ended in."""
-    rows = [(40, 2, 1.0), (80, 2, float("nan")), (120, 5, 0.0), (160, 6, -4.0), (200, 6, 9.0)]
-    rows = [dict(zip(("step", "episodes", "return"), row, strict=True)) for row in rows]
-    np.testing.assert_allclose(popgym_hard.windows(rows, 80), [1.0, -1.0])
-    np.testing.assert_allclose(popgym_hard.windows(rows, 1000), [-2 / 6])
-
-
-@pytest.mark.slow
-def test_popgym_hard(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    tuned_on = {0, 1, 2, 201, 202, 203, 204, 301, 302, 4503}
-    assert len(popgym_hard.SEEDS) == 8 and not tuned_on & set(popgym_hard.SEEDS)
-    (tmp_path / "README.md").write_text("<!-- popgym_hard:begin -->\n<!-- popgym_hard:end -->\n")
-    options = ["--quick", "--out", str(tmp_path), "--tasks", "NoisyPositionOnlyCartPoleHard"]
-    main(popgym_hard.POPGYM_HARD, [*options, "--variants", "s5", "none", "--seeds", "10", "11"])
-    found = rows(tmp_path / "details.csv")
-    assert [row["variant"] for row in found] == ["s5", "s5", "none", "none"]
-    lasts = [float(row["mmer"]) for row in found[:2]]  # one window: all the run's episodes
-    assert lasts == [float(row["last"]) for row in found[:2]] and 0.04 <= min(lasts)
-    steps = [float(found[0][name]) for name in popgym_hard.DETAILS[4:]]
-    assert 0.001 < steps[0] < steps[1] < steps[2] < 0.1 and found[2]["delta_low"] == ""
-    runs = rows(tmp_path / "results.csv")
-    assert [row["workers"] for row in runs] == ["1"] * 4 and all(row["commit"] for row in runs)
-    ours = [float(row["mean_return"]) for row in runs[:2]]
-    error = abs(ours[0] - ours[1]) / 2
-    line = (tmp_path / "README.md").read_text().splitlines()[3]
-    start = f"| {runs[0]['task']} | S5 | 2 | {sum(ours) / 2:.3f} ± {error:.3f} | {min(ours):.3f} |"
-    assert line.startswith(start) and "| .28 | 0.404 (IndRNN) | 1,024 |" in line
 
 
 @pytest.mark.slow
