@@ -138,6 +138,7 @@ def test_blocks_that_experiments_write():
     assert sorted(blocks.pop("experiments/README.md")) == [
         "gpu_bench",
         "gpu_bench_series",
+        "soak",
         "memory_length",
         "memory_tasks",
         "meta_cartpole",
