@@ -138,7 +138,6 @@ def test_blocks_that_experiments_write():
     assert sorted(blocks.pop("experiments/README.md")) == [
         "gpu_bench",
         "gpu_bench_series",
-        "soak",
         "memory_length",
         "memory_tasks",
         "meta_cartpole",
@@ -147,6 +146,7 @@ def test_blocks_that_experiments_write():
         "popgym_hard",
         "popgym_throughput",
         "runtime",
+        "soak",
     ]
     assert not any(blocks.values())
 
