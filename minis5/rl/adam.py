@@ -86,7 +86,7 @@ class Adam:
     """Adam for a vector of ``size`` parameters; ``xp`` (numpy or cupy) keeps its arrays."""
 
     def __init__(self, size, dtype=np.float32, eps=1e-5, xp=np, rates=None):
-        check_adam(size, dtype, eps)
+        check_adam(size, dtype, eps, rates, xp)
         self.moments = Moments(xp.zeros(size, dtype), xp.zeros(size, dtype), xp.zeros(1, np.int64))
         self.eps, self.rates = eps, rates
 

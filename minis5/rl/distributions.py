@@ -172,7 +172,7 @@ class MultiCategorical:
     has_log_std = False
 
     def __init__(self, nvec):
-        self.parts = [Categorical(n) for n in nvec]
+        self.parts = [Categorical(n) for n in np.ravel(nvec).tolist()]
         self.sizes = tuple(part.num_params for part in self.parts)
         edges = np.cumsum([0, *self.sizes]).tolist()
         self.columns = [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]

@@ -10,12 +10,9 @@ only termination makes the future worth nothing.
 Source: 1506.02438, eq. 16. Specification: reference.gae. Tests: tests/rl/test_gae.py.
 """
 
-import numpy as np
-
 from minis5.arrays import Array, array_module
-from minis5.checks import FLOATS, check_array
 from minis5.nn.scan import scan_forward
-from minis5.rl.learning_doors import check_ends
+from minis5.rl.learning_doors import take_gae
 
 
 def gae(
@@ -45,17 +42,12 @@ def gae(
 
     Raises
     ------
-    ValueError
-        Shapes or dtypes differ, or a step is terminated but not done.
+    TypeError, ValueError
+        Shapes or dtypes differ, a factor is not in [0, 1], or a step is terminated but not done.
     """
-    xp = array_module(rewards)
-    shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
-    for name, value in (("values", values), ("next_values", next_values)):
-        remedy = "give all the shape and dtype of rewards"
-        check_array(name, value, shape, (rewards.dtype.type,), remedy, xp)
-    for name, value in (("terminated", terminated), ("done", done)):
-        check_array(name, value, shape, (np.bool_,), "cast to bool", xp)
-    check_ends(terminated, done)
+    arrays = take_gae(rewards, values, next_values, terminated, done, gamma, lam)
+    rewards, values, next_values, terminated, done = arrays
+    xp, shape = array_module(rewards), rewards.shape
     # δ[t] = r[t] + γ·V'[t] - V[t], without V' where the episode terminated
     delta = rewards + gamma * xp.where(terminated, rewards.dtype.type(0), next_values) - values
     # A[t] = δ[t] + γλ·A[t+1]: a scan from the last step to the first, reset where an episode ends

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from minis5.arrays import array_module
+from minis5.arrays import array_module, as_array
 from minis5.checks import (
     FLOATS,
     check_array,
@@ -19,6 +19,7 @@ from minis5.checks import (
     check_instance,
     check_integer,
     check_number,
+    take_array,
 )
 from minis5.rl.rows import BOOLS, take_parameters, take_shaped
 
@@ -45,6 +46,24 @@ def take_batch(width, dist_params, value, batch, count, kind):
     return dist_params, value, batch._replace(**taken)
 
 
+def take_gae(rewards, values, next_values, terminated, done, gamma, lam):
+    """Return the arrays of gae, checked; rewards decide on library, shape and dtype."""
+    rewards = as_array(rewards, "rewards")
+    xp, remedy = array_module(rewards), "give all the shape and dtype of rewards"
+    shape = check_array("rewards", rewards, ("T", "B"), FLOATS, xp=xp).shape
+    if 0 in shape:
+        wanted = "at least one step and one environment"
+        raise ValueError(f"rewards: expected {wanted}, got {shape}; leave out empty batches")
+    values = take_array("values", values, shape, rewards.dtype, remedy, xp)
+    next_values = take_array("next_values", next_values, shape, rewards.dtype, remedy, xp)
+    terminated = take_array("terminated", terminated, shape, np.bool_, "cast to bool", xp)
+    done = take_array("done", done, shape, np.bool_, "cast to bool", xp)
+    check_ends(terminated, done)
+    for name, factor in (("gamma", gamma), ("lam", lam)):
+        check_number(name, factor, 0, 1, "1 looks ahead without end, 0 one step")
+    return rewards, values, next_values, terminated, done
+
+
 def check_ends(terminated, done):
     """Raise ValueError if a step is terminated but not done, unless the arrays are on a GPU."""
     if array_module(done) is np and (wrong := terminated & ~done).any():
@@ -54,11 +73,14 @@ def check_ends(terminated, done):
         raise ValueError(f"terminated, done: expected {wanted}, got False at {at}; {remedy}")
 
 
-def check_adam(size, dtype, eps):
+def check_adam(size, dtype, eps, rates, xp):
     """Raise unless these are arguments for Adam."""
     check_integer("size", size, 0, 2**36, "give the number of parameters")
     check_float_type("dtype", dtype)
     check_number("eps", eps, 0, MOST, "PPOConfig has adam_eps=1e-5")
+    if rates is not None:
+        remedy = "give one factor for each parameter, in their dtype"
+        check_array("rates", rates, (size,), (np.dtype(dtype).type,), remedy, xp)
 
 
 def check_step(moments, theta, grad, lr, max_norm):

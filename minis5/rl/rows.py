@@ -37,7 +37,8 @@ def take_shaped(name, value, shape, dtypes, xp, remedy="give one for each row of
         value = xp.asarray(value) if isinstance(value, np.generic) else as_array(value, name)
     if isinstance(value, xp.ndarray) and value.shape == shape and value.dtype.type in dtypes:
         return value
-    wanted = f"{_WORDS[dtypes]} ({', '.join(map(str, shape))})"
+    form = str(shape).replace("'", "")
+    wanted = f"{_WORDS[dtypes]} {form}"
     if not isinstance(value, xp.ndarray):
         wanted = f"a {'NumPy' if xp is np else 'CuPy'} array of {wanted}"
         raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}; {remedy}")

@@ -78,6 +78,15 @@ def test_terminated_without_done():
     gae(zero, zero, zero, terminated, terminated, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("name", ["gamma", "lam"])
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan, None, "1", True])
+def test_discounts_that_are_none(name, bad):
+    zero, never = np.zeros((3, 2)), np.zeros((3, 2), bool)
+    factors = {"gamma": 0.9, "lam": 0.9} | {name: bad}
+    with pytest.raises(ValueError, match=rf"^{name}: expected a number in \[0, 1\], got "):
+        gae(zero, zero, zero, never, never, **factors)
+
+
 # Adam
 
 
@@ -140,3 +149,9 @@ def test_no_learning_rate_is_no_step():
     theta = np.ones(2, np.float32)
     Adam(2).step(theta, np.array([3, -4], np.float32), 0.0, 0.0)
     np.testing.assert_array_equal(theta, 1)
+
+
+def test_factors_of_the_learning_rate_that_do_not_fit():
+    for bad in (np.ones(5, np.float32), np.ones(7, np.float32), np.ones(6), [1.0] * 6, 1.0):
+        with pytest.raises(BAD, match=r"^rates: expected .*got .*; give one factor"):
+            Adam(6, rates=bad)

@@ -187,6 +187,11 @@ def test_sizes_of_choices(nvec):
         MultiCategorical(nvec)
 
 
+def test_sizes_of_choices_with_several_axes():
+    """They are flat inside."""
+    assert MultiCategorical([[2, 3], [4, 5]]).sizes == (2, 3, 4, 5)
+
+
 def test_encoding_takes_memory_of_the_order_of_its_result():
     """100,000 actions: an identity matrix would have 10¹⁰ numbers."""
     dist, action = Categorical(100_000), np.array([[0, 99_999], [7, 50_000]])
