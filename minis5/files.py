@@ -157,10 +157,23 @@ def write_npz(
 
     Its "digest" leaves out the arrays whose names end in `leave_out`.
     """
+    with _npz(arrays, leave_out).getbuffer() as view:
+        write_bytes(path, view)
+
+
+def holds_npz(path: str | PathLike, arrays: Mapping[str, Any]) -> bool:
+    """Return whether the file `path` is what `write_npz` would write."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == _npz(arrays, ()).getvalue()
+    except OSError:
+        return False
+
+
+def _npz(arrays, leave_out):
     buffer = io.BytesIO()
     np.savez(buffer, **{**arrays, DIGEST: digest(arrays, leave_out)})
-    with buffer.getbuffer() as view:
-        write_bytes(path, view)
+    return buffer
 
 
 def read_npz(

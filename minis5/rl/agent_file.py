@@ -28,6 +28,7 @@ from minis5.files import (
     VERSION,
     CheckpointError,
     check_intact,
+    holds_npz,
     parse_json,
     read_npz,
     reason,
@@ -75,6 +76,15 @@ def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
     ValueError
         The agent's spaces have no form in JSON.
     """
+    write_npz(path, _arrays(agent))
+
+
+def is_saved(agent: ActorCritic, path: str | PathLike) -> bool:
+    """Return whether the file `path` is what `save_agent` would write."""
+    return holds_npz(path, _arrays(agent))
+
+
+def _arrays(agent):
     header = {
         "format": AGENT_FORMAT,
         "version": VERSION,
@@ -84,7 +94,7 @@ def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
     }
     parameters = {name: to_host(value) for name, value in agent.parameters().items()}
     moments = {} if agent.normalizer is None else {MOMENTS: agent.normalizer.to_array()}
-    write_npz(path, {**header, **moments, **parameters})
+    return {**header, **moments, **parameters}
 
 
 def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "path") -> ActorCritic:

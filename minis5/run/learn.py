@@ -12,11 +12,8 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-import numpy as np
-
-from minis5.arrays import to_host
 from minis5.device import set_tf32
-from minis5.rl.agent_file import load_agent, save_agent, start_from
+from minis5.rl.agent_file import is_saved, save_agent, start_from
 from minis5.rl.ppo import PPO
 from minis5.run import state_file
 from minis5.run.config import read_config, write_config
@@ -99,16 +96,6 @@ def _recorder(comm, folder, config, ppo, quiet, logged):
     return nullcontext() if comm.rank else Recorder(folder, config, ppo, quiet, logged)
 
 
-def _is_saved(agent, path):
-    """Return whether the file holds this very agent."""
-    try:
-        there = load_agent(path)
-    except (ValueError, OSError):
-        return False
-    here = to_host(agent.parameter_vector)
-    return there.config == agent.config and np.array_equal(there.parameter_vector, here)
-
-
 def _take_up(folder, config, agent, ppo, facts, quiet):
     """Make the files of a run agree with its state.npz, and say where the run goes on.
 
@@ -119,7 +106,7 @@ def _take_up(folder, config, agent, ppo, facts, quiet):
         write_config(folder, config)
     if ppo.updates == 0:
         return
-    if not _is_saved(agent, folder / "agent.npz"):
+    if not is_saved(agent, folder / "agent.npz"):
         save_agent(agent, folder / "agent.npz")
     if quiet or facts.finished == config.steps:
         return

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from damage import KINDS
-from small_runs import CHAIN, UPDATE, assert_same_run
+from small_runs import CHAIN, TINY, UPDATE, assert_same_run
 
 import minis5
 from minis5.arrays import DeviceError
@@ -17,7 +17,8 @@ from minis5.files import CheckpointError
 from minis5.run.train import resume, train
 
 TRIES = int(os.environ.get("MINIS5_DAMAGE", "100"))
-FEW = CHAIN | {"eval_episodes": 4}
+NORMALISED = {"normalize_observations": True, "normalize_rewards": True}  # more arrays
+FEW = CHAIN | {"eval_episodes": 4, "overrides": {**TINY, **NORMALISED}}
 
 
 @pytest.fixture(scope="module")
