@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from minis5.arrays import to_host
 from minis5.files import (
@@ -271,9 +272,11 @@ def _restore_environments(ppo, state, path):
     """
     if PICKLE in state:
         envs = _unpickle(state.pop(PICKLE).tobytes(), path)
-        if type(envs) is not type(ppo.envs):
+        # 0.2 kept the class that ours now extends
+        fits = isinstance(envs, VectorEnv) and isinstance(ppo.envs, type(envs))
+        if not fits or getattr(envs, "num_envs", ppo.envs.num_envs) != ppo.envs.num_envs:
             wanted, got = (type(e).__name__ for e in (ppo.envs, envs))
-            raise ValueError(f"environments: expected {wanted}, got {got}")
+            raise ValueError(f"environments: expected {ppo.envs.num_envs} in {wanted}, got {got}")
         ppo.envs.__dict__.update(envs.__dict__)
         return state
     warnings.warn(

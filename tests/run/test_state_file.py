@@ -1,7 +1,10 @@
 """The state of a run: foreign environments in it, and files that are damaged, old or unfitting."""
 
 import json
+import pickle
 
+import cloudpickle
+import gymnasium
 import numpy as np
 import pytest
 from small_runs import CHAIN, FOREIGN, MODES, UPDATE, assert_same_run
@@ -95,6 +98,36 @@ def test_environments_of_an_older_version(tmp_path, capsys, name, reason):
     assert (run / "progress.csv").read_bytes() == before
     fresh = train("Countdown-v0", steps=UPDATE, out=tmp_path / "new", init_from=run, **FOREIGN)
     assert fresh["updates"] == 1
+
+
+def test_environments_of_0_2(tmp_path):
+    """Their class is the one that ours now extends: SyncVectorEnv."""
+    options = {"vector_options": {"vector_kwargs": {"autoreset_mode": "NextStep"}}}
+    train("CartPole-v1", steps=8 * UPDATE, out=tmp_path / "whole", **options, **FOREIGN)
+    run = tmp_path / "run"
+    train("CartPole-v1", steps=3 * UPDATE, out=run, **options, **FOREIGN)
+    with np.load(run / "state.npz") as file:
+        arrays = dict(file)
+    envs = pickle.loads(arrays[f"rank0/{PICKLE}"].tobytes())
+    old = object.__new__(gymnasium.vector.SyncVectorEnv)
+    new_names = ("_ages", "_parts", "_plain", "_rows")
+    old.__dict__ = {name: v for name, v in envs.__dict__.items() if name not in new_names}
+    arrays[f"rank0/{PICKLE}"] = np.frombuffer(cloudpickle.dumps(old), np.uint8)
+    del arrays["digest"]
+    np.savez(run / "state.npz", **arrays)
+    resume(run, steps=8 * UPDATE, quiet=True, trust=True)
+    assert_same_run(tmp_path / "whole", run)
+
+
+@pytest.mark.parametrize("thing", [b"", b"no pickle", pickle.dumps([1]), pickle.dumps(object())])
+def test_a_pickle_of_something_else(tmp_path, thing):
+    train("Countdown-v0", steps=2 * UPDATE, out=tmp_path, **FOREIGN)
+    with np.load(tmp_path / "state.npz") as file:
+        arrays = dict(file)
+    arrays[f"rank0/{PICKLE}"] = np.frombuffer(thing, np.uint8)
+    np.savez(tmp_path / "state.npz", **arrays)
+    with pytest.raises(CheckpointError, match="cannot be unpickled|expected 8 in EnvBatch, got"):
+        resume(tmp_path, steps=4 * UPDATE, quiet=True, trust=True)
 
 
 def test_another_number_of_workers(tmp_path):
