@@ -26,7 +26,7 @@ from minis5.run import bench, presets
 from minis5.run.blame import blame
 from minis5.run.config import read_config
 from minis5.run.console import answer, prepare, silence, tell
-from minis5.run.evaluate import evaluate
+from minis5.run.evaluate import evaluate, json_figures, result_text
 from minis5.run.parser import Parser, count, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
@@ -153,6 +153,22 @@ def _add_trust(parser, when=""):
     )
 
 
+def _add_evaluation(parser):
+    add = parser.add_argument
+    add(
+        "--eval-envs",
+        type=count,
+        metavar="N",
+        help="environments in which the evaluation plays (default: one for each episode)",
+    )
+    add(
+        "--eval-steps",
+        type=count,
+        metavar="N",
+        help="most steps of each of them; only episodes that have ended count",
+    )
+
+
 def _train_arguments(parser, argv):
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--core", default="s5")
@@ -214,6 +230,7 @@ def _train_arguments(parser, argv):
         metavar="N",
         help="episodes of the evaluation at the end (default 100)",
     )
+    _add_evaluation(parser)
     add("--quiet", action="store_true", help="no progress line, no count of parameters")
     _add_environment(parser)
     add(
@@ -263,7 +280,7 @@ def _train(options):
         settings["wrappers"] = settings.pop("wrapper", [])
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
     result = (
-        "{env}: mean return {mean_return:.3f} ± {std_return:.3f} over {episodes} fresh episodes, "
+        f"{summary['env']}: {result_text(summary)}, "
         "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
         "{folder}".format(**summary)
     )
@@ -283,6 +300,8 @@ def _eval_arguments(parser, argv):
     parser.add_argument(
         "--stochastic", action="store_true", help="sampled actions instead of the likeliest"
     )
+    _add_evaluation(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_trust(parser)
     _add_environment(parser)
@@ -295,16 +314,21 @@ def _eval(options):
     theirs = config.wrappers if options.wrapper is None else []  # the user may name others
     environment["wrappers"] = theirs or options.wrapper
     check_trust(options.run, foreign_modules(config.env, theirs), False, options.trust)
+    how = config.evaluation()
+    how["num_envs"] = how["num_envs"] if options.eval_envs is None else options.eval_envs
+    how["max_steps"] = how["max_steps"] if options.eval_steps is None else options.eval_steps
     result = evaluate(
         load_agent(os.path.join(options.run, "agent.npz"), argument="run"),
         config.env,
         options.episodes,
         config.seed if options.seed is None else options.seed,
         not options.stochastic,
+        quiet=options.quiet,
+        **how,
         **environment,
     )
     if options.json:
-        answer(json.dumps(result))
+        answer(json.dumps(json_figures(result)))
     else:
         answer("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
 

@@ -9,6 +9,7 @@ Tests: tests/run/test_config.py, tests/run/test_train.py.
 """
 
 import math
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ import gymnasium
 from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.named import check_json, foreign_modules, wrappers_to_json
-from minis5.envs.registry import VECTOR_OPTIONS, make_vec
+from minis5.envs.registry import VECTOR_OPTIONS, find, make_vec
 from minis5.files import MISFIT, parse_json, reason, write_json
 from minis5.ops import array_library
 from minis5.rl.agent import ActorCritic
@@ -37,6 +38,7 @@ from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
 ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
+ADDED_LATER |= {"eval_envs": None, "eval_steps": None}
 LARGEST = 1 << 24  # bytes of a config.json
 
 
@@ -57,6 +59,8 @@ class RunConfig:
     workers: int  # processes
     target_return: float | None  # stop at the first rollout whose mean return reaches it
     eval_episodes: int  # episodes of the evaluation at the end
+    eval_envs: int | None  # environments that it plays in at the same time; None: see `evaluation`
+    eval_steps: int | None  # most steps of each of them; None: see run/evaluate.py
     init_from: str | None  # file or folder of the agent that training began with
     agent: AgentConfig
     ppo: PPOConfig
@@ -69,6 +73,9 @@ class RunConfig:
         check_integer("steps", self.steps, 1, 2**62, "pass for example steps=500_000")
         check_choice("device", self.device, ("cpu", "cuda"))
         check_integer("eval_episodes", self.eval_episodes, 1, 2**31, "pass eval_episodes=100")
+        for name in ("eval_envs", "eval_steps"):
+            if (value := getattr(self, name)) is not None:
+                check_integer(name, value, 1, 2**62, "leave it out for the default")
         check_workers(self.workers, self.ppo)
         if self.target_return is not None and math.isnan(self.target_return):
             raise ValueError(
@@ -90,6 +97,16 @@ class RunConfig:
         """Return the keywords that say which environment it is, for make_vec and `evaluate`."""
         named = {"env_options": self.env_options, "wrappers": self.wrappers}
         return {**named, **self.vector_options}
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return the keywords of `evaluate` that say how: num_envs and max_steps.
+
+        A foreign environment that was trained alone may exist only once, so it is evaluated alone.
+        """
+        foreign = self.wrappers or find(self.env, self.env_options) is None
+        alone = 1 if foreign and self.ppo.num_envs == 1 else None
+        num_envs = alone if self.eval_envs is None else self.eval_envs
+        return {"num_envs": num_envs, "max_steps": self.eval_steps}
 
     def foreign_code(self) -> list[str]:
         """Return the modules that the run would import by name, minis5's and Gymnasium's aside."""
@@ -143,6 +160,8 @@ def configure(
     workers: int | None,
     target_return: float | None,
     eval_episodes: int,
+    eval_envs: int | None,
+    eval_steps: int | None,
     init_from: str | PathLike | None,
 ) -> RunConfig:
     """Resolve the arguments of `minis5.run.train.train` into a run's configuration.
@@ -188,6 +207,8 @@ def configure(
             workers=choose_workers(workers, ppo_config, env_id, is_native(envs), device),
             target_return=None if target_return is None else float(target_return),
             eval_episodes=eval_episodes,
+            eval_envs=None if eval_envs is None else operator.index(eval_envs),
+            eval_steps=None if eval_steps is None else operator.index(eval_steps),
             init_from=None if init_from is None else str(Path(init_from).resolve()),
             agent=agent_config,
             ppo=ppo_config,

@@ -1,35 +1,47 @@
 """Evaluation of a trained agent: returns of fresh episodes, without bias.
 
-Each row of a vector environment gives one episode, its first, and is ignored afterwards. (The first
-N episodes to *end* would be biased towards short ones.) The environments' seeds differ from those
-of training: see FIRST_SEED.
+Each row of a vector environment gives a fixed number of episodes, its first ones: by default one.
+(The first N episodes to *end*, in whichever row, would be biased towards short ones.) The
+environments' seeds differ from those of training: see FIRST_SEED.
 
 Leaves out: recording. Tests: tests/run/test_evaluate.py, tests/envs/test_meta.py.
 """
 
+import math
+import time
+from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import VectorEnv
 
+from minis5.checks import check_integer
 from minis5.envs.registry import make_vec
 from minis5.rl.agent import ActorCritic
+from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, is_native
 from minis5.rl.masks import MaskReader, mask_forward
-from minis5.rl.rollout import is_native
+from minis5.run.console import tell
+from minis5.spaces import ObservationError
 
 # With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
 FIRST_SEED = 2**30
 MAX_ROWS = 256
 MAX_STEPS = 1_000_000
+NO_END = 50_000  # steps after which an evaluation ends in which no episode has ended
+INTERVAL = 10.0  # seconds between lines of progress
 
 
 def evaluate(
     agent: ActorCritic,
-    env_id: str,
+    env_id: str | VectorEnv,
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = True,
+    *,
+    num_envs: int | None = None,
+    max_steps: int | None = None,
+    quiet: bool = True,
     **environment: Any,
 ) -> dict[str, float]:
     """Play `episodes` whole episodes and summarise their returns.
@@ -38,14 +50,26 @@ def evaluate(
     ----------
     agent : minis5.ActorCritic
         An agent on a GPU is evaluated by a copy on the CPU.
-    env_id : str
-        As for `minis5.make_vec`.
+    env_id : str or gymnasium.vector.VectorEnv
+        As for `minis5.make_vec`; or a vector environment of your own, wrapped as you like. That is
+        reset with a seed, played in and not closed.
     episodes : int
         At least 1.
     seed : int
         In [0, 2**30): which fresh episodes; the same seed and agent give the same result.
     deterministic : bool
         The likeliest action (True) or a sampled one.
+    num_envs : int
+        Environments that play at the same time. Each plays a fixed share of the episodes, one after
+        the other. None: one for each episode, at most MAX_ROWS at once; or a single one if that
+        many foreign environments cannot be made. Another number plays other episodes.
+    max_steps : int
+        Most steps of each environment. Where it is reached, only the episodes that have ended
+        count. Their mean is biased: long episodes are missing, and the returns of an environment
+        that rewards a long life come out too low, those of one that punishes it too high. None:
+        MAX_STEPS, or NO_END if no episode at all has ended by then.
+    quiet : bool
+        Print no line of progress to stderr.
     **environment
         Keywords of `minis5.make_vec`: env_options and wrappers as in training, or a native level's
         options by name.
@@ -53,29 +77,77 @@ def evaluate(
     Returns
     -------
     dict
-        mean_return, std_return, min_return, max_return (float) and episodes (int).
+        mean_return, std_return, min_return, max_return (float; NaN if no episode has ended),
+        episodes (int, those that have ended) and unfinished (int, those that have not).
 
     Raises
     ------
     ValueError
-        episodes or seed out of range, or an environment whose spaces differ from the agent's.
+        An argument out of range, or an environment whose spaces differ from the agent's.
     """
-    parts = []
-    for envs, rng in _batches(env_id, episodes, seed, environment):
-        parts.append(
-            sum(
-                np.where(playing, reward, 0.0)
-                for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng)
-            )
-        )
-    returns = np.concatenate(parts)
-    return {
-        "mean_return": float(returns.mean()),
-        "std_return": float(returns.std()),
-        "min_return": float(returns.min()),
-        "max_return": float(returns.max()),
-        "episodes": episodes,
-    }
+    if max_steps is not None:
+        max_steps = check_integer("max_steps", max_steps, 1, 2**62, "leave it out for the default")
+    line, returns, limit = _Line(episodes, quiet), [], max_steps or MAX_STEPS
+    begin = None if isinstance(env_id, str) else FIRST_SEED + seed
+    with closing(_batches(env_id, episodes, seed, num_envs, environment)) as batches:
+        for envs, shares, rng in batches:
+            running = np.zeros(envs.num_envs)
+            for step in _steps(agent.to("cpu"), envs, shares, deterministic, rng, begin):
+                running += np.where(step.counts, step.reward, 0.0)
+                for i in np.flatnonzero(step.counts & step.done):
+                    returns.append((line.first + i, running[i]))
+                    running[i] = 0.0
+                line.show(len(returns))
+                given_up = max_steps is None and step.number >= NO_END and not returns
+                if step.number >= limit or given_up:
+                    break
+            line.first += envs.num_envs
+            if given_up:
+                break
+    ordered = sorted(returns, key=lambda pair: pair[0])  # stable: by row, then by time
+    return _summary([total for _, total in ordered], episodes)
+
+
+def _summary(returns, episodes):
+    names, figures = ("mean", "std", "min", "max"), [math.nan] * 4
+    if returns:
+        array = np.array(returns)
+        figures = [float(f(array)) for f in (np.mean, np.std, np.min, np.max)]
+    summary: dict[str, Any] = {f"{name}_return": f for name, f in zip(names, figures, strict=True)}
+    return {**summary, "episodes": len(returns), "unfinished": episodes - len(returns)}
+
+
+def json_figures(summary: dict[str, float]) -> dict[str, float | None]:
+    """Return the result of `evaluate` as JSON has it, with None instead of NaN."""
+    return {name: None if math.isnan(value) else value for name, value in summary.items()}
+
+
+def result_text(summary: dict[str, Any]) -> str:
+    """Say in one line what an evaluation found; `summary` may have None instead of NaN."""
+    episodes, unfinished = summary["episodes"], summary.get("unfinished", 0)
+    if not episodes:
+        return f"none of {unfinished} episodes ended; set max_episode_steps, a time limit"
+    text = (
+        f"mean return {summary['mean_return']:.3f} ± {summary['std_return']:.3f} over {episodes} "
+    )
+    text += "fresh episodes"
+    return f"{text} ({unfinished} more had not ended)" if unfinished else text
+
+
+class _Line:
+    """Say now and then, on stderr, how far an evaluation is."""
+
+    def __init__(self, episodes, quiet):
+        self.episodes, self.quiet, self.first, self.steps = episodes, quiet, 0, 0
+        self.shown = time.monotonic()
+
+    def show(self, ended):
+        self.steps += 1
+        if self.quiet or self.steps % 16 or time.monotonic() - self.shown < INTERVAL:
+            return
+        self.shown = time.monotonic()
+        hint = "" if ended else "; max_episode_steps would end them, --eval-steps ends this"
+        tell(f"evaluation: {ended} of {self.episodes} episodes after {self.steps:,} steps{hint}")
 
 
 def trial_returns(
@@ -107,14 +179,20 @@ def trial_returns(
     if trials is None:
         raise ValueError("trials: expected the number in an episode, got none; pass trials=16")
     parts = []
-    for envs, rng in _batches(env_id, episodes, seed, environment):
+    for envs, shares, rng in _batches(env_id, episodes, seed, None, environment):
         if not is_native(envs):
             wanted = "one of minis5's own environments, without wrappers"
             raise ValueError(f"env_id: expected {wanted}, got {env_id!r}; take evaluate instead")
         table, trial = np.zeros((envs.num_envs, trials)), envs.view("trial")
-        for reward, playing in _steps(agent.to("cpu"), envs, deterministic, rng):
-            np.add.at(table, (np.arange(envs.num_envs), trial), np.where(playing, reward, 0.0))
+        rows = np.arange(envs.num_envs)
+        for step in _steps(agent.to("cpu"), envs, shares, deterministic, rng, None):
+            np.add.at(table, (rows, trial), np.where(step.counts, step.reward, 0.0))
             trial = envs.view("trial")
+            if step.number == MAX_STEPS and step.left.any():
+                raise ValueError(
+                    f"environment: an episode did not end within {MAX_STEPS} steps; "
+                    "give it a time limit"
+                )
         parts.append(table)
     return np.concatenate(parts)
 
@@ -127,8 +205,8 @@ def check_seed(seed: int) -> None:
         )
 
 
-def _batches(env_id, episodes, seed, environment):
-    """Yield environments, one row for each episode, at most MAX_ROWS at a time, and one generator.
+def _batches(env_id, episodes, seed, num_envs, environment):
+    """Yield (environments, number of episodes of each row, generator) until all are played.
 
     The generator samples the actions of all batches.
     """
@@ -136,24 +214,63 @@ def _batches(env_id, episodes, seed, environment):
         raise ValueError(f"episodes: expected at least 1, got {episodes}; pass for example 100")
     check_seed(seed)
     rng = np.random.default_rng([FIRST_SEED, seed])
-    for first in range(0, episodes, MAX_ROWS):
-        rows = min(episodes - first, MAX_ROWS)
-        envs = make_vec(env_id, rows, FIRST_SEED + seed, first_index=first, **environment)
+    if not isinstance(env_id, str):
+        if num_envs is not None or environment:
+            names = ", ".join((*environment, *["num_envs"] * (num_envs is not None)))
+            raise ValueError(f"{names}: expected none with environments of your own; leave it out")
+        yield env_id, _shares(episodes, env_id.num_envs), rng
+        return
+    if num_envs is not None:
+        remedy = "leave it out for one for each episode"
+        num_envs = min(check_integer("num_envs", num_envs, 1, 2**31, remedy), episodes)
+    first = 0
+    while first < episodes:
+        wanted = num_envs or min(episodes - first, MAX_ROWS)
+        envs = _make(env_id, wanted, seed, first, num_envs is None, environment)
+        one_each = num_envs is None and envs.num_envs == wanted
+        share = np.ones(wanted, int) if one_each else _shares(episodes - first, envs.num_envs)
         try:
-            yield envs, rng
+            yield envs, share, rng
         finally:
             envs.close()
+        first += int(share.sum())
 
 
-def _steps(agent, envs, deterministic, rng):
-    """Play the first episode of each row.
+def _make(env_id, rows, seed, first, may_be_one, environment):
+    """Return so many environments, or one if there cannot be more."""
+    try:
+        return make_vec(env_id, rows, FIRST_SEED + seed, first_index=first, **environment)
+    except Exception as error:
+        if not may_be_one or rows == 1:
+            raise
+        try:
+            envs = make_vec(env_id, 1, FIRST_SEED + seed, first_index=first, **environment)
+        except Exception:
+            raise error from None
+        why = " ".join(str(error).split())
+        tell(f"evaluation: {rows} environments cannot be made at once ({why}); one plays alone")
+        return envs
 
-    Yields
-    ------
-    reward : (B,)
-        Of this step.
-    playing : bool (B,)
-        The row's first episode had not ended before this step.
+
+def _shares(episodes, rows):
+    """Return how many episodes each row plays; the first rows play one more if it does not fit."""
+    return episodes // rows + (np.arange(rows) < episodes % rows)
+
+
+class _Step(NamedTuple):
+    """One step of all rows; every array is (B,)."""
+
+    number: int  # from 1
+    reward: np.ndarray
+    counts: np.ndarray  # bool: it belongs to an episode that counts
+    done: np.ndarray  # bool: it ended an episode
+    left: np.ndarray  # episodes that the row has still to end
+
+
+def _steps(agent, envs, shares, deterministic, rng, seed):
+    """Play the first ``shares`` (B,) episodes of the rows; yield a _Step for each step.
+
+    seed: None for environments that have been seeded.
     """
     for name in ("observation_space", "action_space"):
         has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
@@ -162,33 +279,35 @@ def _steps(agent, envs, deterministic, rng):
                 f"environment: its {name} is {has}, the agent was trained with {wants}; "
                 "take the environment and the options of the training"
             )
-    mode = envs.metadata.get("autoreset_mode")
-    reset_by_hand, same_step = mode == AutoresetMode.DISABLED, mode == AutoresetMode.SAME_STEP
+    door, number = Door(envs), 0
     choose = (
         agent.distribution.mode if deterministic else partial(agent.distribution.sample, rng=rng)
     )
     step, state = agent.stepper(), agent.initial_state(envs.num_envs)
     previous_action = 0.0
-    observation, infos = envs.reset()
-    playing = np.ones(envs.num_envs, bool)
-    reset = playing.copy()
+    observation, infos = envs.reset() if seed is None else door.begin(seed)
+    left, reset = shares.copy(), np.ones(envs.num_envs, bool)
+    resetting, ages = np.zeros(envs.num_envs, bool), np.zeros(envs.num_envs, np.int64)
     masks = MaskReader(agent, envs, infos)
-    mask = masks.read(infos, playing)
-    for _ in range(MAX_STEPS):
-        x = agent.encode(observation, previous_action, reset)
+    mask = masks.read(infos, reset)
+    while True:
+        try:
+            x = agent.encode(observation, previous_action, reset)
+        except ObservationError as error:
+            raise error.located(0, None, ages) from None
         dist_params, _, state = step(x, reset, state)
         action = choose(mask_forward(dist_params, mask))
         previous_action = agent.distribution.encode(action, agent.dtype)
-        observation, reward, terminated, truncated, infos = envs.step(agent.actions.to_env(action))
-        yield reward, playing.copy()
-        reset = terminated | truncated
-        playing &= ~reset
-        if not playing.any():
+        outcome = door.step(agent.actions.to_env(action))
+        observation, reward, terminated, truncated, infos = outcome
+        done, counts, number = terminated | truncated, (left > 0) & ~resetting, number + 1
+        left = left - (done & counts)
+        yield _Step(number, reward, counts, done, left)
+        if not left.any():
             return
-        mask = masks.read(infos, ~reset | same_step)
-        if reset_by_hand and reset.any():
-            observation, infos = envs.reset(options={"reset_mask": reset})
-            mask = masks.read(infos, reset, mask)
-    raise ValueError(
-        f"environment: an episode did not end within {MAX_STEPS} steps; give it a time limit"
-    )
+        ages = np.where(done | resetting, 0, ages + 1)
+        reset, resetting = (resetting, done) if door.mode == NEXT_STEP else (done, resetting)
+        mask = masks.read(infos, ~done | (door.mode == SAME_STEP))
+        if door.mode == DISABLED and done.any():
+            observation, infos = door.restart(done)
+            mask = masks.read(infos, done, mask)

@@ -29,6 +29,7 @@ COLUMNS = (*COUNTS, "return", "length", *STATS, "grad_norm", "lr", "seconds", "s
 NEEDED = ("step", "update", "return", "seconds")
 TIME_COLUMNS = ("seconds", "steps_per_second")
 CHECKPOINT_INTERVAL = 10.0  # seconds
+NO_END = 100_000  # steps after which it is said that no episode has ended
 PLAIN_INTERVAL = 10.0  # seconds between lines where the progress line cannot be redrawn
 
 
@@ -178,7 +179,7 @@ class ProgressLine:
 
     def __init__(self, total, start, quiet=False):
         self.total, self.start, self.began, self.shown = total, start, time.monotonic(), -math.inf
-        self.quiet, self.bar = quiet, None
+        self.quiet, self.bar, self.hinted = quiet, None, quiet
         if not quiet and is_terminal():
             try:
                 from tqdm import tqdm
@@ -190,7 +191,11 @@ class ProgressLine:
 
     def update(self, row, last=False):
         """Show a row of progress; the last one is shown however short ago the one before was."""
-        figures = f"return {row['return']:.3f}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
+        ended = f"return {row['return']:.3f}" if row["episodes"] else "no episode has ended yet"
+        figures = f"{ended}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
+        if not (row["episodes"] or self.hinted) and (last or row["step"] >= NO_END):
+            tell(f"no episode has ended in {row['step']:,} steps; set max_episode_steps")
+            self.hinted = True
         now = time.monotonic()
         if self.bar is not None:
             with suppress(OSError, ValueError):  # the terminal has gone

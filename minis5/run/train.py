@@ -30,7 +30,7 @@ from minis5.rl.comm import run as run_ranks
 from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
 from minis5.run.console import tell
-from minis5.run.evaluate import evaluate
+from minis5.run.evaluate import evaluate, json_figures
 from minis5.run.folder import (
     cannot_write,
     check_not_lost,
@@ -67,6 +67,8 @@ def train(
     out: str | PathLike | None = None,
     target_return: float | None = None,
     eval_episodes: int = 100,
+    eval_envs: int | None = None,
+    eval_steps: int | None = None,
     init_from: str | PathLike | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -106,6 +108,11 @@ def train(
         Stop at the first rollout whose mean return reaches it.
     eval_episodes : int
         Episodes of the evaluation at the end, which is deterministic.
+    eval_envs : int
+        Environments in which they are played; None takes one for each episode, but a single one for
+        a foreign environment that is trained alone, or of which no more can be made.
+    eval_steps : int
+        Most steps of each of these environments (`max_steps` of `evaluate`).
     init_from : path
         A run's folder, or an agent.npz: begin with that agent's weights instead of random ones
         (fine-tuning). Its spaces and its settings of agent and core must be this run's.
@@ -142,6 +149,8 @@ def train(
         workers=workers,
         target_return=target_return,
         eval_episodes=eval_episodes,
+        eval_envs=eval_envs,
+        eval_steps=eval_steps,
         init_from=init_from,
     )
     folder = make_folder(out, config.env, config.agent.core, config.seed)
@@ -241,7 +250,7 @@ def _run(folder, config, began, quiet, trust):
         arguments = folder, config, began, quiet, trust
         agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)
         if not interrupted:
-            return _finish(folder, config, agent, seconds)
+            return _finish(folder, config, agent, seconds, quiet)
     except KeyboardInterrupt:
         raise Interrupted(f"stopped at once; {remedy}") from None
     except MemoryError as error:
@@ -256,14 +265,13 @@ def _run(folder, config, began, quiet, trust):
     raise Interrupted(f"saved; {remedy}")
 
 
-def _finish(folder, config, agent, seconds):
+def _finish(folder, config, agent, seconds, quiet):
     """Evaluate the agent; write summary.json and curve.png."""
     rows = read_progress(folder / "progress.csv")
     steps, updates = (rows[-1]["step"], rows[-1]["update"]) if rows else (0, 0)
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
-    evaluation = evaluate(
-        agent, config.env, config.eval_episodes, config.seed, **config.environment()
-    )
+    which = agent, config.env, config.eval_episodes, config.seed
+    evaluation = evaluate(*which, quiet=quiet, **config.evaluation(), **config.environment())
     summary = {
         "env": config.env,
         "env_options": config.env_options,
@@ -283,7 +291,7 @@ def _finish(folder, config, agent, seconds):
         "core_parameters": core_parameters(agent),
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
-        **evaluation,
+        **json_figures(evaluation),
         "folder": str(folder),
     }
     write_json(folder / "summary.json", summary)

@@ -79,7 +79,8 @@ def test_hyper_parameters_arrive(runs):
 def test_eval_json_is_one_object(runs, capsys):
     assert main(f"eval {runs / 'a'} --episodes 20 --json".split()) == 0
     result = json.loads(capsys.readouterr().out)
-    assert list(result) == ["mean_return", "std_return", "min_return", "max_return", "episodes"]
+    names = ["mean_return", "std_return", "min_return", "max_return", "episodes", "unfinished"]
+    assert list(result) == names
     summary = json.loads((runs / "a" / "summary.json").read_text())
     # the same fresh episodes as at the end of training
     assert result == {name: summary[name] for name in result}

@@ -25,6 +25,8 @@ DEFAULTS = {
     "workers": 1,
     "target_return": None,
     "eval_episodes": 20,
+    "eval_envs": None,
+    "eval_steps": None,
     "init_from": None,
 }
 

@@ -12,6 +12,9 @@ Tests: tests/envs/foreign/test_batch.py, against SyncVectorEnv.
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
@@ -22,6 +25,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from minis5.spaces import leaves
 
+GYMNASIUM = Path(gymnasium.__file__).parent
 ARRAYS = (Box, Discrete, MultiDiscrete, MultiBinary)
 
 
@@ -53,7 +57,16 @@ class EnvBatch(SyncVectorEnv):
     def __init__(
         self, env_fns, copy=True, observation_mode="same", autoreset_mode=AutoresetMode.NEXT_STEP
     ):
-        super().__init__(env_fns, copy, observation_mode, autoreset_mode)
+        made = []
+        try:
+            makers = [partial(_kept, made, env_fn) for env_fn in env_fns]
+            super().__init__(makers, copy, observation_mode, autoreset_mode)
+        except BaseException:
+            for env in made:  # a simulator may not let another one in before
+                with suppress(Exception):
+                    env.close()
+            raise
+        self.env_fns = env_fns
         self._ages = np.zeros(self.num_envs, np.int64)  # steps of each environment's episode
         self._parts = _parts(self.single_observation_space)
         self._plain = self._parts is not None and [part.path for part in self._parts] == [()]
@@ -112,7 +125,12 @@ class EnvBatch(SyncVectorEnv):
             if i in resetting:
                 observation, info = self._begin(i)
             else:
-                result = self.envs[i].step(action)
+                try:
+                    result = self.envs[i].step(action)
+                except Exception as error:
+                    if (explained := self._explained(i, error)) is not None:
+                        raise explained from error
+                    raise
                 if type(result) is not tuple or len(result) != 5:
                     expected = "step to return (observation, reward, terminated, truncated, info)"
                     raise self._fault(i, "step", expected, _short(result), "see gymnasium.Env.step")
@@ -139,6 +157,19 @@ class EnvBatch(SyncVectorEnv):
             i = int(np.flatnonzero(~np.isfinite(outcome[0]))[0])
             raise self._fault(i, "reward", "a finite number", rewards[i])
         return self._whole(), *outcome, infos
+
+    def _explained(self, i, error):
+        """Return an error that names the place if one of Gymnasium's checks failed, or None."""
+        place = error.__traceback__
+        while place.tb_next is not None:
+            place = place.tb_next
+        if GYMNASIUM not in Path(place.tb_frame.f_code.co_filename).parents:
+            return None
+        if str(error).startswith("not enough values to unpack (expected 5"):
+            expected = "step to return (observation, reward, terminated, truncated, info)"
+            return self._fault(i, "step", expected, "fewer values", "see gymnasium.Env.step")
+        got = f"{type(error).__name__}: {error}"
+        return self._fault(i, "step", "what Gymnasium's wrappers take", got)
 
     def _number(self, i, reward):
         array = _array(reward)
@@ -205,6 +236,12 @@ class FreshObservations(gymnasium.Wrapper):
     def step(self, action):
         observation, *rest = self.env.step(action)
         return copy.deepcopy(observation), *rest
+
+
+def _kept(made, env_fn):
+    """Make an environment, and add it to those made."""
+    made.append(env_fn())
+    return made[-1]
 
 
 def _parts(space, path=(), name="observation"):
