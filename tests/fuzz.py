@@ -27,7 +27,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve()
 CHUNK = 250  # calls of one child: a stray write may only show later
-SECONDS = 120  # without a word from a child: it hangs. (A first call may compile for long.)
+SECONDS = 240  # without a word from a child: it hangs. (A first call may compile for long.)
 
 
 # What is done to an argument
@@ -207,7 +207,8 @@ def child(begin, end, seed):
         out.flush()
 
     with np.errstate(all="ignore"):
-        targets = all_targets()
+        tell("loading", begin, "")
+        targets = all_targets(lambda: tell("loading", begin, ""))
         for number in range(begin, end):
             one_call(number, seed, targets, tell)
 
@@ -245,6 +246,8 @@ def run_part(begin, end, seed, faults, figures):
         try:
             for line in lines(process, bytearray()):
                 outcome, number, text = json.loads(line)
+                if outcome == "loading":  # which may compile for long
+                    continue
                 if outcome == "begin":
                     last, open_call = number, text
                     continue

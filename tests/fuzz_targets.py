@@ -297,8 +297,8 @@ def observations():
     yield "ObservationEncoder", Target(ObservationEncoder, constant(space=spaces["tree"]))
 
 
-def all_targets():
-    """Return {name: Target}."""
+def all_targets(tell=lambda: None):
+    """Return {name: Target}; tell now and then that it goes on."""
     found = {}
     for group in (
         recurrences,
@@ -310,5 +310,7 @@ def all_targets():
         environments,
         observations,
     ):
-        found |= dict(group())
+        for name, target in group():
+            found[name] = target
+            tell()
     return found

@@ -12,6 +12,10 @@ In the order in which to read them:
     parameters       trees of parameters, random initial values
     scalars          tanh, sigmoid, gelu and exp for compiled loops
 
+When needed:
+
+    layer_doors, doors    what layers and cores check before a compiled loop sees it
+
 The other cores, for comparison:
 
     rnn, gru, lstm                  code that GRU and LSTM share; one file for each

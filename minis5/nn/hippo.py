@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from scipy.linalg import block_diag
 
 from minis5.arrays import Array
-from minis5.nn.doors import check_init
+from minis5.nn.layer_doors import check_init
 from minis5.nn.parameters import lecun_normal
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import array_module, concatenate
+from minis5.nn.layer_doors import refuse_dense, refuse_gate, refuse_norm
 from minis5.nn.parameters import lecun_normal
 from minis5.nn.scalars import dgelu, gelu, sigmoid
 from minis5.ops import matmul, operation
@@ -59,6 +60,8 @@ def dense_forward(p, x, activation="linear"):
 
     ``activation`` is "linear", "leaky_relu" or "relu": z if z > 0 else slope·z.
     """
+    if p["bias"].shape != p["kernel"].shape[1:] or activation not in SLOPES:
+        refuse_dense(p, activation, SLOPES)
     slope = p["kernel"].dtype.type(SLOPES[activation])
     flat = array_module(x).ascontiguousarray(x).reshape(-1, x.shape[-1])
     y = matmul(flat, p["kernel"])
@@ -126,6 +129,8 @@ def layer_norm_forward(p, x, eps=1e-6):
 
     Source: 1607.06450, eq. 4; eps as in flax.
     """
+    if not p["scale"].shape == p["bias"].shape == x.shape[-1:]:
+        refuse_norm(p, x)
     xp = array_module(x)
     flat = xp.ascontiguousarray(x).reshape(-1, x.shape[-1])
     y, normal, deviation = xp.empty_like(flat), xp.empty_like(flat), xp.empty(len(flat), x.dtype)
@@ -263,6 +268,8 @@ def gate_forward(p, s, kind, weights=None):
         return h.reshape(shape), GateCache(kind, None, s, h, None)
     kernel, bias = weights or gate_weights(p, kind)
     z, y = matmul(h, kernel), xp.empty_like(s)
+    if z.shape[1] != len(GATES[kind]) * s.shape[1] or bias.shape != z.shape[1:]:
+        refuse_gate(kind, kernel, bias, s)
     if kind == "full_glu":
         glu_forward(z, bias, y)
     else:

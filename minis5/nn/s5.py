@@ -24,11 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import Array, array_module
-from minis5.checks import check_choice, check_instance, take_array
 from minis5.nn import discretize
 from minis5.nn.discretize import DISCRETIZATIONS, Spectrum, Step
-from minis5.nn.doors import check_options, check_ssm
 from minis5.nn.hippo import init_ssm
+from minis5.nn.layer_doors import check_options, take_gradients, take_ssm
 from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward
 from minis5.ops import matmul, operation
 
@@ -174,11 +173,11 @@ def ssm_forward(
     TypeError, ValueError
         Wrong shape, dtype or device, an unknown discretisation, or ``dt`` not positive.
     """
-    check_choice("discretization", discretization, DISCRETIZATIONS)
-    check_options(conj_sym, clip_eigs, step_rescale)
-    layer, u, reset, x0, dt = check_ssm(layer, u, reset, x0, dt, clip_eigs)
     options = {"discretization": discretization, "conj_sym": conj_sym, "clip_eigs": clip_eigs}
-    return ssm_run(layer, u, reset, x0, dt=dt, step_rescale=step_rescale, **options)
+    options["step_rescale"] = step_rescale
+    check_options(DISCRETIZATIONS, **options)
+    layer, u, reset, x0, dt = take_ssm(layer, u, reset, x0, dt, clip_eigs)
+    return ssm_run(layer, u, reset, x0, dt=dt, **options)
 
 
 def ssm_run(layer, u, reset, x0, *, conj_sym=True, **options):
@@ -215,14 +214,7 @@ def ssm_backward(
     TypeError, ValueError
         ``cache`` is none, ``dy`` has another shape or dtype than y, or ``dx_last`` than x_last.
     """
-    check_instance("cache", cache, SSMCache, "pass the third result of ssm_forward")
-    u, x0, complex_state = cache.u, cache.x0, cache.complex_state
-    xp = array_module(u)
-    dy = take_array("dy", dy, u.shape, u.dtype, "it has the shape and dtype of y", xp)
-    if dx_last is not None:
-        dtype = np.result_type(x0.dtype, np.complex64) if complex_state else x0.dtype
-        shape = (len(x0), x0.shape[1] // 2) if complex_state else x0.shape
-        dx_last = take_array("dx_last", dx_last, shape, dtype, "it has the form of x_last", xp)
+    dy, dx_last = take_gradients(dy, dx_last, cache, SSMCache)
     return ssm_run_backward(dy, dx_last, cache)
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from minis5.arrays import array_module
 from minis5.checks import check_fields
 from minis5.nn.discretize import DISCRETIZATIONS
-from minis5.nn.doors import checked, layer_shapes
+from minis5.nn.doors import checked
 from minis5.nn.hippo import init_ssm
+from minis5.nn.layer_doors import layer_shapes
 from minis5.nn.layers import (
     GATES,
     gate_backward,

@@ -14,7 +14,8 @@ When needed:
 
     config           AgentConfig, PPOConfig
     actions          between a distribution and an action space
-    rows             checks of what distributions are given
+    doors            checks of what an agent is given; rows: distributions; learning_doors: the
+                     loss, advantages and Adam
     comm             several processes that train one agent; workers starts and watches them,
                      channel carries their messages
     agent_file       an agent in one .npz; spaces_json writes its spaces

@@ -80,12 +80,13 @@ def check_memory(agent, memory, batch, kind):
     """Raise unless ``memory`` is one for a batch of this size; ``kind`` is Memory."""
     check_instance("memory", memory, kind, "pass what the last call returned, or None")
     shape, remedy = agent.initial_state(batch).shape, "pass what the last call returned"
-    if (got := getattr(memory.previous_action, "shape", ())[:1]) and got != (batch,):
-        got = got[0]
+    previous = memory.previous_action
+    if isinstance(previous, agent.xp.ndarray) and previous.shape[:1] != (batch,):
+        got = len(previous) if previous.ndim else "a single number"
         raise ValueError(f"memory: expected a batch of {batch} as reset has, got {got}; {remedy}")
     take_array("memory.core", memory.core, shape, agent.dtype, remedy, agent.xp)
     encoded = batch, agent.distribution.encoded_size
-    check_array("memory.previous_action", memory.previous_action, encoded, FLOATS, remedy, agent.xp)
+    check_array("memory.previous_action", previous, encoded, FLOATS, remedy, agent.xp)
 
 
 def check_sampling(agent, deterministic, rng):

@@ -13,6 +13,7 @@ from minis5.nn import s5
 from minis5.nn.attention import AttentionConfig
 from minis5.nn.cores import CORES, NoConfig
 from minis5.nn.gru import GRUConfig
+from minis5.nn.layers import dense_forward, gate_forward, layer_norm_forward
 from minis5.nn.lstm import LSTMConfig
 from minis5.nn.mlp import MLPConfig
 from minis5.nn.parameters import flatten_tree, unflatten_tree
@@ -354,3 +355,27 @@ def test_messages_are_sentences():
         r"log_step\[:, None\] has that shape",
         str(caught.value),
     )
+
+
+def test_layers_whose_parameters_do_not_fit():
+    x, square = np.ones((2, 3), np.float32), np.ones((3, 3), np.float32)
+    three, two = np.ones(3, np.float32), np.ones(2, np.float32)
+    dense = {"kernel": square, "bias": three}
+    for name, call in [
+        ("bias", lambda: dense_forward({"kernel": square, "bias": two}, x)),
+        ("bias", lambda: dense_forward({"kernel": square, "bias": square}, x)),
+        ("activation", lambda: dense_forward(dense, x, "tanh")),
+        ("scale, bias", lambda: layer_norm_forward({"scale": two, "bias": three}, x)),
+        ("scale, bias", lambda: layer_norm_forward({"scale": three, "bias": two}, x)),
+        ("scale, bias", lambda: layer_norm_forward({"scale": two, "bias": two}, x)),
+        ("gate", lambda: gate_forward({"out2": {"kernel": square, "bias": two}}, x, "half_glu1")),
+        ("gate", lambda: gate_forward({"out2": dense | {"kernel": x.T}}, x, "half_glu2")),
+        (
+            "gate",
+            lambda: gate_forward(
+                {"out1": dense, "out2": {"kernel": x.T, "bias": two}}, x, "full_glu"
+            ),
+        ),
+    ]:
+        with pytest.raises(ValueError, match=f"^{name}: {SENTENCE}"):
+            call()
