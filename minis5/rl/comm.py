@@ -32,6 +32,7 @@ from minis5.rl.channel import PATIENCE, Channel
 from minis5.rl.workers import Links, RankError, WorkerEnded, Workers, settle
 
 BYTES = 1 << 22  # of a rank in shared memory; longer vectors are summed in pieces
+LONGEST = 50_000  # characters of a traceback
 SPIN = 0.002  # seconds of tries without sleep: the other ranks are usually a few µs away
 
 
@@ -146,8 +147,10 @@ class SharedComm(Comm):
 
 @contextmanager
 def one_thread():
-    """Compute on one thread: the ranks are the parallelism, and BLAS threads of several processes
-    wait for each other where cores are busy."""
+    """Compute on one thread within this context; then on as many as before.
+
+    Ranks are the parallelism. Where cores are busy, threads of BLAS only wait for each other.
+    """
     before = set_num_threads(1)
     limits = threadpoolctl.threadpool_limits(1, user_api="blas")
     try:
@@ -209,6 +212,8 @@ def _worker(rank, links, connection, inherited, parent, fn, args):
     except BaseException as error:
         if not isinstance(error, RankError):
             with suppress(RankError, OSError):
-                text = traceback.format_exc()[-50_000:]
+                text = traceback.format_exc()
+                if len(text) > LONGEST:
+                    text = f"{text[: LONGEST // 2]}\n…\n{text[-LONGEST // 2 :]}"
                 channel.write(text.encode(errors="replace"), ended, is_error=True)
         sys.exit(1)

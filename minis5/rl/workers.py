@@ -31,8 +31,10 @@ ENDINGS = {signal.SIGINT, signal.SIGTERM}
 
 
 class RankError(RuntimeError):
-    """A worker process failed or could not be started; a traceback is in the message if it left
-    one, and the message's last line says what happened."""
+    """A worker process failed or could not be started.
+
+    The message has the worker's traceback, if it left one. Its last line says what happened.
+    """
 
 
 class WorkerEnded(BaseException):

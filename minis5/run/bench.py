@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import threadpoolctl
 
 from minis5 import reference
 from minis5.envs.registry import make_vec
 from minis5.files import write_json
-from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward, set_num_threads
+from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward
 from minis5.rl import comm
 from minis5.rl.agent import ActorCritic
 from minis5.rl.loss import Batch, ppo_loss
@@ -210,10 +209,8 @@ def bench_update(repeats, quick):
         agent, config.unroll * config.num_envs // config.minibatches, config.minibatches
     )
     work = {"update": lambda: ppo.update(rollout, 0.0), "products": multiply}
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        set_num_threads(1)
+    with comm.one_thread():
         ms = timed(work, max(3, repeats // 3))
-        set_num_threads(os.cpu_count() or 1)
     aim = None if quick else 1.4
     return [
         row(f"PPO update, {size}", ms["update"], "ms", aim, "its matrix products", ms["products"])

@@ -26,6 +26,7 @@ from minis5.arrays import DeviceError
 from minis5.envs.registry import find
 from minis5.files import reason, write_json
 from minis5.ops import array_library
+from minis5.rl.comm import RankError
 from minis5.rl.comm import run as run_ranks
 from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
@@ -258,6 +259,10 @@ def _run(folder, config, began, quiet, trust):
         if config.device == "cuda":
             raise DeviceError(f"device: the GPU's memory is full ({error}); {less}") from error
         raise MemoryError(f"memory: it is full ({error}); {less}") from error
+    except RankError as error:
+        if not str(error).startswith("rank ") or "\n" in str(error):  # it raised an error itself
+            raise
+        raise RankError(f"{error}; {remedy}") from None
     except OSError as error:
         if not str(error).startswith(str(folder)):  # not of a file of the run
             raise

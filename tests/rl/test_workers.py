@@ -124,6 +124,21 @@ def test_many_fail_together(size):
         run(rank_work.fail_together, size)
 
 
+def talk(comm):
+    if comm.rank:
+        raise ZeroDivisionError("word " * 100_000 + "end")
+    comm.gather(None)
+
+
+def test_a_long_error_is_shortened():
+    """Its head and its last line stay."""
+    with soon(), pytest.raises(RankError) as caught:
+        run(talk, 2)
+    text = str(caught.value)
+    assert text.startswith("rank 1 failed:\nTraceback (most recent") and text.rstrip()[-3:] == "end"
+    assert 1000 < len(text) < 100_000 and "…" in text
+
+
 def test_what_cannot_be_pickled_is_told():
     with soon(), pytest.raises(RankError, match=r"rank 1 failed:\n(?s:.*)[Pp]ickl"):
         run(rank_work.not_picklable, 2)

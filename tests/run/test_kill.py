@@ -48,6 +48,8 @@ def test_native_runs(tmp_path):
     assert tried["a run, operation"] >= 20 and tried["a resumed run, operation"] >= 12
     assert tried["worker"] == 5 and tried["rank 0"] == tried["group"] == 10
     assert all(float(row["seconds"]) < kill_runs.PROMPT for row in rows if row["seconds"])
+    told = [row["said"] for row in rows if row["said"]]
+    assert told and all("go on with: minis5 train --resume" in said for said in told)
     assert len({row["when"] for row in rows}) > 25
 
 
