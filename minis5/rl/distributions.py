@@ -114,50 +114,39 @@ class Categorical:
     def __init__(self, n):
         self.num_params = self.encoded_size = rows.check_count("n", n)
 
-    def _taken(self, logits):
-        return rows.take_parameters("logits", logits, self.num_params)
-
     def sample(self, logits, rng):
         """Draw actions: the inverse of the cumulative distribution at one uniform number each."""
-        logits = self._taken(logits)
-        (flat,), xp = rows.as_rows(logits), array_module(logits)
-        action = xp.empty(logits.shape[:-1], np.int64)
+        logits, vectors, out = rows.as_rows(self.num_params, logits)
+        xp = array_module(logits)
+        action = xp.empty(out.shape, np.int64)
         uniform = xp.ascontiguousarray(check_draws(rng).random(action.shape)).ravel()
-        rows.check_row(categorical_sample(flat, uniform, action.ravel()), logits)
+        rows.check_row(categorical_sample(*vectors, uniform, action.ravel()), logits)
         return action
 
     def mode(self, logits):
         """Return the most probable actions."""
-        logits = self._taken(logits)
-        action = logits.argmax(axis=-1)
-        rows.check_mode(logits, action)
-        return action
+        logits = rows.take_parameters("logits", logits, self.num_params)
+        return rows.check_mode(logits, logits.argmax(axis=-1))
 
     def log_prob(self, logits, action):
         """Return log p(action) (...), -inf for a masked action."""
-        logits = self._taken(logits)
-        vectors = rows.as_rows(logits, action=action)
-        out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
+        logits, vectors, out = rows.as_rows(self.num_params, logits, action=action)
         rows.check_row(categorical_log_prob(*vectors, out.ravel()), logits, action)
         return out
 
     def entropy(self, logits):
         """Return the entropy (...)."""
-        logits = self._taken(logits)
-        vectors = rows.as_rows(logits)
-        out = array_module(logits).empty(logits.shape[:-1], logits.dtype)
+        logits, vectors, out = rows.as_rows(self.num_params, logits)
         rows.check_row(categorical_entropy(*vectors, out.ravel()), logits)
         return out
 
     def backward(self, logits, action, dlog_prob, dentropy):
         """Return the gradient of the logits."""
-        logits = self._taken(logits)
-        vectors = rows.as_rows(logits, action=action, dlog_prob=dlog_prob, dentropy=dentropy)
-        out = array_module(logits).empty(logits.shape, logits.dtype)
-        rows.check_row(
-            categorical_backward(*vectors, out.reshape(-1, self.num_params)), logits, action
-        )
-        return out
+        others = {"action": action, "dlog_prob": dlog_prob, "dentropy": dentropy}
+        logits, vectors, _ = rows.as_rows(self.num_params, logits, **others)
+        out = array_module(logits).empty_like(vectors[0])
+        rows.check_row(categorical_backward(*vectors, out), logits, action)
+        return out.reshape(logits.shape)
 
     def encode(self, action, dtype=np.float32):
         """Return one-hot vectors (..., n)."""
@@ -236,7 +225,10 @@ class DiagGaussian:
         """Return x/σ, without the overflow of 1/σ alone. 0 stays 0, however small σ is."""
         xp = array_module(x)
         with np.errstate(over="ignore", invalid="ignore"):
-            inverse, root = xp.exp(-log_std), xp.exp(-0.5 * log_std)
+            inverse = xp.exp(-log_std)
+            if xp is np and np.isfinite(inverse).all():
+                return x * inverse
+            root = xp.exp(-0.5 * log_std)
             far = xp.where(inverse < np.inf, x * inverse, x * root * root)
         return xp.where(x == 0, x, far)
 

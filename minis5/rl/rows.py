@@ -20,7 +20,7 @@ REAL = FLOATS + INTEGERS
 BOOLS = (np.bool_,)
 _WORDS = {BOOLS: "bool", FLOATS: "float32 or float64", INTEGERS: "integers", REAL: "real numbers"}
 WEIGHTS = "check the observation and the agent's weights"
-MASK = f"{WEIGHTS}, and that each mask of actions leaves one"
+MASK = "each mask has to leave an action"
 
 
 def take_shaped(name, value, shape, dtypes, xp, remedy="give one for each row of parameters"):
@@ -72,17 +72,18 @@ def take_actions(action, choices=None):
     return take_shaped("action", action, shape, INTEGERS, array_module(action), remedy)
 
 
-def as_rows(logits, **others):
-    """Return logits (..., n) as (rows, n), and the others (...), checked against it, as vectors.
+def as_rows(n, logits, **others):
+    """Return logits (..., n) and (rows, n), the others (rows,), and an empty array (...), or raise.
 
-    ``action`` has integers, all others floats.
+    The others, one for each row of logits, are ``action``, which has integers, and floats.
     """
+    logits = take_parameters("logits", logits, n)
     xp, lead = array_module(logits), logits.shape[:-1]
-    rows = [xp.ascontiguousarray(logits).reshape(-1, logits.shape[-1])]
+    rows = [xp.ascontiguousarray(logits).reshape(-1, n)]
     for name, value in others.items():
         value = take_shaped(name, value, lead, INTEGERS if name == "action" else FLOATS, xp)
         rows.append(xp.ascontiguousarray(value).ravel())
-    return rows
+    return logits, rows, xp.empty(lead, logits.dtype)
 
 
 def check_row(row, logits, action=None):
@@ -96,7 +97,8 @@ def check_row(row, logits, action=None):
     found = logits[at]
     got = "NaN" if np.isnan(found).any() else "inf" if (found == np.inf).any() else "only -inf"
     wanted = "finite numbers, or -inf for actions that are masked"
-    raise ValueError(f"logits: expected {wanted}, got {got} {where}; {MASK}")
+    remedy = MASK if got == "only -inf" else WEIGHTS
+    raise ValueError(f"logits: expected {wanted}, got {got} {where}; {remedy}")
 
 
 def _illegal(chosen, n, where):
@@ -106,11 +108,12 @@ def _illegal(chosen, n, where):
 
 
 def check_mode(logits, mode):
-    """Raise ValueError unless each row's largest logit is a number."""
+    """Return ``mode``; raise ValueError unless each row's largest logit is a number."""
     if array_module(logits) is np:
         top = np.take_along_axis(logits, mode[..., None], axis=-1)
         if not np.isfinite(top).all():
             check_row(int(np.argmin(np.isfinite(top))), logits)
+    return mode
 
 
 def check_numbers(name, result):
@@ -123,8 +126,9 @@ def check_numbers(name, result):
 def check_finite(name, action):
     """Return ``action``; raise ValueError if it has NaN or Inf, unless it is on a GPU."""
     if array_module(action) is np and not np.isfinite(action).all():
-        found = action[~np.isfinite(action)].flat[0]
-        raise ValueError(f"{name}: expected finite numbers, got {found} for an action; {WEIGHTS}")
+        at = tuple(np.argwhere(~np.isfinite(action))[0].tolist())
+        got = f"what makes the action {action[at]} at {at}"
+        raise ValueError(f"{name}: expected finite numbers, got {got}; {WEIGHTS}")
     return action
 
 
