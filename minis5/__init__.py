@@ -11,6 +11,7 @@ Folders, in the order to read them: reference → nn → rl → run; envs needs 
 README.md above this folder has the auditor's path, minis5/README.md the interface in full.
 """
 
+import minis5.ctrl_c  # noqa: F401  first: it is for the time that the others take
 from minis5 import reference
 from minis5.device import load as load_gpu_forms
 from minis5.envs.registry import make_vec

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"minis5": ROOT / "minis5", "minis5_cuda": ROOT / "cuda" / "minis5_cuda"}
 GROUND = (
+    "ctrl_c",
     "arrays",
     "checks",
     "files",

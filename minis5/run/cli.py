@@ -17,6 +17,7 @@ import gymnasium
 
 from minis5 import __version__
 from minis5.arrays import DeviceError
+from minis5.ctrl_c import raise_again
 from minis5.envs.foreign.named import foreign_modules
 from minis5.envs.foreign.processes import ProcessError
 from minis5.envs.registry import table
@@ -52,6 +53,7 @@ def main(argv=None):
     """Run the command line `argv` (default: the process's) and return the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     prepare()
+    raise_again()
     try:
         code = _main(argv) or 0
         answer()

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minis5 import files
+from minis5.run.config import read_config
 from minis5.run.console import tell
 
 try:
@@ -144,12 +145,21 @@ def check_unused(folder: Path) -> None:
     names -= {file.name for file in leftovers(folder)}
     log = folder / "progress.csv"
     begun = not names <= {"config.json", "progress.csv"} or (log.exists() and log.stat().st_size)
-    if not begun and ("config.json" in names or not names):
+    if not begun and (not names or _is_ours(folder)):
         return
     remedy = "choose another with --out"
     if {"config.json", "state.npz"} <= names:
         remedy += f", or continue its run: minis5 train --resume {folder}"
     raise ValueError(f"out: the folder {folder} is not empty; {remedy}")
+
+
+def _is_ours(folder):
+    """Return whether config.json is that of a run."""
+    try:
+        read_config(folder)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def check_not_lost(folder: Path) -> None:

@@ -62,7 +62,7 @@ class ProgressFile:
                 f"{path}: expected a row for each of the {update} updates of the run, got "
                 f"{len(rows)}; {remedy}"
             )
-        lines = path.read_text(encoding="utf-8").split("\n") if rows else []
+        lines = path.read_bytes().decode("utf-8").split("\n") if rows else []
         kept = [f"{line}\n" for line in lines[: update + 1]]
         self._digest = hashlib.sha256()
         for line in kept:

@@ -16,6 +16,7 @@ Tests: tests/run/test_train.py, tests/rl/test_cuda_training.py.
 
 import dataclasses
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -246,7 +247,8 @@ def _begin(folder, config):
 def _run(folder, config, began, quiet, trust):
     """Train and finish, or say how to continue. `began`: when the run's clock started."""
     foreign = config.foreign_code() or find(config.env, config.env_options) is None
-    remedy = f"go on with: minis5 train --resume {folder}{' --trust' if foreign else ''}"
+    name = shlex.quote(str(folder))
+    remedy = f"go on with: minis5 train --resume {name}{' --trust' if foreign else ''}"
     try:
         arguments = folder, config, began, quiet, trust
         agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)

@@ -1,8 +1,12 @@
 """The command line: its output, its options, and one line with exit code 2 for every mistake."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from command_line import CHAIN, error_of
@@ -169,3 +173,35 @@ def test_as_a_program():
         and result.stdout == ""
         and result.stderr.startswith("minis5: error: nowhere")
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("begun", ["numpy", "llvmlite"])
+def test_ctrl_c_while_everything_is_imported(begun):
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minis5", "envs"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and begun not in maps.read_text():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130) and b"Traceback" not in errors
+
+
+def test_importing_leaves_ctrl_c_to_other_programs():
+    code = "import signal, minis5; print(signal.getsignal(2) is signal.default_int_handler)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"True\n"

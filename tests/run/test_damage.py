@@ -3,6 +3,7 @@
 The short form tries 100 files of each kind. MINIS5_DAMAGE=2000 tries more.
 """
 
+import json
 import os
 import shutil
 
@@ -69,10 +70,13 @@ def check_resume(run, whole):
     return False
 
 
-def is_request(run, what):
-    """Return whether the damage is one that reads as a wish: another number of steps."""
-    del run
-    return what.startswith("('steps',)") or "cuda" in what
+def is_request(run):
+    """Return whether a damaged config.json reads as a wish: another number of steps."""
+    try:
+        steps = json.loads((run / "config.json").read_bytes())["steps"]
+    except (ValueError, OSError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(steps, int) and steps >= 1 and steps != 3 * UPDATE
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -85,7 +89,7 @@ def test_damaged_files(whole, tmp_path, name):
         shutil.copytree(whole / "run", run)
         ways = KINDS[name]
         what = ways[rng.integers(len(ways))](run / name, rng)
-        if is_request(run, what):
+        if is_request(run):
             continue
         print(seed, what)  # shown if the test fails
         said_no = (check_agent if name == "agent.npz" else check_resume)(run, whole)

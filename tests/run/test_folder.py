@@ -150,6 +150,13 @@ def test_a_folder_that_is_no_run(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_somebody_else_s_config_json_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text('{"colour": "blue"}')
+    with pytest.raises(ValueError, match="not empty; choose another with --out$"):
+        train("MemoryChain", steps=UPDATE, out=tmp_path, **CHAIN)
+    assert (tmp_path / "config.json").read_text() == '{"colour": "blue"}'
+
+
 @pytest.mark.parametrize(
     "left",
     [

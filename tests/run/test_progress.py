@@ -4,6 +4,7 @@ Interrupts: that of a run is in tests/run/test_train.py, that which gets lost he
 """
 
 import ctypes
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
-from minis5.run.progress import Recorder, read_progress
+from minis5.run.progress import COLUMNS, Recorder, read_progress
 from minis5.run.train import resume, train
 
 
@@ -56,3 +57,36 @@ def test_a_second_interrupt_lost_in_a_callback_comes_again(tmp_path):
     assert reached == ["first", "lost"]
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)] == handlers
+
+
+WRONG = {
+    "no number": lambda text: text.replace("\n128,", "\nx28,"),
+    "cells for": lambda text: text.replace("\n128,", "\n128,3,"),
+    "unknown column 'stop'": lambda text: text.replace("step,", "stop,", 1),
+    "no column 'return'": lambda text: text.replace(",return,", ",lr,", 1),
+    "a column is there twice": lambda text: text.replace(",kl,", ",lr,", 1),
+    "row 2 is that of update 3": lambda text: text.replace("\n128,2,", "\n128,3,"),
+    "its rows are not those that were written": lambda text: text.replace("\n128,2,", "\n129,2,"),
+    "utf-8": lambda text: text.replace("\n128,", "\n\udcff128,"),
+    "NUL": lambda text: text.replace("\n128,", "\n128\x00,"),
+    "carriage return": lambda text: text.replace("\n128,2,", "\n128,2\r,"),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_rows_that_do_not_fit(finished, tmp_path, reason):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "progress.csv"
+    data = WRONG[reason](path.read_text()).encode(errors="surrogateescape")
+    path.write_bytes(data)
+    with pytest.raises(ValueError) as caught:
+        resume(tmp_path / "run", steps=(WHOLE + 1) * UPDATE, quiet=True)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "restore it from a copy" in message
+    assert reason in message or reason in ("NUL", "carriage return")
+    assert path.read_bytes() == data
+
+
+def test_the_columns_are_those_of_a_trainer(finished):
+    rows = read_progress(finished / "progress.csv")
+    assert tuple(rows[0]) == COLUMNS
