@@ -4,7 +4,7 @@ state.npz holds the parameters and, for each rank, the arrays of PPO.state_dict:
 counters, the core's state, observations, and minis5's own environments. Seed and counters determine
 the generators of actions and minibatches, so these are not in it. It also holds digests of its
 arrays, of the run's settings and of progress.csv, so that files that do not belong together are
-noticed. Files of 0.2 have none of these and are read without.
+noticed. Older files have none of these and are read without.
 
 Foreign environments are pickled, if they can be. The pickle is read on resuming only, and only if
 the user trusts the run. It names modules, so that a later version of minis5 may be unable to read

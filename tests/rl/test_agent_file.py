@@ -31,7 +31,7 @@ def saved(tmp_path):
 
 
 def rewrite(path, change):
-    """Change the arrays of an .npz with `change(dict)`; it has no digest then, as those of 0.2."""
+    """Change the arrays of an .npz with `change(dict)`; it has no digest then, as older files."""
     with np.load(path) as file:
         arrays = dict(file)
     del arrays["digest"]
