@@ -52,7 +52,7 @@ def autoreset_mode(envs: Any) -> AutoresetMode:
     raise ValueError(
         "autoreset_mode: expected SAME_STEP, NEXT_STEP or DISABLED in the environment's metadata, "
         f"got {'none' if mode is None else repr(mode)}; set metadata = {{'autoreset_mode': "
-        "gymnasium.vector.AutoresetMode.SAME_STEP}} if the step that ends an episode returns the "
+        "gymnasium.vector.AutoresetMode.SAME_STEP} if the step that ends an episode returns the "
         "next one's first observation, NEXT_STEP if the step after it does, DISABLED if reset must "
         "be called"
     )

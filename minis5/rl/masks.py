@@ -151,6 +151,8 @@ class MaskReader:
         self.steps += 1
         masks = np.ones((rows.size, sum(self.sizes)), bool) if mask is None else mask.copy()
         numbers, given = np.flatnonzero(rows), self.ask(self.envs, infos)
+        if numbers.size == 0:  # every episode ended in the same step
+            return masks
         there = np.ones(rows.size, bool) if given is not None else np.zeros(rows.size, bool)
         if self.ask is _from_infos:
             there &= infos.get(f"_{KEY}", True)

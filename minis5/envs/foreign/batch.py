@@ -102,7 +102,13 @@ class EnvBatch(SyncVectorEnv):
         return self._whole(), infos
 
     def _begin(self, i, **arguments):
-        result, self._ages[i] = self.envs[i].reset(**arguments), 0
+        self._ages[i] = 0
+        try:
+            result = self.envs[i].reset(**arguments)
+        except Exception as error:
+            if (explained := self._explained(i, "reset", error)) is not None:
+                raise explained from error
+            raise
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
             expected = "reset to return (observation, info)"
             raise self._fault(i, "reset", expected, _short(result), "see gymnasium.Env.reset")
@@ -128,7 +134,7 @@ class EnvBatch(SyncVectorEnv):
                 try:
                     result = self.envs[i].step(action)
                 except Exception as error:
-                    if (explained := self._explained(i, error)) is not None:
+                    if (explained := self._explained(i, "step", error)) is not None:
                         raise explained from error
                     raise
                 if type(result) is not tuple or len(result) != 5:
@@ -158,7 +164,7 @@ class EnvBatch(SyncVectorEnv):
             raise self._fault(i, "reward", "a finite number", rewards[i])
         return self._whole(), *outcome, infos
 
-    def _explained(self, i, error):
+    def _explained(self, i, method, error):
         """Return an error that names the place if one of Gymnasium's checks failed, or None."""
         place = error.__traceback__
         while place.tb_next is not None:
@@ -169,7 +175,7 @@ class EnvBatch(SyncVectorEnv):
             expected = "step to return (observation, reward, terminated, truncated, info)"
             return self._fault(i, "step", expected, "fewer values", "see gymnasium.Env.step")
         got = f"{type(error).__name__}: {error}"
-        return self._fault(i, "step", "what Gymnasium's wrappers take", got)
+        return self._fault(i, method, "what Gymnasium's wrappers take", got)
 
     def _number(self, i, reward):
         array = _array(reward)

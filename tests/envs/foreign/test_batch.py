@@ -111,6 +111,28 @@ def test_infos_of_varying_shapes():
     assert len(seen) >= 2
 
 
+class Shared(Any):
+    """All instances write what they see to one array, and return that."""
+
+    buffer = np.zeros((3, 2), np.float32)
+
+    def observe(self):
+        self.buffer[:] = super().observe()
+        return self.buffer
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_one_array_of_all_environments(mode):
+    one, other = (EnvBatch([kind] * 4, autoreset_mode=mode) for kind in (Any, Shared))
+    assert same(one.reset(seed=1), other.reset(seed=1))
+    for _ in range(20):
+        before, after = one.step(np.ones(4, int)), other.step(np.ones(4, int))
+        assert same(before, after)
+        done = after[2] | after[3]
+        if mode == AutoresetMode.DISABLED and done.any():
+            assert same(*(envs.reset(options={"reset_mask": done}) for envs in (one, other)))
+
+
 def at(number, position, value):
     """Give `value` in place of what step returns there, in environment `number`'s second step."""
 
