@@ -150,6 +150,8 @@ class MaskReader:
             return None
         self.steps += 1
         masks = np.ones((rows.size, sum(self.sizes)), bool) if mask is None else mask.copy()
+        if not rows.any():  # all environments have ended
+            return masks
         numbers, given = np.flatnonzero(rows), self.ask(self.envs, infos)
         if numbers.size == 0:  # every episode ended in the same step
             return masks
@@ -189,8 +191,10 @@ def offered(envs, infos):
     call = getattr(getattr(envs, "unwrapped", envs), "call", None)
     if call is None or getattr(envs, "native", False):
         return None
-    # to call what is not there would end the processes of gymnasium's AsyncVectorEnv
-    return _from_calls if all(call("has_wrapper_attr", METHOD)) else None
+    try:  # to call what is not there would end the processes of gymnasium's AsyncVectorEnv
+        return _from_calls if all(call("has_wrapper_attr", METHOD)) else None
+    except (AttributeError, NotImplementedError, TypeError):  # another sort of vector environment
+        return None
 
 
 def _from_infos(envs, infos):

@@ -1,5 +1,7 @@
 """Every action space that an agent can have, in training, in its file and in use."""
 
+import tracemalloc
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -79,6 +81,20 @@ def test_an_agent_learns_saves_and_acts(name, tmp_path):
         ]
         np.testing.assert_array_equal(*acts)
         assert all(SPACES[name].contains(action) for action in acts[0])
+
+
+def test_a_hundred_thousand_actions():
+    """Memory grows with the number of actions, not with its square (40 GB)."""
+    space = gym.spaces.Discrete(100_000, start=-50_000)
+    envs = gym.vector.SyncVectorEnv([lambda: Strict(space)] * 2, autoreset_mode="SameStep")
+    config = AgentConfig(core="none", core_config=NoConfig(), encoder=(4,), heads=(4,))
+    agent = minis5.ActorCritic(envs.single_observation_space, space, config)
+    tracemalloc.start()
+    row = PPO(agent, envs, PPOConfig(num_envs=2, unroll=8, minibatches=2)).learn(16)[-1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert row["entropy"] == pytest.approx(np.log(100_000), rel=1e-3)
+    assert peak < 16 * 100_000 * 4 * 20  # arrays (T, B, actions) of float32
 
 
 def test_boxes_are_learnt_alike():

@@ -120,6 +120,21 @@ def test_every_way_to_offer_masks(mode, offer, truncate):
     assert (rollout.valid.all()) == (mode is not gym.vector.AutoresetMode.NEXT_STEP)
 
 
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_all_environments_end_at_once(mode, form):
+    class Short(Guarded):
+        def reset(self, *, seed=None, options=None):
+            out = super().reset(seed=seed)
+            self.length = 3
+            return out
+
+    ppo = trainer(mode, make=Short, form=form)
+    rollout, _ = ppo.collector.collect(16, np.random.default_rng(0))
+    assert rollout.done[2].all()
+    assert_legal(rollout, ppo.agent.action_space)
+
+
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("form", [np.asarray, np.int8, list, "tuple"], ids=str)
 def test_every_space_and_form(name, form):
@@ -152,6 +167,30 @@ def test_masks_from_other_processes(offer, vector):
         assert_legal(rollout, agent.action_space)
     finally:
         envs.close()
+
+
+class Own(gym.vector.SyncVectorEnv):
+    """A vector environment with masks of its own, and without Gymnasium's call."""
+
+    def __init__(self, masks):
+        envs = [lambda: Guarded(offer="nothing")] * 4
+        super().__init__(envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+        if masks:
+            self.action_masks = lambda: np.stack([env.unwrapped.mask() for env in self.envs])
+
+    def call(self, name, *args, **kwargs):
+        raise NotImplementedError
+
+
+def test_masks_of_a_vector_environment():
+    for masks in (True, False):
+        envs = Own(masks)
+        spaces = envs.single_observation_space, envs.single_action_space
+        ppo = PPO(minis5.ActorCritic(*spaces, ONE), envs, SMALL)
+        assert ppo.agent.config.action_masks is (True if masks else None)
+        if masks:
+            rollout, _ = ppo.collector.collect(16, np.random.default_rng(0))
+            assert_legal(rollout, ppo.agent.action_space)
 
 
 def test_asking_environments_without_masks_harms_nothing():
@@ -289,6 +328,13 @@ def test_training_and_evaluation_of_a_run(tmp_path, capsys, offer, mode):
     given["env_options"] = {"offer": "nothing"}
     with pytest.raises(ValueError, match="action_masks: expected .* got none; set action_masks=f"):
         evaluate(agent, "Guarded-v0", 4, **given)
+
+
+def test_two_workers(tmp_path):
+    run = tmp_path / "run"
+    train("Guarded-v0", steps=2 * UPDATE, out=run, workers=2, **FOREIGN)
+    with np.load(run / "state.npz") as state:
+        assert all(state[f"rank{rank}/collector/mask"].shape == (4, 6) for rank in range(2))
 
 
 def test_a_resumed_run_is_the_same(tmp_path):

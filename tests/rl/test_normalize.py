@@ -20,6 +20,7 @@ from minis5.rl.comm import Comm
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.normalize import Moments, Normalizers, ObservationNormalizer
 from minis5.rl.ppo import PPO
+from minis5.run.cli import main
 from minis5.run.evaluate import evaluate
 from minis5.run.train import resume, train
 from minis5.spaces import ObservationEncoder
@@ -358,6 +359,16 @@ def test_observations_far_from_zero_are_learnt():
         PPO(agent, envs, PPOConfig(num_envs=8, unroll=64, minibatches=2)).learn(8192)
         outcomes.append(evaluate(agent, "Far-v0", 50)["mean_return"])
     assert outcomes[1] > 9.8 and outcomes[0] < 7
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    run = [*options, "--steps", "64", "--eval-episodes", "5", "--workers", "1", "--quiet"]
+    run += ["--out", str(tmp_path / "run"), "--normalize-observations", "--normalize-rewards"]
+    assert main(["train", "Far-v0", *run]) == 0
+    assert minis5.load(tmp_path / "run" / "agent.npz").normalizer.moments.mean[0] > 990
+    assert main(["eval", str(tmp_path / "run"), "--episodes", "3"]) == 0
+    assert "mean_return" in capsys.readouterr().out
 
 
 def test_combinations_that_are_refused():
