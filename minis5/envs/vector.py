@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from minis5.arrays import as_array
 from minis5.checks import check_integer
 from minis5.envs.actions import ActionCheck
 from minis5.envs.batch_loops import compile_loops
@@ -158,7 +159,7 @@ class NativeVectorEnv(gymnasium.vector.VectorEnv):
                 f"state: expected a dict of arrays, got {type(state).__name__}; {remedy}"
             )
         for name, mine in (("ints", self._ints), ("floats", self._floats)):
-            given = state.get(name)
+            given = as_array(state.get(name), f"state[{name!r}]")
             array = arrays[name] = given if isinstance(given, np.ndarray) else np.empty(0, object)
             if array.shape != mine.shape or array.dtype != mine.dtype:
                 raise ValueError(

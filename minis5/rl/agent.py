@@ -328,7 +328,7 @@ class ActorCritic:
         if memory is None:
             empty = self.xp.zeros((reset.size, self.distribution.encoded_size), self.dtype)
             memory = Memory(self.initial_state(reset.size), empty)
-        doors.check_memory(self, memory, reset.size, Memory)
+        doors.check_memory(self, memory, reset, Memory)
         doors.check_sampling(self, deterministic, rng)
         mask = mask_for_agent(self, action_mask, reset.size)
         step, dist = self.stepper(), self.distribution

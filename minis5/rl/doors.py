@@ -76,17 +76,26 @@ def take_reset(reset):
     return reset.astype(bool, copy=False)
 
 
-def check_memory(agent, memory, batch, kind):
-    """Raise unless ``memory`` is one for a batch of this size; ``kind`` is Memory."""
+def check_memory(agent, memory, reset, kind):
+    """Raise unless ``memory`` is one for the batch of ``reset``; ``kind`` is Memory.
+
+    It is finite, too, where it is not forgotten. (On a GPU, to look would mean to wait.)
+    """
     check_instance("memory", memory, kind, "pass what the last call returned, or None")
+    batch = reset.size
     shape, remedy = agent.initial_state(batch).shape, "pass what the last call returned"
     previous = memory.previous_action
     if isinstance(previous, agent.xp.ndarray) and previous.shape[:1] != (batch,):
         got = len(previous) if previous.ndim else "a single number"
         raise ValueError(f"memory: expected a batch of {batch} as reset has, got {got}; {remedy}")
-    take_array("memory.core", memory.core, shape, agent.dtype, remedy, agent.xp)
+    core = take_array("memory.core", memory.core, shape, agent.dtype, remedy, agent.xp)
     encoded = batch, agent.distribution.encoded_size
     check_array("memory.previous_action", previous, encoded, FLOATS, remedy, agent.xp)
+    if agent.xp is np:
+        for name, rows in (("core", core.swapaxes(0, 1)), ("previous_action", previous)):
+            if not np.isfinite(rows[~reset]).all():
+                wanted = "finite numbers where reset is False"
+                raise ValueError(f"memory.{name}: expected {wanted}, got NaN or inf; {remedy}")
 
 
 def check_sampling(agent, deterministic, rng):

@@ -95,11 +95,13 @@ def test_any_state_within_the_ranges_can_be_played(name):
             assert np.isfinite(reward).all()
 
 
+MASKED = np.ma.ones((2, 6), np.int64)
+
+
 @pytest.mark.parametrize(
-    "state",
-    [None, [], "text", {"ints": None}, {"ints": [[1]], "floats": []}, {"ints": np.ma.ones((2, 6))}],
+    "state", [None, [], "text", {"ints": None}, {"ints": [[1]], "floats": []}, {"ints": MASKED}]
 )
 def test_what_is_no_state(state):
     envs = make_vec("MemoryChain-5", 2)
-    with pytest.raises((TypeError, ValueError), match=rf"^state.*: {SENTENCE}"):
+    with pytest.raises((TypeError, ValueError), match=r"^state.*: expected .*, got .*; "):
         envs.set_state(state)

@@ -125,6 +125,11 @@ def test_arguments_of_act(core):
     ]:
         with pytest.raises((TypeError, ValueError), match=rf"^{name}: {SENTENCE}"):
             agent.act(*arguments)
+    if state.size:
+        bad = Memory(np.full_like(state, np.nan), previous)
+        with pytest.raises(ValueError, match=rf"^memory.core: {SENTENCE}"):
+            agent.act(obs, bad, ~start)
+        np.testing.assert_array_equal(agent.act(obs, bad, start)[0], action)  # forgotten
     for flags in (start.tolist(), [0, 1, 0], start.astype(np.uint8)):
         agent.act(obs, memory, flags, False, np.random.default_rng(0))
 
