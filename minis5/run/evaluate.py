@@ -29,6 +29,7 @@ FIRST_SEED = 2**30
 MAX_ROWS = 256
 MAX_STEPS = 1_000_000
 NO_END = 50_000  # steps after which an evaluation ends in which no episode has ended
+OWN = ("num_envs", "single_observation_space", "single_action_space", "reset", "step", "metadata")
 INTERVAL = 10.0  # seconds between lines of progress
 
 
@@ -199,7 +200,8 @@ def trial_returns(
 
 def check_seed(seed: int) -> None:
     """Raise ValueError unless training and evaluation take `seed`: an integer in [0, 2**30)."""
-    if not 0 <= seed < FIRST_SEED:
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < FIRST_SEED:
         raise ValueError(
             f"seed: expected an integer in [0, {FIRST_SEED}), got {seed}; pass for example 0"
         )
@@ -210,14 +212,18 @@ def _batches(env_id, episodes, seed, num_envs, environment):
 
     The generator samples the actions of all batches.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}; pass for example 100")
+    episodes = check_integer("episodes", episodes, 1, 2**31, "pass for example 100")
     check_seed(seed)
     rng = np.random.default_rng([FIRST_SEED, seed])
     if not isinstance(env_id, str):
         if num_envs is not None or environment:
             names = ", ".join((*environment, *["num_envs"] * (num_envs is not None)))
             raise ValueError(f"{names}: expected none with environments of your own; leave it out")
+        if not all(hasattr(env_id, name) for name in OWN):
+            expected = "an id, or a vector environment as gymnasium.vector.VectorEnv is one"
+            raise ValueError(
+                f"env_id: expected {expected}, got {env_id!r}; pass such as 'MemoryChain'"
+            )
         yield env_id, _shares(episodes, env_id.num_envs), rng
         return
     if num_envs is not None:

@@ -46,7 +46,7 @@ def test_evaluation_does_not_depend_on_the_batch(finished, monkeypatch):
 
 def test_evaluation_refuses(finished):
     agent = minis5.load(finished / "agent.npz")
-    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="episodes: expected an integer in .* got 0; pass for"):
         evaluate(agent, "MemoryChain", 0)
     with pytest.raises(
         ValueError, match=r"its observation_space is Discrete\(4\), the agent was trained with Box"
@@ -222,6 +222,14 @@ def test_normalised_vector_environments(lengths):
 
 
 def test_wrong_numbers(lengths):
+    for odd in (None, 2.5, "3", True):
+        with pytest.raises(
+            ValueError, match=r"seed: expected an integer in \[0, 1073741824\), got"
+        ):
+            evaluate(lengths, "Lengths-v0", 2, odd)
+    for odd in (None, 3, gymnasium.make("CartPole-v1")):
+        with pytest.raises(ValueError, match="env_id: expected an id, or a vector environment as"):
+            evaluate(lengths, odd)
     for name in ("num_envs", "max_steps"):
         with pytest.raises(ValueError, match=f"{name}: expected an integer in .*, got 0; leave it"):
             evaluate(lengths, "Lengths-v0", 5, **{name: 0})

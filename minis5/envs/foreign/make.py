@@ -18,7 +18,7 @@ import gymnasium
 from gymnasium.envs import registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from minis5.checks import check_choice
+from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign.batch import EnvBatch, FreshObservations
 from minis5.envs.foreign.named import Wrapper, apply, misfit
 
@@ -68,6 +68,8 @@ def batch_maker(
         An option that the constructor does not take, an unknown mode, or wrappers around an
         environment that only comes in batches.
     """
+    if vector_kwargs is not None and not isinstance(vector_kwargs, dict):
+        raise ValueError(f"vector_kwargs: expected a dict, got {vector_kwargs!r}; leave it out")
     kwargs = dict(vector_kwargs or {})
     if vectorization_mode is None:
         vectorization_mode = "sync" if spec.entry_point is not None else WHOLE
@@ -89,6 +91,9 @@ def batch_maker(
     parameters = _parameters(creator)
     own = {n: v for n, v in options.items() if n not in OF_MAKE or n in parameters}
     limits = {n: v for n, v in options.items() if n not in own}
+    if limits.get("max_episode_steps", -1) not in (-1, None):
+        remedy = "leave it out for the environment's own limit"
+        check_integer("max_episode_steps", limits["max_episode_steps"], 1, 2**62, remedy)
     spec = copy.copy(spec)
     spec.kwargs = {**spec.kwargs, **own}
     if whole:
