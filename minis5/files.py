@@ -244,11 +244,12 @@ def _check_sizes(file, size):
     members = file.infolist()
     if len({member.filename for member in members}) < len(members):
         raise zipfile.BadZipFile("a name is there twice")
-    if sum(member.file_size for member in members) > size:
-        raise zipfile.BadZipFile("it declares more bytes than it has")
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise zipfile.BadZipFile(f"{member.filename} is compressed; minis5 compresses nothing")
+    if sum(member.file_size for member in members) > size:
+        raise zipfile.BadZipFile("it declares more bytes than it has")
+    for member in members:
         with file.open(member) as stream:
             read_header = HEADERS[np.lib.format.read_magic(stream)]
             shape, _, dtype = read_header(stream)

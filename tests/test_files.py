@@ -1,8 +1,10 @@
 """Files are written whole or not at all; unreadable ones are refused with a reason."""
 
+import io
 import json
 import os
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -131,3 +133,90 @@ def test_another_version(saved):
     message = f"{saved}: format version 2, this minis5 reads 1; upgrade minis5"
     with pytest.raises(CheckpointError, match=re.escape(message)):
         read_npz(saved, FORMAT)
+
+
+# Sizes
+
+
+def bomb(path):
+    np.savez_compressed(path, format=FORMAT, version=1, zeros=np.zeros(1 << 26, np.uint8))
+
+
+def promise(path, shape, data=b""):
+    """Write a member whose header declares another shape than it has."""
+    header = io.BytesIO()
+    values = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, values)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("more.npy", header.getvalue() + data)
+
+
+def twice(path):
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("a.npy", b"")
+
+
+SIZES = {
+    "is compressed": bomb,
+    "a name is there twice": twice,
+    "declares float64": lambda path: promise(path, (1 << 40,), bytes(64)),
+    "declares float64 (-2, -4)": lambda path: promise(path, (-2, -4), bytes(64)),
+    "declares float64 (3,)": lambda path: promise(path, (3,), bytes(64)),
+}
+
+
+@pytest.mark.parametrize("reason", SIZES)
+def test_no_more_memory_than_the_file_has(saved, reason):
+    SIZES[reason](saved)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=re.escape(reason)):
+            read_npz(saved, FORMAT)
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+
+
+# Contents
+
+
+def test_the_digest_is_that_of_names_types_shapes_and_bytes():
+    arrays = {"a": np.arange(6.0), "b": np.array("text")}
+    same = {"b": np.array("text"), "a": np.arange(6.0)}
+    assert files.digest(arrays) == files.digest(same)
+    for change in ({"a": arrays["a"].reshape(2, 3)}, {"a": np.arange(6)}, {"c": arrays["a"]}):
+        assert files.digest({**arrays, **change}) != files.digest(arrays)
+    left = files.digest({**arrays, "x/seconds": np.array(1.0)}, ("/seconds",))
+    assert left == files.digest(arrays)
+
+
+def test_contents_that_were_changed(saved):
+    with np.load(saved) as file:
+        arrays = dict(file)
+    np.savez(saved, **{**arrays, "d": np.int64(8)})
+    back = read_npz(saved, FORMAT)
+    assert not back.intact
+    with pytest.raises(CheckpointError, match="arrays.npz: its arrays are not those that were wr"):
+        files.check_intact(saved, back)
+    np.savez(saved, **arrays)
+    assert read_npz(saved, FORMAT).intact
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": 1, "a": 2}', "{", "", '{"a": 1e', "\x00"])
+def test_json_that_is_none(text):
+    with pytest.raises(ValueError):
+        files.parse_json(text)
+
+
+def test_the_folder_is_flushed_after_the_file(tmp_path, monkeypatch):
+    """So that a power cut keeps the old file or the new one."""
+    flushed = []
+
+    def fsync(descriptor):
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    write_text(tmp_path / "text", "x")
+    assert flushed[0].endswith(".tmp") and flushed[1:] == [str(tmp_path)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -208,3 +209,77 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
 def test_saving_into_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         save_agent(make_agent(), tmp_path / "nowhere" / "agent.npz")
+
+
+# What a file declares
+
+
+def config_with(arrays, **changes):
+    config = json.loads(str(arrays["config"]))
+    config["core_config"] |= {n: v for n, v in changes.items() if n in config["core_config"]}
+    config |= {n: v for n, v in changes.items() if n in config}
+    arrays["config"] = json.dumps(config)
+
+
+def space_with(arrays, name, **changes):
+    arrays[name] = json.dumps({**json.loads(str(arrays[name])), **changes})
+
+
+HUGE = {
+    "parameter encoder/0/kernel: expected 1000000 columns": lambda a: config_with(
+        a, encoder=[10**6, 10**6]
+    ),
+    "parameters missing: 'encoder/2/kernel'": lambda a: config_with(a, encoder=[8, 6, 10**9]),
+    "ssm_size: expected at most": lambda a: config_with(a, ssm_size=10**6),
+    "n_layers: expected at most": lambda a: config_with(a, n_layers=10**9),
+    "space: expected at most 8 numbers, got Box of 10000000000": lambda a: space_with(
+        a, "observation_space", shape=[10**5, 10**5]
+    ),
+    "space: expected at most 8 numbers, got Discrete of 1000000000000": lambda a: space_with(
+        a, "action_space", n=10**12
+    ),
+    "encoder: expected an integer": lambda a: config_with(a, encoder=["8", 6]),
+    "observation_scale: expected a number": lambda a: config_with(a, observation_scale=None),
+    "'core_config'": lambda a: a.update(config=str(a["config"]).replace("{", '{"core_config": 1,')),
+    "nested too deeply": lambda a: a.update(action_space="[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("message", HUGE)
+def test_what_is_declared_is_compared_with_what_is_there(saved, message):
+    """Before memory is taken."""
+    rewrite(saved, HUGE[message])
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=re.escape(message)):
+            minis5.load(saved)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(saved, value):
+    def spoil(arrays):
+        arrays["core/layers/0/ssm/D"][2] = value
+
+    rewrite(saved, spoil)
+    message = "parameter core/layers/0/ssm/D: expected finite values, got NaN or Inf"
+    with pytest.raises(CheckpointError, match=message):
+        minis5.load(saved)
+
+
+def test_arrays_that_were_swapped(saved):
+    with np.load(saved) as file:
+        arrays = dict(file)
+    names = "core/layers/0/ssm/Lambda_re", "core/layers/0/ssm/Lambda_im"
+    arrays[names[0]], arrays[names[1]] = arrays[names[1]], arrays[names[0]]
+    np.savez(saved, **arrays)
+    with pytest.raises(CheckpointError, match="not those that were written .*digest.*restore it"):
+        minis5.load(saved)
+
+
+def test_a_file_without_a_digest(saved):
+    """As 0.2 wrote it."""
+    rewrite(saved, lambda arrays: None)
+    assert np.array_equal(minis5.load(saved).parameter_vector, make_agent().parameter_vector)
