@@ -18,6 +18,7 @@ When needed:
                      loss, advantages and Adam
     comm             several processes that train one agent; workers starts and watches them,
                      channel carries their messages
-    agent_file       an agent in one .npz; spaces_json writes its spaces
+    agent_file       an agent in one .npz; spaces_json writes its spaces,
+                     settings_json checks its settings
     malloc           asks the C library to keep freed memory
 """

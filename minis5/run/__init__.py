@@ -9,9 +9,11 @@ In the order in which to read them:
     learn        one process's part of a run
     progress     progress.csv, the progress line, the signals that ask for a stop
     state_file   state.npz: the state of a run, from which it is resumed bit for bit
+    trust        whether code that a run's files name may be run
     evaluate     returns of fresh episodes, without bias
     plot         learning curves
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
+    console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
 """

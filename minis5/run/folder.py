@@ -10,6 +10,7 @@ writer. Tests: tests/run/test_folder.py.
 
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -149,7 +150,7 @@ def check_unused(folder: Path) -> None:
         return
     remedy = "choose another with --out"
     if {"config.json", "state.npz"} <= names:
-        remedy += f", or continue its run: minis5 train --resume {folder}"
+        remedy += f", or continue its run: minis5 train --resume {shlex.quote(str(folder))}"
     raise ValueError(f"out: the folder {folder} is not empty; {remedy}")
 
 
