@@ -5,7 +5,7 @@ A worker may die at any moment: at its start, in mid-message, at its end. Its ex
 worker that raises an error sends the traceback first. If rank 0 dies, the workers end by
 themselves.
 
-Leaves out: restarting a worker. Tests: tests/rl/test_comm.py.
+Leaves out: restarting a worker. Tests: tests/rl/test_workers.py.
 """
 
 import ctypes
@@ -99,8 +99,9 @@ class Workers:
             yield
         except (OSError, ImportError) as error:  # ImportError: a system without semaphores
             why = getattr(error, "strerror", None) or error
+            processes = f"{size - 1} process{'es' if size > 2 else ''}"
             raise RankError(
-                f"workers: expected to start {size - 1} processes beside this one, got "
+                f"workers: expected to start {processes} beside this one, got "
                 f"{len(self.processes)} ({why}); ask for fewer, or for --workers 1, which needs "
                 "none and no /dev/shm"
             ) from error

@@ -236,7 +236,9 @@ def test_no_semaphores(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(_multiprocessing, "SemLock", refuse)
-    with pytest.raises(RankError, match="^workers: expected to start 1 processes.*--workers 1"):
+    with pytest.raises(
+        RankError, match="^workers: expected to start 1 process beside.*--workers 1"
+    ):
         run(rank_work.sums, 2)
     assert len(run(rank_work.sums, 1)) == 1
 
