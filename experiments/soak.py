@@ -108,14 +108,11 @@ def main(argv=None):
                 if kill == "worker" and "1 worker" in setting:
                     continue
                 count = soak.count(kill)
-                cases = options.cases or (
-                    range(1, options.moments + 1)
-                    if count is None
-                    else range(1, count + 1, options.every)
-                )
+                every, most = (1, options.moments) if count is None else (options.every, count)
+                cases = options.cases or range(1, most + 1, every)
                 for case in cases:
                     key = (setting, kill, str(case))
-                    if key in rows:
+                    if key in rows or case > (count or case):
                         continue
                     found = soak.case(kill, case)
                     row = dict(zip(COLUMNS, (*key, *found), strict=False)) | facts()

@@ -72,8 +72,10 @@ def leave(comm, how):
     return comm.gather(comm.rank)
 
 
-def fail_together(comm):
-    """All but rank 0 fail at once, with much to say."""
+def fail_together(comm, began):
+    """All but rank 0 fail at once, with much to say; rank 0 adds the time to the list `began`."""
+    comm.allreduce(np.ones(1))  # all are here
+    began.append(time.monotonic())
     comm.allreduce(np.ones(1))
     if comm.rank:
         raise ZeroDivisionError("x" * 20_000 + f" of rank {comm.rank}")

@@ -120,8 +120,11 @@ def test_at_its_end(how, message):
 
 @pytest.mark.parametrize("size", [31, 9, 9, 5, 5, 5])
 def test_many_fail_together(size):
-    with soon(), pytest.raises(RankError, match=r"rank \d+ failed:\n(?s:.*)ZeroDivisionError: x"):
-        run(rank_work.fail_together, size)
+    """They are told of together, and ended together, not one after the other."""
+    began = []
+    with pytest.raises(RankError, match=r"rank \d+ failed:\n(?s:.*)ZeroDivisionError: x"):
+        run(rank_work.fail_together, size, (began,))
+    assert time.monotonic() - began[0] < AT_MOST
 
 
 def talk(comm):
