@@ -153,8 +153,6 @@ class MaskReader:
         if not rows.any():  # all environments have ended
             return masks
         numbers, given = np.flatnonzero(rows), self.ask(self.envs, infos)
-        if numbers.size == 0:  # every episode ended in the same step
-            return masks
         there = np.ones(rows.size, bool) if given is not None else np.zeros(rows.size, bool)
         if self.ask is _from_infos:
             there &= infos.get(f"_{KEY}", True)

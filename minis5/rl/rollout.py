@@ -80,14 +80,8 @@ class Collector:
         x = np.empty((T, B, agent.input_size), agent.dtype)
         rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
-        initial_state, features, params, actions, ended, masks = (
-            self.state.copy(),
-            [],
-            [],
-            [],
-            [],
-            [],
-        )
+        features, params, actions, masks, ended = [], [], [], [], []
+        initial_state = self.state.copy()
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
             x[t] = self._encode(self.obs, self.previous_action, self.reset, counts=True)
