@@ -111,7 +111,7 @@ def _choices(space):
         sizes, start = space.nvec, space.start
     elif isinstance(space, gym.spaces.MultiBinary):
         sizes, start = np.full(space.shape, 2), np.zeros(space.shape, np.int8)
-    elif isinstance(space, gym.spaces.Box) and space.dtype.kind in "iu":
+    elif isinstance(space, gym.spaces.Box) and space.dtype.kind in "iub":
         # in Python's integers, because the difference of two bounds may not fit their dtype
         start, sizes = space.low, space.high.astype(object) - space.low.astype(object) + 1
         if sizes.size and sizes.max() > MOST_VALUES:

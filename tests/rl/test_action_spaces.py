@@ -20,6 +20,7 @@ SPACES = {
     "small integers": gym.spaces.Discrete(3, start=2, dtype=np.int8),
     "integers": gym.spaces.Box(0, 3, (2,), np.int64),
     "bytes": gym.spaces.Box(250, 255, (1, 2), np.uint8),
+    "flags": gym.spaces.Box(0, 1, (3,), bool),
     "scalar": gym.spaces.Box(-1, 1, (), np.float32),
     "scaled scalar": gym.spaces.Box(0, 5, (), np.float64),
     "matrix": gym.spaces.Box(-np.inf, np.inf, (2, 3), np.float64),

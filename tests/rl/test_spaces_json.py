@@ -15,6 +15,7 @@ SPACES = [
     spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
     spaces.Box(0, 255, (2, 3, 1), np.uint8),
     spaces.Box(-1, 1, (), np.float16),
+    spaces.Box(0, 1, (2,), bool),
     spaces.Box(np.array([-(2**63), 1]), np.array([2**63 - 1, 7]), dtype=np.int64),
     spaces.Discrete(5),
     spaces.Discrete(3, start=-1),
