@@ -33,6 +33,10 @@ class CoreCache(NamedTuple):
     kept: Any  # the core's own cache
 
 
+class OwnParameters(dict):
+    """A core's parameters that its agent made and keeps: they are not checked again each time."""
+
+
 def checked(core):
     """Put checks in front of the methods of a core's class, a decorator (cores.py has the methods).
 
@@ -75,7 +79,8 @@ def _forward(method):
     def forward(self, params, u, reset, state, dt=None):
         u = _features(self, u, ("T", "B"))
         xp, dtype, options = array_module(u), u.dtype, {}
-        check_tree("params", params, self.parameter_shapes, dtype, xp)
+        if type(params) is not OwnParameters:
+            check_tree("params", params, self.parameter_shapes, dtype, xp)
         reset, state = _past(self, u, reset, state, xp)
         if dt is not None:
             options["dt"] = take_array("dt", dt, reset.shape, dtype, "one step for each input", xp)
@@ -108,7 +113,8 @@ def _stepper(method):
         while isinstance(sample, dict) and sample:
             sample = next(iter(sample.values()))
         xp, dtype = array_module(sample), getattr(sample, "dtype", None)
-        check_tree("params", params, self.parameter_shapes, dtype, xp)
+        if type(params) is not OwnParameters:
+            check_tree("params", params, self.parameter_shapes, dtype, xp)
         dtypes = FLOATS if dtype is None else (check_float_type("params", dtype),)
         step = method(self, params)
 

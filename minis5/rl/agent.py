@@ -79,8 +79,8 @@ class Stepper:
 
     def __init__(self, agent, vector=None):
         self.agent, self.vector = agent, agent.parameter_vector.copy() if vector is None else vector
-        self.p = unflatten_tree(agent.views(self.vector))
-        self.core_step = agent.core.stepper(self.p.get("core", {}))
+        self.p = doors.with_own_core(unflatten_tree(agent.views(self.vector)))
+        self.core_step = agent.core.stepper(self.p["core"])
 
     def __reduce__(self):  # the core's step is a function of its own, which cannot be pickled
         return Stepper, (self.agent, self.vector)
@@ -163,7 +163,7 @@ class ActorCritic:
 
     def _look_at_parameters(self):
         self._parameters = self.views(self.parameter_vector)
-        self._nested = unflatten_tree(self._parameters)
+        self._nested = doors.with_own_core(unflatten_tree(self._parameters))
 
     def __getstate__(self):  # for pickling and copying: modules and views are made anew
         return {k: v for k, v in vars(self).items() if k not in ("xp", "_parameters", "_nested")}
@@ -257,7 +257,7 @@ class ActorCritic:
         for i in range(len(self.config.encoder)):
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
-        features, state, core = self.core.forward(p.get("core", {}), x, reset, state)
+        features, state, core = self.core.forward(p["core"], x, reset, state)
         out, actor = head_forward(p["actor"], features)
         value, critic = head_forward(p["critic"], features)
         cache = AgentCache(encoded, core, actor, critic, shape)

@@ -11,9 +11,15 @@ import numpy as np
 
 from minis5.arrays import array_module, as_array
 from minis5.checks import FLOATS, check_array, check_choice, check_draws, check_instance, take_array
+from minis5.nn.doors import OwnParameters
 from minis5.random import seed_to_key
 
 BOOL = np.dtype(bool)
+
+
+def with_own_core(nested):
+    """Return an agent's nested parameters, those of its core marked as right."""
+    return nested | {"core": OwnParameters(nested.get("core", {}))}
 
 
 def check_agent(config, seed, kind):

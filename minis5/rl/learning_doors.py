@@ -35,7 +35,8 @@ def take_batch(width, dist_params, value, batch, count, kind):
     if count is not None and not scalar:
         wanted = "a number of steps, or None for those of the batch"
         raise TypeError(f"count: expected {wanted}, got {type(count).__name__}; pass an integer")
-    check_instance("batch", batch, kind, "pass Batch(actions, log_probs, values, ...) of loss.py")
+    if not all(hasattr(batch, name) for name in kind._fields):  # any object that has them will do
+        check_instance("batch", batch, kind, "pass Batch(actions, log_probs, ...) of loss.py")
     dist_params = take_parameters("dist_params", dist_params, width)
     xp, shape, remedy = array_module(dist_params), dist_params.shape[:-1], "give one for each step"
     value = take_shaped("value", value, shape, FLOATS, xp, remedy)
@@ -43,7 +44,7 @@ def take_batch(width, dist_params, value, batch, count, kind):
         name: take_shaped(f"batch.{name}", getattr(batch, name), shape, dtypes, xp, remedy)
         for name, dtypes in zip(kind._fields[1:], [FLOATS] * 4 + [BOOLS], strict=True)
     }
-    return dist_params, value, batch._replace(**taken)
+    return dist_params, value, kind(batch.actions, **taken)
 
 
 def take_gae(rewards, values, next_values, terminated, done, gamma, lam):
