@@ -13,6 +13,7 @@ have been checked by tests, and are not checked again here.
 Tests: tests/rl/test_autoreset.py.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -28,12 +29,20 @@ SAME_STEP, NEXT_STEP, DISABLED = (
     AutoresetMode.DISABLED,
 )
 TEXTS = {text: mode for mode in AutoresetMode for text in (mode.name, mode.value)}
+PARTS = ("num_envs", "single_observation_space", "single_action_space", "reset", "step")
 OLD_NAMES = ("final_observation", "terminal_observation")  # before Gymnasium 1.0
 
 
 def is_native(envs: Any) -> bool:
     """Return whether these are minis5's own environments (which have get_state and set_state)."""
     return getattr(envs, "native", False)
+
+
+def check_vector(envs: Any, name: str = "envs") -> None:
+    """Raise ValueError unless this is a vector environment, or is built like one."""
+    if not all(hasattr(envs, part) for part in PARTS):
+        remedy = "put one into gymnasium.vector.SyncVectorEnv([make]), or take minis5.make_vec"
+        raise ValueError(f"{name}: expected a gymnasium.vector.VectorEnv, got {envs!r}; {remedy}")
 
 
 def autoreset_mode(envs: Any) -> AutoresetMode:
@@ -87,6 +96,7 @@ class Door:
     """
 
     def __init__(self, envs):
+        check_vector(envs)
         self.envs, self.mode = envs, autoreset_mode(envs)
         self.space, self.count = envs.single_observation_space, envs.num_envs
         self._ended = np.zeros(self.count, bool)  # in the step before
@@ -112,7 +122,18 @@ class Door:
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"{type(result).__name__}"
             raise ValueError(f"reset: expected (observations, infos), got {got}; return both")
+        self._check_batch(*result)
         return result
+
+    def _check_batch(self, obs, infos):
+        sizes = {np.shape(leaf)[:1] for leaf in leaves(obs)}
+        if sizes != {(self.count,)}:
+            got = ", ".join(str(np.shape(leaf)) for leaf in leaves(obs))
+            expected = f"a batch of {self.count}, got arrays of shapes {got}"
+            raise ValueError(f"observations: expected {expected}; put the environments first")
+        if not isinstance(infos, Mapping):
+            got = type(infos).__name__
+            raise ValueError(f"infos: expected a dict of arrays, got {got}; see gymnasium.vector")
 
     def step(self, actions):
         """Step, and return observations, rewards, terminated, truncated (arrays) and infos.
@@ -131,6 +152,7 @@ class Door:
         terminated = self._row("terminated", terminated, "biu").astype(bool, copy=False)
         truncated = self._row("truncated", truncated, "biu").astype(bool, copy=False)
         done = terminated | truncated
+        self._check_batch(obs, infos)
         self._ages += 1
         if self.mode == NEXT_STEP and (again := done & self._ended).any():
             raise self._contradiction(

@@ -27,6 +27,7 @@ from minis5.arrays import move, to_host
 from minis5.ops import gpu_form
 from minis5.rl.adam import Adam
 from minis5.rl.agent import ActorCritic
+from minis5.rl.autoreset import check_vector
 from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
 from minis5.rl.gae import gae
@@ -92,6 +93,7 @@ class PPO:
 
     def _check(self):
         agent, envs, c, size = self.agent, self.envs, self.config, self.comm.size
+        check_vector(envs)
         if envs.num_envs * size != c.num_envs:
             wanted = f"{c.num_envs // size} environments on each of {size} ranks"
             raise ValueError(f"num_envs: expected {wanted}, got {envs.num_envs}")

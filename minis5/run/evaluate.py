@@ -8,8 +8,9 @@ Leaves out: recording. Tests: tests/run/test_evaluate.py, tests/envs/test_meta.p
 """
 
 import math
+import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,9 +20,9 @@ from gymnasium.vector import VectorEnv
 from minis5.checks import check_integer
 from minis5.envs.registry import make_vec
 from minis5.rl.agent import ActorCritic
-from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, is_native
+from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, check_vector, is_native
 from minis5.rl.masks import MaskReader, mask_forward
-from minis5.run.console import tell
+from minis5.run.console import is_terminal, tell
 from minis5.spaces import ObservationError
 
 # With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
@@ -29,8 +30,7 @@ FIRST_SEED = 2**30
 MAX_ROWS = 256
 MAX_STEPS = 1_000_000
 NO_END = 50_000  # steps after which an evaluation ends in which no episode has ended
-OWN = ("num_envs", "single_observation_space", "single_action_space", "reset", "step", "metadata")
-INTERVAL = 10.0  # seconds between lines of progress
+INTERVAL = 10.0  # seconds between lines of progress; in a terminal one line, each second
 
 
 def evaluate(
@@ -105,6 +105,7 @@ def evaluate(
             line.first += envs.num_envs
             if given_up:
                 break
+    line.close()
     ordered = sorted(returns, key=lambda pair: pair[0])  # stable: by row, then by time
     return _summary([total for _, total in ordered], episodes)
 
@@ -140,15 +141,28 @@ class _Line:
 
     def __init__(self, episodes, quiet):
         self.episodes, self.quiet, self.first, self.steps = episodes, quiet, 0, 0
-        self.shown = time.monotonic()
+        self.shown, self.live = time.monotonic(), False
 
     def show(self, ended):
         self.steps += 1
-        if self.quiet or self.steps % 16 or time.monotonic() - self.shown < INTERVAL:
+        if self.quiet or self.steps % 16:
             return
-        self.shown = time.monotonic()
+        terminal, now = is_terminal(), time.monotonic()
+        if now - self.shown < (INTERVAL / 10 if terminal else INTERVAL):
+            return
+        self.shown = now
         hint = "" if ended else "; max_episode_steps would end them, --eval-steps ends this"
-        tell(f"evaluation: {ended} of {self.episodes} episodes after {self.steps:,} steps{hint}")
+        text = f"evaluation: {ended} of {self.episodes} episodes after {self.steps:,} steps{hint}"
+        if not terminal:
+            tell(text)
+            return
+        self.live = True
+        with suppress(OSError, ValueError):  # the terminal may go at any time
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def close(self):
+        if self.live:
+            tell("")
 
 
 def trial_returns(
@@ -219,11 +233,7 @@ def _batches(env_id, episodes, seed, num_envs, environment):
         if num_envs is not None or environment:
             names = ", ".join((*environment, *["num_envs"] * (num_envs is not None)))
             raise ValueError(f"{names}: expected none with environments of your own; leave it out")
-        if not all(hasattr(env_id, name) for name in OWN):
-            expected = "an id, or a vector environment as gymnasium.vector.VectorEnv is one"
-            raise ValueError(
-                f"env_id: expected {expected}, got {env_id!r}; pass such as 'MemoryChain'"
-            )
+        check_vector(env_id, "env_id")
         yield env_id, _shares(episodes, env_id.num_envs), rng
         return
     if num_envs is not None:

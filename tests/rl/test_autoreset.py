@@ -156,6 +156,10 @@ def test_wrong_last_observations(change, message):
         (lambda r: [r[0], [None] * 2, *r[2:]], r"rewards: expected numbers \(2,\), got object"),
         (lambda r: [*r[:2], None, *r[3:]], r"terminated: expected booleans \(2,\), got obj"),
         (lambda r: [*r[:3], r[3][:1], r[4]], r"truncated: expected booleans \(2,\), got bool"),
+        (lambda r: [r[0][:1], *r[1:]], r"observations: expected a batch of 2, got arrays"),
+        (lambda r: [r[0].T, *r[1:]], r"observations: expected a batch of 2, got arrays"),
+        (lambda r: [*r[:4], [{}, {}]], "infos: expected a dict of arrays, got list; see gymnasium"),
+        (lambda r: [*r[:4], None], "infos: expected a dict of arrays, got NoneType; see gymnasium"),
         (lambda r: r[:4], r"step: expected \(observations, rewards, .*got tuple; return five"),
     ],
 )
@@ -325,3 +329,11 @@ def test_rewards_too_large_for_the_agent_are_named():
         collect(Own(SAME_STEP, change=change))
     expected = "reward: expected a finite number within float32, got inf (environment 1, step 0 of "
     assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize("odd", [None, 3, Count(), "CartPole-v1"])
+def test_what_is_no_batch_is_named(odd):
+    agent = agent_for(Own(SAME_STEP))
+    for use in (Collector, minis5.PPO):
+        with pytest.raises(ValueError, match="envs: expected a gymnasium.vector.VectorEnv, got "):
+            use(agent, odd)

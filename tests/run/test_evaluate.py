@@ -182,6 +182,14 @@ def test_a_limit_on_steps(lengths, capsys, monkeypatch):
     assert len(lines) == 2
 
 
+def test_the_line_in_a_terminal(lengths, capsys, monkeypatch):
+    monkeypatch.setattr("minis5.run.evaluate.is_terminal", lambda: True)
+    monkeypatch.setattr("minis5.run.evaluate.INTERVAL", 0.0)
+    evaluate(lengths, "Lengths-v0", 3, quiet=False, endless=True, max_steps=40)
+    said = capsys.readouterr().err
+    assert said.count("\revaluation: 0 of 3 episodes after ") == 2 and said.endswith("K\n")
+
+
 def test_a_run_without_an_end(tmp_path, capsys):
     """Training and evaluation say so, and there is a summary that JSON can read."""
     command = f"train Lengths-v0 --env-option endless=true {WORDS} --steps 128 --eval-steps 30"
@@ -228,7 +236,7 @@ def test_wrong_numbers(lengths):
         ):
             evaluate(lengths, "Lengths-v0", 2, odd)
     for odd in (None, 3, gymnasium.make("CartPole-v1")):
-        with pytest.raises(ValueError, match="env_id: expected an id, or a vector environment as"):
+        with pytest.raises(ValueError, match="env_id: expected a gymnasium.vector.VectorEnv, got"):
             evaluate(lengths, odd)
     for name in ("num_envs", "max_steps"):
         with pytest.raises(ValueError, match=f"{name}: expected an integer in .*, got 0; leave it"):
