@@ -99,8 +99,7 @@ class MaskReader:
     Parameters
     ----------
     agent : ActorCritic
-        Its ``config.action_masks`` says whether it needs them. If that is None, it becomes True
-        here where the environment offers them.
+        Its ``config.action_masks`` says whether it needs them; None: it takes those that come.
     envs : gymnasium.vector.VectorEnv
     infos : dict
         Of the reset before.
@@ -117,14 +116,17 @@ class MaskReader:
         self.envs, self.sizes, self.first, self.steps = envs, agent.actions.sizes, first_index, 0
         self.ignored = agent.config.action_masks is False or self.sizes is None
         self.ask = None if self.ignored else offered(envs, infos)
-        if self.ask is not None and agent.config.action_masks is None:
-            agent.config = dataclasses.replace(agent.config, action_masks=True)
         if agent.config.action_masks and self.ask is None:
             expected = f"expected {OFFER}, because the agent uses masks"
             got = "got none" if self.sizes else "got a Box of floats, which has none"
             raise ValueError(
                 f"action_masks: {expected}, {got}; set action_masks=false to do without"
             )
+
+    def settle(self, agent):
+        """Write down in an agent's configuration that it learns with masks, if there are any."""
+        if self.ask is not None:
+            agent.config = dataclasses.replace(agent.config, action_masks=True)
 
     def read(self, infos, rows, mask=None):
         """Return the masks (B, Σ sizes) bool of the coming step, or None without masks.

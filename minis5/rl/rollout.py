@@ -66,6 +66,7 @@ class Collector:
         B, width = envs.num_envs, agent.distribution.encoded_size
         self.obs, infos = self.door.begin(seed, first_index)
         self.mask_reader = MaskReader(agent, envs, infos, first_index)
+        self.mask_reader.settle(agent)
         self.reset = np.ones(B, bool)
         self.mask = self.mask_reader.read(infos, self.reset)
         self.state = agent.initial_state(B)

@@ -217,7 +217,7 @@ def configure(
             command=sys.argv,
         )
         agent = config.make_agent(envs)
-        MaskReader(agent, envs, {} if is_native(envs) else envs.reset()[1])
+        MaskReader(agent, envs, {} if is_native(envs) else envs.reset()[1]).settle(agent)
         masks = bool(agent.config.action_masks)  # decided here, once for the run
         config = replace(config, agent=replace(agent.config, action_masks=masks))
     if config.init_from is not None:

@@ -330,6 +330,14 @@ def test_training_and_evaluation_of_a_run(tmp_path, capsys, offer, mode):
         evaluate(agent, "Guarded-v0", 4, **given)
 
 
+def test_evaluation_changes_no_agent():
+    """An agent that learnt without masks takes those that come, and stays as it was."""
+    agent = trainer(offer="nothing").agent
+    kwargs = {"vector_kwargs": {"autoreset_mode": "SameStep"}}
+    assert evaluate(agent, "Guarded-v0", 5, **kwargs)["episodes"] == 5
+    assert agent.config.action_masks is None
+
+
 def test_two_workers(tmp_path):
     run = tmp_path / "run"
     train("Guarded-v0", steps=2 * UPDATE, out=run, workers=2, **FOREIGN)
