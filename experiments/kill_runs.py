@@ -221,6 +221,7 @@ class Soak:
         said, took = "", ""
         if seconds is not None:
             said, took = self.text(folder).rstrip().rpartition("\n")[2], f"{seconds:.2f}"
+            said = said.replace(str(folder), "RUN")
             if code is None:
                 return "hangs", took, said
             if code != 0 and (code != 2 or not said.startswith("minis5: error: rank 1 died")):
