@@ -169,9 +169,8 @@ class PPO:
         terminated = done if c.truncation_is_termination else rollout.terminated
         if c.trial_horizon:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
-        rewards = self.normalizers.rewards(rollout.rewards) * rollout.rewards.dtype.type(
-            c.reward_scale
-        )
+        rewards = self.normalizers.rewards(rollout.rewards)
+        rewards = rewards * rewards.dtype.type(c.reward_scale)
         values = rollout.values, rollout.next_values
         advantages = gae(rewards, *values, terminated, done, c.gamma, c.gae_lambda)
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])
