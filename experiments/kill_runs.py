@@ -200,8 +200,11 @@ class Soak:
         arguments, rng = going_on(self.setting, folder), random.Random(f"{kill} {number}")
         if by_operation:
             name = self.operations[what][number - 1]
-            end_of(launch(folder, arguments, number, pictures="curve.png" in name))
-            return name, *self.outcome(folder)
+            pictures = "open curve.png" in self.operations[what][:number]
+            killed = end_of(launch(folder, arguments, number, pictures)) == -signal.SIGKILL
+            result, *rest = self.outcome(folder)
+            missed = result == "bit for bit" and not killed
+            return name, "nothing to kill" if missed else result, *rest
         delay = rng.random() * self.seconds
         pid = launch(folder, arguments)
         struck, when = strike(kill, pid, delay), f"after {delay:.3f} s"
