@@ -16,6 +16,7 @@ from numba.extending import overload
 
 GELU = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
+FAR = 1e4  # beyond it tanh(u) is ±1 to the last bit
 
 
 def tanh(x):
@@ -67,20 +68,20 @@ def gelu_compiled(x):
 
 
 def dgelu(x):
+    # beyond FAR the slope is 1 or 0, but x² may overflow: 0·inf would be NaN
+    x = FAR if x > FAR else -FAR if x < -FAR else x
     t = math.tanh(GELU * (x + CUBIC * x * x * x))
-    slope, rest = 0.5 * (1 + t), 1 - t * t
-    # far out the rest is 0, and x² may overflow: 0·inf would be NaN
-    return slope if rest == 0 else slope + 0.5 * x * rest * GELU * (1 + 3 * CUBIC * x * x)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * GELU * (1 + 3 * CUBIC * x * x)
 
 
 @overload(dgelu, inline="always")
 def dgelu_compiled(x):
-    zero, half, one, k, c, c3 = x(0), x(0.5), x(1), x(GELU), x(CUBIC), x(3 * CUBIC)
+    half, one, k, c, c3, far = x(0.5), x(1), x(GELU), x(CUBIC), x(3 * CUBIC), x(FAR)
 
     def dgelu(x):
+        x = far if x > far else -far if x < -far else x
         t = tanh(k * (x + c * x * x * x))
-        slope, rest = half * (one + t), one - t * t
-        return slope if rest == zero else slope + half * x * rest * k * (one + c3 * x * x)
+        return half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x)
 
     return dgelu
 

@@ -18,7 +18,7 @@ import math
 from numba import cuda
 
 from minis5.nn import layers as cpu
-from minis5.nn.scalars import CUBIC, GELU
+from minis5.nn.scalars import CUBIC, FAR, GELU
 from minis5.ops import form_of
 from minis5_cuda.launch import device, kernel, launch
 from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
@@ -182,17 +182,14 @@ def gelu_forward_kernel(s, h):
 def gelu_backward_kernel(dh, s, ds):
     """Write ds = dh·(½·(1 + t) + ½·s·(1 - t²)·u'), with t = tanh u, u' = GELU·(1 + 3·CUBIC·s²)."""
     half, one, k = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU)
-    c, c3 = s.dtype.type(CUBIC), s.dtype.type(3 * CUBIC)
+    c, c3, far = s.dtype.type(CUBIC), s.dtype.type(3 * CUBIC), s.dtype.type(FAR)
     first, step = walk()
     for i in range(first, s.size, step):
-        x = s[i]
+        x = far if s[i] > far else -far if s[i] < -far else s[i]  # u' may overflow
         # in the forward pass h = ½·s·(1 + t), so here dh/ds = ½·(1 + t) + ½·s·dt/ds,
         # with dt/ds = (1 - t²)·u'
         t = s.dtype.type(math.tanh(k * (x + c * x * x * x)))
-        slope, rest = half * (one + t), one - t * t
-        if rest != s.dtype.type(0):  # else u' may be inf
-            slope += half * x * rest * k * (one + c3 * x * x)
-        ds[i] = dh[i] * slope
+        ds[i] = dh[i] * (half * (one + t) + half * x * (one - t * t) * k * (one + c3 * x * x))
 
 
 @kernel
