@@ -150,6 +150,7 @@ class ActorCritic:
         self.observation_space, self.action_space = observation_space, action_space
         self.observation_encoder = encoder = ObservationEncoder(observation_space)
         self.normalizer = ObservationNormalizer(encoder) if config.normalize_observations else None
+        self.behind: tuple[str, ...] = ()  # wrappers of the batch it learnt in (autoreset.py)
         self.actions = Actions(action_space, config.scale_actions)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
@@ -239,7 +240,7 @@ class ActorCritic:
             return self
         other = ActorCritic(self.observation_space, self.action_space, self.config, device=device)
         other.parameter_vector[:] = move(self.parameter_vector, device)
-        other.normalizer = copy.deepcopy(self.normalizer)
+        other.normalizer, other.behind = copy.deepcopy(self.normalizer), self.behind
         return other
 
     def forward(self, x, reset, state):

@@ -3,8 +3,9 @@
     format, version                          "minis5-agent", 1
     config, observation_space, action_space  JSON
     observation_moments                      (3, size), if observations are normalised
+    behind                                   JSON: wrappers around the batch it learnt in, if any
     encoder/0/kernel, …                      one array for each parameter, under its public name
-    digest                                   of all the others (minis5/files.py); 0.2 had none
+    digest                                   of all these (minis5/files.py); older files have none
 
 A setting that a file lacks, because it was added later, takes its value in ADDED_LATER or else its
 default.
@@ -42,7 +43,7 @@ from minis5.rl.settings_json import from_fields, short
 from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
-MOMENTS = "observation_moments"
+MOMENTS, BEHIND = "observation_moments", "behind"
 # A field of AgentConfig that was added later, and its value in a file from before.
 ADDED_LATER = {"scale_actions": False, "action_masks": False}
 
@@ -94,7 +95,8 @@ def _arrays(agent):
     }
     parameters = {name: to_host(value) for name, value in agent.parameters().items()}
     moments = {} if agent.normalizer is None else {MOMENTS: agent.normalizer.to_array()}
-    return {**header, **moments, **parameters}
+    behind = {BEHIND: json.dumps(agent.behind)} if agent.behind else {}
+    return {**header, **behind, **moments, **parameters}
 
 
 def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "path") -> ActorCritic:
@@ -135,6 +137,9 @@ def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "pa
         most = max((max(array.shape, default=0) for array in arrays.values()), default=0)
         spaces = space_from_json(observations, most), space_from_json(actions, most)
         agent = ActorCritic(*spaces, config, device=device)
+        if BEHIND in arrays:
+            agent.behind = tuple(map(str, parse_json(text(arrays, BEHIND))))
+            del arrays[BEHIND]
         if agent.normalizer is not None:
             agent.normalizer.load(arrays.pop(MOMENTS))
         set_parameters(agent, arrays)

@@ -18,7 +18,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import (
+    AutoresetMode,
+    VectorActionWrapper,
+    VectorObservationWrapper,
+    VectorWrapper,
+)
 
 from minis5.seeds import episode_seeds, reset_with_seeds
 from minis5.spaces import leaves, take
@@ -43,6 +48,20 @@ def check_vector(envs: Any, name: str = "envs") -> None:
     if not all(hasattr(envs, part) for part in PARTS):
         remedy = "put one into gymnasium.vector.SyncVectorEnv([make]), or take minis5.make_vec"
         raise ValueError(f"{name}: expected a gymnasium.vector.VectorEnv, got {envs!r}; {remedy}")
+
+
+def changing_wrappers(envs: Any) -> tuple[str, ...]:
+    """Return the names of the wrappers around a batch that change observations or actions.
+
+    An agent that learns behind them can act only behind them, with the numbers that they have
+    gathered (those of NormalizeObservation, for example). Outermost first.
+    """
+    names = []
+    while isinstance(envs, VectorWrapper):
+        if isinstance(envs, VectorObservationWrapper | VectorActionWrapper):
+            names.append(type(envs).__name__)
+        envs = envs.env
+    return tuple(names)
 
 
 def autoreset_mode(envs: Any) -> AutoresetMode:

@@ -27,7 +27,7 @@ from minis5.arrays import move, to_host
 from minis5.ops import gpu_form
 from minis5.rl.adam import Adam
 from minis5.rl.agent import ActorCritic
-from minis5.rl.autoreset import check_vector
+from minis5.rl.autoreset import changing_wrappers, check_vector
 from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
 from minis5.rl.gae import gae
@@ -80,6 +80,7 @@ class PPO:
         self.agent, self.envs, self.config, self.seed = agent, envs, config or PPOConfig(), seed
         self.comm = comm or Comm()
         self._check()
+        agent.behind = changing_wrappers(envs)
         self.steps = self.updates = self.episodes = 0
         self.seconds = 0.0
         self.total_steps: int | None = None

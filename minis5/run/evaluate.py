@@ -84,8 +84,15 @@ def evaluate(
     Raises
     ------
     ValueError
-        An argument out of range, or an environment whose spaces differ from the agent's.
+        An argument out of range, or an environment whose spaces differ from the agent's; an id, if
+        the agent was trained in a batch behind wrappers that change what it sees or does.
     """
+    if isinstance(env_id, str) and agent.behind:
+        raise ValueError(
+            f"env_id: expected a vector environment behind {' and '.join(agent.behind)}, as the "
+            f"agent was trained, got the id {env_id!r}; pass that environment itself, or train "
+            "with AgentConfig(normalize_observations=True) instead of a wrapper"
+        )
     if max_steps is not None:
         max_steps = check_integer("max_steps", max_steps, 1, 2**62, "leave it out for the default")
     line, returns, limit = _Line(episodes, quiet), [], max_steps or MAX_STEPS

@@ -1,5 +1,6 @@
 """Evaluation: whole first episodes, fresh ones, the same for any size of the batch."""
 
+import copy
 import json
 import math
 
@@ -227,6 +228,26 @@ def test_normalised_vector_environments(lengths):
     wrapped.update_running_mean = False
     agent = minis5.ActorCritic(wrapped.single_observation_space, wrapped.single_action_space)
     assert evaluate(agent, wrapped, 6)["episodes"] == 6
+
+
+def test_an_agent_that_learnt_behind_wrappers_is_evaluated_behind_them(tmp_path):
+    """By its id alone the environment would show other numbers: 5.2 where training had 10."""
+    inner = minis5.make_vec("CartPole-v1", 4)
+    wrapped = gymnasium.wrappers.vector.RecordEpisodeStatistics(
+        gymnasium.wrappers.vector.NormalizeObservation(inner)
+    )
+    agent = minis5.ActorCritic(wrapped.single_observation_space, wrapped.single_action_space)
+    config = minis5.PPOConfig(num_envs=4, unroll=8, minibatches=2, epochs=1)
+    minis5.PPO(agent, wrapped, config).learn(32)
+    minis5.save(agent, tmp_path / "agent.npz")
+    for one in (agent, copy.deepcopy(agent), minis5.load(tmp_path / "agent.npz")):
+        with pytest.raises(ValueError, match="env_id: .* behind NormalizeObservation, as the"):
+            evaluate(one, "CartPole-v1", 2)
+        assert evaluate(one, wrapped, 4)["episodes"] == 4
+    statistics = gymnasium.wrappers.vector.RecordEpisodeStatistics(inner)  # changes nothing
+    agent = minis5.ActorCritic(inner.single_observation_space, inner.single_action_space)
+    minis5.PPO(agent, statistics, config).learn(32)
+    assert evaluate(agent, "CartPole-v1", 2)["episodes"] == 2
 
 
 def test_wrong_numbers(lengths):
