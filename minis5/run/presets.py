@@ -147,6 +147,8 @@ TASKS: dict[str, tuple[Settings, int]] = {
     ),
     "PositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
+    "PositionOnlyPendulumHard": ({"gamma": 0.98}, 3_000_000),
+    "NoisyPositionOnlyPendulumHard": ({"gamma": 0.98}, 3_000_000),
     "PositionOnlyCartPole": ({}, 1_000_000),
     "NoisyPositionOnlyCartPole": ({}, 1_000_000),
     "NoisyPositionOnlyCartPoleHard": ({}, 3_000_000),
