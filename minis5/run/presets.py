@@ -104,6 +104,9 @@ SOON = AT_ONCE | {"gamma": 0.9}
 # pack of cards.
 WHOLE_PACK = {"unroll": 256, "ssm_size": 128, "dt_min": 0.01}
 
+# An episode has 100 or 200 steps. States that begin with a memory of 3 to 100 steps suit it.
+SWING = {"gamma": 0.98, "dt_min": 0.01, "dt_max": 0.3}
+
 EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
 
 BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -147,8 +150,8 @@ TASKS: dict[str, tuple[Settings, int]] = {
     ),
     "PositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
-    "PositionOnlyPendulumHard": ({"gamma": 0.98}, 3_000_000),
-    "NoisyPositionOnlyPendulumHard": ({"gamma": 0.98}, 3_000_000),
+    "PositionOnlyPendulumHard": (SWING, 3_000_000),
+    "NoisyPositionOnlyPendulumHard": (SWING, 3_000_000),
     "PositionOnlyCartPole": ({}, 1_000_000),
     "NoisyPositionOnlyCartPole": ({}, 1_000_000),
     "NoisyPositionOnlyCartPoleHard": ({}, 3_000_000),
