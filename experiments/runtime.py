@@ -101,7 +101,8 @@ def update(core, length, preset, device, shape=None):
         valid=np.ones(many, bool),
         initial_state=agent.initial_state(ENVS),
     )
-    rollout = Rollout(*(move(array, device) for array in rollout))
+    moved = (None if array is None else move(array, device) for array in rollout)
+    rollout = Rollout(*moved)
 
     def run():
         with ppo.passes.stream:

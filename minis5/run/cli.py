@@ -318,7 +318,7 @@ def _eval(options):
     check_trust(options.run, foreign_modules(config.env, theirs), False, options.trust)
     how = config.evaluation()
     how["num_envs"] = how["num_envs"] if options.eval_envs is None else options.eval_envs
-    how["max_steps"] = how["max_steps"] if options.eval_steps is None else options.eval_steps
+    how["step_limit"] = how["step_limit"] if options.eval_steps is None else options.eval_steps
     result = evaluate(
         load_agent(os.path.join(options.run, "agent.npz"), argument="run"),
         config.env,

@@ -99,14 +99,14 @@ class RunConfig:
         return {**named, **self.vector_options}
 
     def evaluation(self) -> dict[str, Any]:
-        """Return the keywords of `evaluate` that say how: num_envs and max_steps.
+        """Return the keywords of `evaluate` that say how: num_envs and step_limit.
 
         A foreign environment that was trained alone may exist only once, so it is evaluated alone.
         """
         foreign = self.wrappers or find(self.env, self.env_options) is None
         alone = 1 if foreign and self.ppo.num_envs == 1 else None
         num_envs = alone if self.eval_envs is None else self.eval_envs
-        return {"num_envs": num_envs, "max_steps": self.eval_steps}
+        return {"num_envs": num_envs, "step_limit": self.eval_steps}
 
     def foreign_code(self) -> list[str]:
         """Return the modules that the run would import by name, minis5's and Gymnasium's aside."""

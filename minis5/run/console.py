@@ -12,24 +12,18 @@ import os
 import sys
 from contextlib import suppress
 
+from minis5.ctrl_c import open_closed_streams
+
 
 def prepare() -> None:
     """Make the standard streams of this process safe to write to.
 
-    A descriptor that is closed gets /dev/null, because the next file that is opened would take its
-    number and then everything that is written there. Characters that a stream cannot encode become
-    question marks.
+    Those that are closed get /dev/null. Characters that a stream cannot encode become question
+    marks.
     """
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif isinstance(stream, io.TextIOWrapper):
+    open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 

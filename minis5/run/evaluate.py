@@ -41,7 +41,7 @@ def evaluate(
     deterministic: bool = True,
     *,
     num_envs: int | None = None,
-    max_steps: int | None = None,
+    step_limit: int | None = None,
     quiet: bool = True,
     **environment: Any,
 ) -> dict[str, float]:
@@ -64,7 +64,7 @@ def evaluate(
         Environments that play at the same time. Each plays a fixed share of the episodes, one after
         the other. None: one for each episode, at most MAX_ROWS at once; or a single one if that
         many foreign environments cannot be made. Another number plays other episodes.
-    max_steps : int
+    step_limit : int
         Most steps of each environment. Where it is reached, only the episodes that have ended
         count. Their mean is biased: long episodes are missing, and the returns of an environment
         that rewards a long life come out too low, those of one that punishes it too high. None:
@@ -93,9 +93,10 @@ def evaluate(
             f"agent was trained, got the id {env_id!r}; pass that environment itself, or train "
             "with AgentConfig(normalize_observations=True) instead of a wrapper"
         )
-    if max_steps is not None:
-        max_steps = check_integer("max_steps", max_steps, 1, 2**62, "leave it out for the default")
-    line, returns, limit = _Line(episodes, quiet), [], max_steps or MAX_STEPS
+    if step_limit is not None:
+        remedy = "leave it out for the default"
+        step_limit = check_integer("step_limit", step_limit, 1, 2**62, remedy)
+    line, returns, limit = _Line(episodes, quiet), [], step_limit or MAX_STEPS
     begin = None if isinstance(env_id, str) else FIRST_SEED + seed
     with closing(_batches(env_id, episodes, seed, num_envs, environment)) as batches:
         for envs, shares, rng in batches:
@@ -106,7 +107,7 @@ def evaluate(
                     returns.append((line.first + i, running[i]))
                     running[i] = 0.0
                 line.show(len(returns))
-                given_up = max_steps is None and step.number >= NO_END and not returns
+                given_up = step_limit is None and step.number >= NO_END and not returns
                 if step.number >= limit or given_up:
                     break
             line.first += envs.num_envs

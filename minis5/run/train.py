@@ -114,7 +114,7 @@ def train(
         Environments in which they are played; None takes one for each episode, but a single one for
         a foreign environment that is trained alone, or of which no more can be made.
     eval_steps : int
-        Most steps of each of these environments (`max_steps` of `evaluate`).
+        Most steps of each of these environments (`step_limit` of `evaluate`).
     init_from : path
         A run's folder, or an agent.npz: begin with that agent's weights instead of random ones
         (fine-tuning). Its spaces and its settings of agent and core must be this run's.

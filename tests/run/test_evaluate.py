@@ -167,10 +167,10 @@ def test_a_limit_on_steps(lengths, capsys, monkeypatch):
     """What has ended by then counts: here the episodes of 1 to 3 steps."""
     shares = [1] * 60
     wanted = [total for total in expected(0, 0, shares) if total <= 6]
-    result = evaluate(lengths, "Lengths-v0", 60, max_steps=50, whole=False)
+    result = evaluate(lengths, "Lengths-v0", 60, step_limit=50, whole=False)
     assert result["episodes"] == len(wanted) and result["unfinished"] == 60 - len(wanted) > 20
     assert result["mean_return"] == pytest.approx(np.mean(wanted))
-    none = evaluate(lengths, "Lengths-v0", 3, max_steps=50, endless=True)
+    none = evaluate(lengths, "Lengths-v0", 3, step_limit=50, endless=True)
     assert math.isnan(none["mean_return"]) and (none["episodes"], none["unfinished"]) == (0, 3)
     monkeypatch.setattr("minis5.run.evaluate.NO_END", 40)
     given_up = evaluate(lengths, "Lengths-v0", 300, endless=True)
@@ -186,7 +186,7 @@ def test_a_limit_on_steps(lengths, capsys, monkeypatch):
 def test_the_line_in_a_terminal(lengths, capsys, monkeypatch):
     monkeypatch.setattr("minis5.run.evaluate.is_terminal", lambda: True)
     monkeypatch.setattr("minis5.run.evaluate.INTERVAL", 0.0)
-    evaluate(lengths, "Lengths-v0", 3, quiet=False, endless=True, max_steps=40)
+    evaluate(lengths, "Lengths-v0", 3, quiet=False, endless=True, step_limit=40)
     said = capsys.readouterr().err
     assert said.count("\revaluation: 0 of 3 episodes after ") == 2 and said.endswith("K\n")
 
@@ -259,7 +259,7 @@ def test_wrong_numbers(lengths):
     for odd in (None, 3, gymnasium.make("CartPole-v1")):
         with pytest.raises(ValueError, match="env_id: expected a gymnasium.vector.VectorEnv, got"):
             evaluate(lengths, odd)
-    for name in ("num_envs", "max_steps"):
+    for name in ("num_envs", "step_limit"):
         with pytest.raises(ValueError, match=f"{name}: expected an integer in .*, got 0; leave it"):
             evaluate(lengths, "Lengths-v0", 5, **{name: 0})
     with pytest.raises(ValueError, match="eval_steps: expected an integer in .*, got 0; leave it"):
