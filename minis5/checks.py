@@ -121,6 +121,11 @@ def check_number(name, value, low, high, remedy):
     return number
 
 
+def check_layers(n_layers):
+    """Raise ValueError if there are so many layers that listing them would take for ever."""
+    check_integer("n_layers", n_layers, 1, 4096, "take fewer, wider layers")
+
+
 def check_choice(name, value, choices):
     """Return ``value``; raise ValueError unless it is one of ``choices``."""
     try:

@@ -201,7 +201,11 @@ def _pick(observation, leaf):
                 "pass a dict or tuple built as the space is"
             ) from error
     values = as_array(observation, leaf.name)
-    values = values if on_gpu(values) else np.asarray(values)
+    try:
+        values = values if on_gpu(values) else np.asarray(values)
+    except ValueError as error:
+        remedy = "stack a list of observations into arrays first"
+        raise ValueError(f"{leaf.name}: expected an array, got {error}; {remedy}") from error
     kinds, wanted = ("biuf", "numbers") if leaf.kind == "box" else ("biu", "integers")
     if values.dtype.kind not in kinds:
         raise ValueError(

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minis5.checks import check_fields
+from minis5.checks import check_fields, check_layers
 from minis5.nn.attention_loops import attend_backward, attend_forward
 from minis5.nn.doors import checked
 from minis5.nn.layers import (
@@ -58,6 +58,7 @@ class AttentionConfig:
         for name in ("n_layers", "n_heads", "window", "mlp_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        check_layers(self.n_layers)
 
 
 @checked

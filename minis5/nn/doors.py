@@ -70,7 +70,14 @@ def _init(method):
 def _initial_state(method):
     def initial_state(self, batch, dtype=np.float32):
         batch = check_integer("batch", batch, 0, 2**31, "give the number of environments")
-        return method(self, batch, check_float_type("dtype", dtype))
+        dtype = check_float_type("dtype", dtype)
+        try:
+            return method(self, batch, dtype)
+        except (MemoryError, ValueError) as error:  # too much for this machine, or for any
+            got = f"one of {batch} sequences for {self.config} ({error})"
+            remedy = "take a smaller batch or a smaller core"
+            expected = "expected a state that fits into memory"
+            raise ValueError(f"batch: {expected}, got {got}; {remedy}") from error
 
     return initial_state
 

@@ -106,7 +106,8 @@ def take_ssm(layer, u, reset, x0, dt, clip_eigs=False):
         reset = xp.zeros((T, B), bool)
     reset = take_array("reset", reset, (T, B), np.bool_, "transpose and cast", xp)
     x0 = xp.zeros((B, P), np.result_type(dtype, np.complex64)) if x0 is None else as_array(x0, "x0")
-    width = P if getattr(x0, "dtype", np.dtype(dtype)).kind == "c" else 2 * P
+    kind = getattr(getattr(x0, "dtype", None), "kind", "f")  # a type's dtype has no kind
+    width = P if kind == "c" else 2 * P
     check_array("x0", x0, (B, width), FLOATS + COMPLEXES, "(B, P) complex or (B, 2P) planar", xp)
     if dt is not None:
         dt = take_array("dt", dt, (T, B), dtype, "one step for each input", xp)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import array_module
-from minis5.checks import check_fields
+from minis5.checks import check_fields, check_layers
 from minis5.nn.discretize import DISCRETIZATIONS
 from minis5.nn.doors import checked
 from minis5.nn.hippo import init_ssm
@@ -57,9 +57,11 @@ class S5Config:
                 raise ValueError(f"{name}: expected one of {', '.join(sorted(table))}, got {got!r}")
         if not 0 < self.step_rescale < np.inf:
             raise ValueError(f"step_rescale: expected a positive number, got {self.step_rescale}")
-        if self.n_layers < 1:
-            remedy = "for no memory at all choose the core 'none'"
-            raise ValueError(f"n_layers: expected at least 1, got {self.n_layers}; {remedy}")
+        for name in ("n_layers", "ssm_size", "blocks"):
+            if (got := getattr(self, name)) < 1:
+                remedy = "for no memory at all choose the core 'none'"
+                raise ValueError(f"{name}: expected at least 1, got {got}; {remedy}")
+        check_layers(self.n_layers)
 
 
 @checked

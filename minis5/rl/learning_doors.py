@@ -31,10 +31,14 @@ def take_batch(width, dist_params, value, batch, count, kind):
 
     width: parameters of one distribution; kind: the class Batch. Actions are left as they are.
     """
-    scalar = isinstance(count, int | float) or getattr(count, "shape", None) == ()
+    number = str(getattr(getattr(count, "dtype", None), "kind", "")) in ("i", "u", "f")
+    scalar = isinstance(count, int | float) or (number and getattr(count, "shape", None) == ())
     if count is not None and not scalar:
         wanted = "a number of steps, or None for those of the batch"
         raise TypeError(f"count: expected {wanted}, got {type(count).__name__}; pass an integer")
+    if isinstance(count, int) and abs(count) >= 2**63:
+        remedy = "pass the number of valid steps"
+        raise ValueError(f"count: expected an integer of 64 bits, got {count}; {remedy}")
     if not all(hasattr(batch, name) for name in kind._fields):  # any object that has them will do
         check_instance("batch", batch, kind, "pass Batch(actions, log_probs, ...) of loss.py")
     dist_params = take_parameters("dist_params", dist_params, width)

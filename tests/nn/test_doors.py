@@ -12,9 +12,9 @@ import pytest
 from minis5.nn import s5
 from minis5.nn.attention import AttentionConfig
 from minis5.nn.cores import CORES, NoConfig
-from minis5.nn.gru import GRUConfig
+from minis5.nn.gru import GRUConfig, GRUCore
 from minis5.nn.layers import dense_forward, gate_forward, layer_norm_forward
-from minis5.nn.lstm import LSTMConfig
+from minis5.nn.lstm import LSTMConfig, LSTMCore
 from minis5.nn.mlp import MLPConfig
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.nn.s5_core import S5Config
@@ -379,3 +379,19 @@ def test_layers_whose_parameters_do_not_fit():
     ]:
         with pytest.raises(ValueError, match=f"^{name}: {SENTENCE}"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: S5Config(n_layers=2**31), "n_layers: expected an integer in"),
+        (lambda: AttentionConfig(n_layers=2**31), "n_layers: expected an integer in"),
+        (lambda: S5Config(ssm_size=-1), "ssm_size: expected at least 1"),
+        (lambda: GRUCore(GRUConfig(2**62), 6), "batch: expected a state that fits into memory"),
+        (lambda: LSTMCore(LSTMConfig(2**40), 6).initial_state(2**31), "batch: expected a state"),
+    ],
+)
+def test_sizes_that_no_machine_has(make, name):
+    """They are named at once: no memory is taken, and no list of layers is made."""
+    with pytest.raises(ValueError, match=name):
+        make()
