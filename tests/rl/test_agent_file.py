@@ -231,7 +231,7 @@ HUGE = {
     ),
     "parameters missing: 'encoder/2/kernel'": lambda a: config_with(a, encoder=[8, 6, 10**9]),
     "ssm_size: expected at most": lambda a: config_with(a, ssm_size=10**6),
-    "n_layers: expected at most": lambda a: config_with(a, n_layers=10**9),
+    "n_layers: expected an integer in [1, 4096], got": lambda a: config_with(a, n_layers=10**9),
     "space: expected at most 8 numbers, got Box of 10000000000": lambda a: space_with(
         a, "observation_space", shape=[10**5, 10**5]
     ),
