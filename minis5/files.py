@@ -4,7 +4,8 @@ Every write goes to a temporary file in the same folder, is flushed to the disk 
 over the old file. A kill at any moment leaves the old file or the new one, never a mix; the folder
 is flushed too, so that a power cut does no more. An .npz is read with ``allow_pickle=False``. It
 carries its format, its version and a digest of its arrays. Sizes that a file declares are compared
-with the file's own before memory is taken, so that reading takes no more memory than the file.
+with the file's own before memory is taken, so that reading takes little more memory than the file:
+at most MOST_RATIO times as much where it is compressed.
 
 Leaves out: migration between versions (there is one version). Tests: tests/test_files.py.
 """
@@ -26,6 +27,7 @@ import numpy as np
 
 VERSION = 1
 DIGEST = "digest"
+MOST_RATIO = 8  # bytes for each byte of a compressed file; weights have hardly more than one
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 MISFIT = (  # what values of a file can raise in the code that takes them
     KeyError,
@@ -151,13 +153,16 @@ def digest(arrays: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
 
 
 def write_npz(
-    path: str | PathLike, arrays: Mapping[str, Any], leave_out: Collection[str] = ()
+    path: str | PathLike,
+    arrays: Mapping[str, Any],
+    leave_out: Collection[str] = (),
+    compress: bool = False,
 ) -> None:
     """Replace the file `path` by an .npz of `arrays`; "format" and "version" must be among them.
 
     Its "digest" leaves out the arrays whose names end in `leave_out`.
     """
-    with _npz(arrays, leave_out).getbuffer() as view:
+    with _npz(arrays, leave_out, np.savez_compressed if compress else np.savez).getbuffer() as view:
         write_bytes(path, view)
 
 
@@ -170,9 +175,9 @@ def holds_npz(path: str | PathLike, arrays: Mapping[str, Any]) -> bool:
         return False
 
 
-def _npz(arrays, leave_out):
+def _npz(arrays, leave_out, save=np.savez):
     buffer = io.BytesIO()
-    np.savez(buffer, **{**arrays, DIGEST: digest(arrays, leave_out)})
+    save(buffer, **{**arrays, DIGEST: digest(arrays, leave_out)})
     return buffer
 
 
@@ -244,11 +249,15 @@ def _check_sizes(file, size):
     members = file.infolist()
     if len({member.filename for member in members}) < len(members):
         raise zipfile.BadZipFile("a name is there twice")
+    ratio = 1
     for member in members:
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-            raise zipfile.BadZipFile(f"{member.filename} is compressed; minis5 compresses nothing")
-    if sum(member.file_size for member in members) > size:
-        raise zipfile.BadZipFile("it declares more bytes than it has")
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            ratio = MOST_RATIO
+        elif member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise zipfile.BadZipFile(f"{member.filename} is compressed in a way of its own")
+    if sum(member.file_size for member in members) > ratio * size:
+        times = f"{ratio} times those that it has" if ratio > 1 else "it has"
+        raise zipfile.BadZipFile(f"it declares more bytes than {times}")
     for member in members:
         with file.open(member) as stream:
             read_header = HEADERS[np.lib.format.read_magic(stream)]

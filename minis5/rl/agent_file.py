@@ -4,6 +4,8 @@
     config, observation_space, action_space  JSON
     observation_moments                      (3, size), if observations are normalised
     behind                                   JSON: wrappers around the batch it learnt in, if any
+    run                                      JSON: a run's configuration, in a file that is kept
+                                             without the run's folder (minis5/run/kept.py)
     encoder/0/kernel, …                      one array for each parameter, under its public name
     digest                                   of all these (minis5/files.py); older files have none
 
@@ -43,7 +45,7 @@ from minis5.rl.settings_json import from_fields, short
 from minis5.rl.spaces_json import space_from_json, space_to_json
 
 AGENT_FORMAT = "minis5-agent"
-MOMENTS, BEHIND = "observation_moments", "behind"
+MOMENTS, BEHIND, RUN = "observation_moments", "behind", "run"
 # A field of AgentConfig that was added later, and its value in a file from before.
 ADDED_LATER = {"scale_actions": False, "action_masks": False}
 
@@ -77,15 +79,16 @@ def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
     ValueError
         The agent's spaces have no form in JSON.
     """
-    write_npz(path, _arrays(agent))
+    write_npz(path, agent_arrays(agent))
 
 
 def is_saved(agent: ActorCritic, path: str | PathLike) -> bool:
     """Return whether the file `path` is what `save_agent` would write."""
-    return holds_npz(path, _arrays(agent))
+    return holds_npz(path, agent_arrays(agent))
 
 
-def _arrays(agent):
+def agent_arrays(agent: ActorCritic) -> dict[str, Any]:
+    """Return the arrays of an agent's file, by name."""
     header = {
         "format": AGENT_FORMAT,
         "version": VERSION,
@@ -140,6 +143,7 @@ def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "pa
         if BEHIND in arrays:
             agent.behind = tuple(map(str, parse_json(text(arrays, BEHIND))))
             del arrays[BEHIND]
+        arrays.pop(RUN, None)
         if agent.normalizer is not None:
             agent.normalizer.load(arrays.pop(MOMENTS))
         set_parameters(agent, arrays)

@@ -25,9 +25,9 @@ from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench, presets
 from minis5.run.blame import blame
-from minis5.run.config import read_config
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate, json_figures, result_text
+from minis5.run.kept import find_agent
 from minis5.run.parser import Parser, count, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
@@ -294,8 +294,14 @@ def _train(options):
 
 def _eval_arguments(parser, argv):
     del argv
-    parser.add_argument("run", metavar="RUN", help="a folder of minis5 train")
-    parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a folder of minis5 train, or an agent that is kept with its settings (.npz)",
+    )
+    parser.add_argument(
+        "--episodes", type=count, metavar="N", help="default: the run's, as at its end"
+    )
     parser.add_argument(
         "--seed", type=integer, metavar="N", help="default: the run's, as at its end"
     )
@@ -310,7 +316,7 @@ def _eval_arguments(parser, argv):
 
 
 def _eval(options):
-    config = read_config(options.run)
+    config, file = find_agent(options.run)
     environment = config.environment()
     environment["env_options"] = {**config.env_options, **dict(options.env_option or ())}
     theirs = config.wrappers if options.wrapper is None else []  # the user may name others
@@ -320,9 +326,9 @@ def _eval(options):
     how["num_envs"] = how["num_envs"] if options.eval_envs is None else options.eval_envs
     how["step_limit"] = how["step_limit"] if options.eval_steps is None else options.eval_steps
     result = evaluate(
-        load_agent(os.path.join(options.run, "agent.npz"), argument="run"),
+        load_agent(file, argument="run"),
         config.env,
-        options.episodes,
+        config.eval_episodes if options.episodes is None else options.episodes,
         config.seed if options.seed is None else options.seed,
         not options.stochastic,
         quiet=options.quiet,

@@ -308,9 +308,14 @@ def read_config(folder: str | PathLike) -> RunConfig:
     try:
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
-        return RunConfig.from_json(parse_json(data.decode("utf-8")))
+        return parse_config(data.decode("utf-8"))
     except MISFIT as error:
         raise ValueError(
             f"{path}: expected the configuration of a run, got a file that does not fit "
             f"({reason(error)}); restore it from a copy"
         ) from error
+
+
+def parse_config(text: str) -> RunConfig:
+    """Build the RunConfig that is in the text of a config.json; raises an error of `MISFIT`."""
+    return RunConfig.from_json(parse_json(text))
