@@ -33,7 +33,8 @@ MAY_IMPORT = {  # room: rooms that its files may import
     "nn": {"ground", "nn"},
     "rl": {"ground", "nn", "rl"},
     "envs": {"ground", "envs"},
-    "run": {"ground", "nn", "rl", "envs", "run", "reference", "minis5"},
+    "verify": {"ground", "nn", "rl", "envs", "reference", "verify"},
+    "run": {"ground", "nn", "rl", "envs", "run", "reference", "verify", "minis5"},
     "minis5": {"ground", "nn", "rl", "envs", "reference"},  # minis5/__init__.py: the public names
     "minis5_cuda": {"ground", "nn", "rl", "envs", "minis5_cuda"},
 }

@@ -97,6 +97,10 @@ class NativeEnv(gymnasium.Env):
         self._running = not (terminated or truncated)
         return self._observation(), float(reward[0]), terminated, truncated, {}
 
+    def get_state(self):
+        """Return all that the coming steps depend on: a dict of arrays (copies), without batch."""
+        return {"ints": self._ints[0].copy(), "floats": self._floats[0].copy()}
+
     def render(self):
         """Return the present state as text with render_mode "ansi", otherwise None."""
         if self.render_mode is None:

@@ -15,7 +15,7 @@ for many steps. ``devices`` names where the core runs: attention has no kernels 
 core is a class with these methods and a row in CORES. The decorator `checked` (doors.py) lets in
 only what the methods take, because compiled loops do not look at sizes.
 
-Specification: reference.CORES. Tests: tests/nn/test_cores.py, tests/core_checks.py.
+Specification: reference.CORES. Tests: tests/nn/test_cores.py, minis5/verify/memory_core.py.
 """
 
 from dataclasses import dataclass

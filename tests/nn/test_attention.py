@@ -8,7 +8,6 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients, random_like
 
 from minis5 import ActorCritic, AgentConfig, load
 from minis5 import reference as ref
@@ -16,6 +15,7 @@ from minis5.nn.attention import AttentionConfig, AttentionCore, sinusoids
 from minis5.nn.cores import CORES
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.rl.agent_file import save_agent
+from minis5.verify.gradients import assert_close, check_gradients, random_like
 
 SMALL = AttentionConfig(n_layers=2, n_heads=2, window=4, mlp_width=5)
 CONFIGS = [  # windows of one step, shorter than the sequence, and longer than all

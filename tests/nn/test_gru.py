@@ -2,15 +2,16 @@
 
 import math
 
-import core_checks
+import core_on_device
 import numpy as np
 import pytest
-from gradcheck import assert_close
 from simulator import simulated
 
 from minis5.nn.gru import GRUConfig, GRUCore
 from minis5.nn.parameters import flatten_tree
 from minis5.reference import cores as ref
+from minis5.verify import memory_core
+from minis5.verify.gradients import assert_close
 
 CASES = [("gru", GRUConfig(), 5), ("gru", GRUConfig(hidden=7), 4), ("gru", GRUConfig(hidden=1), 3)]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"hidden={case[1].hidden}")
@@ -49,19 +50,19 @@ def test_specification_by_hand():
 @cases
 @pytest.mark.parametrize("check", CHECKS)
 def test_core(check, case):
-    getattr(core_checks, check)(case)
+    getattr(memory_core, check)(case)
 
 
 @cases
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_step_by_step(case, dtype):
-    core_checks.step_by_step(case, dtype)
+    memory_core.step_by_step(case, dtype)
 
 
-@pytest.mark.parametrize("at", [0, 1, core_checks.T - 1])
+@pytest.mark.parametrize("at", [0, 1, memory_core.T - 1])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nothing_passes_a_reset_at_an_edge(bad, at):
-    core_checks.nothing_passes_a_reset(CASES[0], bad, at)
+    memory_core.nothing_passes_a_reset(CASES[0], bad, at)
 
 
 def test_names_shapes_and_initial_values():
@@ -88,7 +89,7 @@ def test_names_shapes_and_initial_values():
 
 def test_remembers_where_its_gate_is_shut():
     """With z = 1 the state stays the same to the last bit until a reset."""
-    core, params, u, reset, state, _ = core_checks.problem(CASES[0])
+    core, params, u, reset, state, _ = memory_core.problem(CASES[0])
     params["input"]["bias"][5:10] = 1e4
     reset[:] = False
     reset[5, 1] = True
@@ -105,7 +106,7 @@ def test_bad_configurations_are_named(hidden):
 
 def on_the_device():
     for case, dtype in zip(CASES[:2], (np.float32, np.float64), strict=True):
-        core_checks.device(case, dtype)
+        core_on_device.device(case, dtype)
 
 
 def test_simulated_gpu():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from gradcheck import EPS
 
 from minis5.nn.hippo import hippo_eigen, hippo_legs, hippo_normal
+from minis5.verify.gradients import EPS
 
 SIZES = [1, 2, 3, 8, 64, 128]
 

@@ -8,13 +8,13 @@ cells under ``lax.scan``, from the papers' equations. Skipped without JAX.
 
 import numpy as np
 import pytest
-from gradcheck import assert_close
 
 from minis5.nn.cores import CORES
 from minis5.nn.gru import GRUConfig
 from minis5.nn.lstm import LSTMConfig
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
+from minis5.verify.gradients import assert_close
 
 jax = pytest.importorskip(
     "jax", reason="needs JAX (pip install jax) to compare with automatic differentiation"

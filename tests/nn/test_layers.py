@@ -5,7 +5,6 @@ The kernels are checked against the CPU forms in Numba's simulator.
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients
 from kernel_cases import extreme_gates
 from kernel_checks import check_in_simulator, mixed
 
@@ -22,6 +21,7 @@ from minis5.nn.layers import (
     layer_norm_forward,
 )
 from minis5.nn.parameters import flatten_tree, unflatten_tree
+from minis5.verify.gradients import assert_close, check_gradients
 
 DTYPES = [np.float32, np.float64]
 

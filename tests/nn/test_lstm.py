@@ -2,15 +2,16 @@
 
 import math
 
-import core_checks
+import core_on_device
 import numpy as np
 import pytest
-from gradcheck import assert_close
 from simulator import simulated
 
 from minis5.nn.lstm import LSTMConfig, LSTMCore
 from minis5.nn.parameters import flatten_tree
 from minis5.reference import cores as ref
+from minis5.verify import memory_core
+from minis5.verify.gradients import assert_close
 
 CASES = [
     ("lstm", LSTMConfig(), 5),
@@ -56,19 +57,19 @@ def test_specification_by_hand():
 @cases
 @pytest.mark.parametrize("check", CHECKS)
 def test_core(check, case):
-    getattr(core_checks, check)(case)
+    getattr(memory_core, check)(case)
 
 
 @cases
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_step_by_step(case, dtype):
-    core_checks.step_by_step(case, dtype)
+    memory_core.step_by_step(case, dtype)
 
 
-@pytest.mark.parametrize("at", [0, 1, core_checks.T - 1])
+@pytest.mark.parametrize("at", [0, 1, memory_core.T - 1])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nothing_passes_a_reset_at_an_edge(bad, at):
-    core_checks.nothing_passes_a_reset(CASES[0], bad, at)
+    memory_core.nothing_passes_a_reset(CASES[0], bad, at)
 
 
 @pytest.mark.parametrize("forget_bias", [1.0, 0.0, 2.5])
@@ -94,7 +95,7 @@ def test_names_shapes_and_initial_values(forget_bias):
 
 def test_the_forget_gate_keeps_or_clears_the_cell():
     """With f = 1 and i = 0 the cell stays; with f = 0 it is empty."""
-    core, params, u, reset, state, _ = core_checks.problem(CASES[0])
+    core, params, u, reset, state, _ = memory_core.problem(CASES[0])
     reset[:] = False
     params["input"]["bias"][:10] = np.repeat([-1e4, 1e4], 5)
     np.testing.assert_array_equal(core.forward(params, u, reset, state)[1][1], state[1])
@@ -116,7 +117,7 @@ def test_bad_configurations_are_named(changes, message):
 
 def on_the_device():
     for case, dtype in zip(CASES[:2], (np.float32, np.float64), strict=True):
-        core_checks.device(case, dtype)
+        core_on_device.device(case, dtype)
 
 
 def test_simulated_gpu():

@@ -3,15 +3,16 @@
 And that nothing passes from step to step.
 """
 
-import core_checks
+import core_on_device
 import numpy as np
 import pytest
-from gradcheck import assert_close
 from simulator import simulated
 
 from minis5.nn.mlp import MLPConfig, MLPCore
 from minis5.nn.parameters import flatten_tree
 from minis5.reference import cores as ref
+from minis5.verify import memory_core
+from minis5.verify.gradients import assert_close
 
 CASES = [("mlp", MLPConfig((7, 6)), 5), ("mlp", MLPConfig((3,)), 4), ("mlp", MLPConfig(()), 3)]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"widths={case[1].widths}")
@@ -36,19 +37,19 @@ def test_specification_by_hand():
 @cases
 @pytest.mark.parametrize("check", CHECKS)
 def test_core(check, case):
-    getattr(core_checks, check)(case)
+    getattr(memory_core, check)(case)
 
 
 @cases
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_step_by_step(case, dtype):
-    core_checks.step_by_step(case, dtype)
+    memory_core.step_by_step(case, dtype)
 
 
 @cases
 def test_has_no_memory(case):
     """NaN at one step stays there, with resets or without."""
-    core, params, u, reset, state, rng = core_checks.problem(case)
+    core, params, u, reset, state, rng = memory_core.problem(case)
     dy = rng.standard_normal(u.shape)
     y, _, cache = core.forward(params, u, reset, state)
     du, _, _ = core.backward(dy, cache)
@@ -80,7 +81,7 @@ def test_bad_configurations_are_named():
 
 
 def on_the_device():
-    core_checks.device(CASES[0], np.float64)
+    core_on_device.device(CASES[0], np.float64)
 
 
 def test_simulated_gpu():

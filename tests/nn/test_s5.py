@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients, random_like
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
@@ -12,6 +11,7 @@ from minis5.nn.discretize import DISCRETIZATIONS
 from minis5.nn.hippo import hippo_eigen
 from minis5.nn.s5 import init_ssm, ssm_backward, ssm_forward
 from minis5.nn.scan import planar
+from minis5.verify.gradients import assert_close, check_gradients, random_like
 
 OPTIONS = [
     dict(zip(("discretization", "conj_sym", "clip_eigs", "step_rescale"), values, strict=True))

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients, random_like
 
 from minis5 import reference as ref
 from minis5.nn.layers import GATES
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
+from minis5.verify.gradients import assert_close, check_gradients, random_like
 
 NORMS = ("prenorm", "postnorm", "gtrxl_norm")
 SMALL = S5Config(n_layers=2, ssm_size=4)

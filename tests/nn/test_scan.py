@@ -12,7 +12,6 @@ from itertools import product
 import numpy as np
 import pytest
 import scan_checks
-from gradcheck import assert_close, check_gradients, random_like
 from simulator import simulated
 
 from minis5 import reference as ref
@@ -25,6 +24,7 @@ from minis5.nn.scan import (
     scan_vjp,
     set_num_threads,
 )
+from minis5.verify.gradients import assert_close, check_gradients, random_like
 
 LENGTHS = [1, 2, 3, 31, 32, 33, 63, 257]
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]

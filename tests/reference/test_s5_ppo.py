@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients, random_like
 
 from minis5 import reference as ref
+from minis5.verify.gradients import assert_close, check_gradients, random_like
 
 HALF_PLUS_I = 0.5 + 1j
 

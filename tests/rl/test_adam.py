@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from gradcheck import EPS, assert_close
 from kernel_cases import several_steps
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.rl.adam import Adam
+from minis5.verify.gradients import EPS, assert_close
 
 
 def run_reference(theta, grads, lr, eps, max_norm):

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients, directions, inner
 
 from minis5 import reference as ref
 from minis5.nn.cores import NoConfig
@@ -27,6 +26,7 @@ from minis5.reference import s5_ppo
 from minis5.rl.agent import ActorCritic, Memory
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.loss import ppo_loss
+from minis5.verify.gradients import assert_close, check_gradients, directions, inner
 
 H, MARGIN, RTOL = 1e-5, 1e-3, 1e-6
 OBSERVATION = gym.spaces.Box(-10, 10, (3,), np.float32)

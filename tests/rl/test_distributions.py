@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients
 from kernel_cases import extreme_logits, whole_array_distributions
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
+from minis5.verify.gradients import assert_close, check_gradients
 
 NVEC = (2, 4, 3)
 CASES = {

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gradcheck import assert_close
 
 from minis5 import reference as ref
 from minis5.rl.gae import gae
+from minis5.verify.gradients import assert_close
 
 
 def problem(T, B=3, dtype=np.float64, seed=0):

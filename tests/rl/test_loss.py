@@ -7,13 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, check_gradients
 from kernel_checks import check_in_simulator, mixed
 
 from minis5 import reference as ref
 from minis5.rl.config import PPOConfig
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
 from minis5.rl.loss import STATS, Batch, ppo_loss
+from minis5.verify.gradients import assert_close, check_gradients
 
 NVEC = (2, 3)
 DISTRIBUTIONS = {

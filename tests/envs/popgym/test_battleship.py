@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from board_games import NEVER, chi_square, choose, play
 from gymnasium.spaces import MultiDiscrete
-from lockstep import lockstep, peer_class
+from popgym_peers import lockstep, peer_class
 
 from minis5.envs.popgym import battleship
 from minis5.envs.registry import find, make_single, make_vec

@@ -7,12 +7,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control import cartpole as gymnasium_cartpole
-from lockstep import OurNumPy, lockstep, start_from_our_numbers, together
+from popgym_peers import lockstep
 from scipy import stats
 
 from minis5.envs.popgym import cartpole
 from minis5.envs.registry import find, make_single, make_vec
 from minis5.random import next_normal, next_uniform
+from minis5.verify.lockstep import OurNumPy, start_from_our_numbers, together
 
 
 def cartpole_at(name, state, **options):

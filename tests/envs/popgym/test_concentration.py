@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from card_games import check_options, check_whole_packs, close, game, play
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import concentration
 from minis5.envs.registry import make_single

@@ -10,7 +10,7 @@ from card_games import (
     dealt,
     game,
 )
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import count_recall
 from minis5.envs.registry import make_single

@@ -2,7 +2,7 @@
 
 import pytest
 from card_games import check_options, check_whole_packs, dealt, game
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import higher_lower
 from minis5.envs.registry import make_single

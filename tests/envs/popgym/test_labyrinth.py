@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete, MultiDiscrete
-from lockstep import Replay, lockstep, peer_class
+from popgym_peers import lockstep, peer_class
 
 from minis5.envs.popgym import labyrinth
 from minis5.envs.popgym.labyrinth import (
@@ -35,6 +35,7 @@ from minis5.envs.popgym.labyrinth import (
     WALL,
 )
 from minis5.envs.registry import find, make_single, make_vec
+from minis5.verify.lockstep import Replay
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maze environments:DeprecationWarning")
 

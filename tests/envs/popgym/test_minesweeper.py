@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from board_games import NEVER, chi_square, choose, play
 from gymnasium.spaces import Discrete, MultiDiscrete
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import minesweeper
 from minis5.envs.registry import find, make_single, make_vec

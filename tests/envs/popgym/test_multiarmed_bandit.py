@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from board_games import NEVER, chi_square, play
 from gymnasium.spaces import Discrete
-from lockstep import Replay, lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.registry import find, make_single, make_vec
 from minis5.random import next_bits
+from minis5.verify.lockstep import Replay
 
 LEVELS = ["Easy", "Medium", "Hard"]
 

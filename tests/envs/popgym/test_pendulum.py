@@ -6,13 +6,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control import pendulum as gymnasium_pendulum
-from lockstep import OurNumPy, lockstep, start_from_our_numbers, together
+from popgym_peers import lockstep
 from scipy import stats
 
 from minis5 import elementary
 from minis5.envs.popgym import pendulum
 from minis5.envs.registry import find, make_single, make_vec
 from minis5.random import next_normal, next_uniform
+from minis5.verify.lockstep import OurNumPy, start_from_our_numbers, together
 
 
 def pendulum_at(theta, speed, **options):

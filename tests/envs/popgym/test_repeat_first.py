@@ -9,7 +9,7 @@ from card_games import (
     dealt,
     game,
 )
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import repeat_first
 from minis5.envs.popgym.deck import KINDS, SYMBOLS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from card_games import dealt
-from lockstep import lockstep
+from popgym_peers import lockstep
 
 from minis5.envs.popgym import repeat_previous
 from minis5.envs.registry import find, make_single

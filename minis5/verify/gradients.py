@@ -1,14 +1,22 @@
-"""Backward passes against central differences in float64, shared by the tests.
+"""Backward passes against central differences in float64, and comparison to rounding.
 
 Every output gets a random cotangent w (real and imaginary parts apart), which makes the scalar
 L = Σ Re(conj(w)·y). Each input is moved along a random direction and along single entries, with the
 real and the imaginary part of a complex input apart. The change of L is summed from the changes
 of y, so that rounding enters with the size of y, not of L.
+
+Tests: tests/verify/test_gradients.py; the tests of every backward pass use it.
 """
 
 import numpy as np
 
 EPS = np.finfo(np.float64).eps
+
+
+def require(condition, message):
+    """Raise AssertionError with ``message`` unless ``condition`` holds, under ``python -O`` too."""
+    if not condition:
+        raise AssertionError(message)
 
 
 def random_like(rng, z):
@@ -56,11 +64,11 @@ def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, 
         / h
         * np.sqrt(sum(np.sum(np.abs(w * y) ** 2) for w, y in zip(cotangents, outputs, strict=True)))
     )
-    assert set(grads) == set(inputs)
+    require(set(grads) == set(inputs), f"gradients of {sorted(grads)}, not of {sorted(inputs)}")
     for name, z in inputs.items():
         dz = grads[name]
-        assert dz.shape == z.shape, f"d{name}: shape {dz.shape}, expected {z.shape}"
-        assert np.iscomplexobj(dz) == np.iscomplexobj(z), f"d{name}: {dz.dtype} for {z.dtype}"
+        require(dz.shape == z.shape, f"d{name}: shape {dz.shape}, expected {z.shape}")
+        require(np.iscomplexobj(dz) == np.iscomplexobj(z), f"d{name}: {dz.dtype} for {z.dtype}")
         scale = np.linalg.norm(dz) / np.sqrt(dz.size)
         for label, v in directions(rng, z, entries):
             ahead, behind = forward(inputs | {name: z + h * v}), forward(inputs | {name: z - h * v})
@@ -70,8 +78,9 @@ def check_gradients(forward, backward, inputs, *, h=1e-6, rtol=1e-6, entries=3, 
             got = inner(dz, v)
             tolerance = rtol * max(abs(expected), scale) + rounding
             error = abs(got - expected)
-            assert error <= tolerance, (
-                f"d{name} ({label}): {got}, not {expected}: {error:.1e} > {tolerance:.1e}"
+            require(
+                error <= tolerance,
+                f"d{name} ({label}): {got}, not {expected}: {error:.1e} > {tolerance:.1e}",
             )
 
 
@@ -81,11 +90,11 @@ def assert_close(got, expected, *, T=2, c=8, dtype=None, name=""):
     eps is that of ``dtype``; by default that of ``got``.
     """
     got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape, f"{name}: shape {got.shape}, expected {expected.shape}"
+    require(got.shape == expected.shape, f"{name}: shape {got.shape}, expected {expected.shape}")
     if got.size == 0:
         return
     eps = np.finfo(dtype or got.dtype).eps
     tolerance = c * eps * np.log2(T + 1) * max(np.abs(expected).max(), np.finfo(np.float32).tiny)
     error = np.abs(got - expected).max()
     # NaN fails too
-    assert error <= tolerance, f"{name}: differs by {error:.3e}, allowed {tolerance:.3e}"
+    require(error <= tolerance, f"{name}: differs by {error:.3e}, allowed {tolerance:.3e}")

@@ -1,16 +1,19 @@
-"""Checks that every memory core must pass; test_gru.py, test_lstm.py and test_mlp.py call them.
+"""Checks of minis5's own memory cores: forward, backward and one-step mode, against each other.
 
-A case is (core's name, configuration, d_model). Parameters are moved away from their initial
-values, biases too. There are resets at the first step, twice in a row, in the middle and at the
-last step; the state is not zero.
+Each function takes a case, (core's name, configuration, d_model), and raises AssertionError.
+Parameters are moved away from their initial values, biases too. There are resets at the first step,
+twice in a row, in the middle and at the last step; the state is not zero. Other people's cores:
+minis5/verify/replay.py.
+
+Tests: tests/nn/test_gru.py, test_lstm.py and test_mlp.py call them.
 """
 
 import numpy as np
-from gradcheck import assert_close, check_gradients, random_like
 
 from minis5.nn.cores import CORES
 from minis5.nn.parameters import flatten_tree, unflatten_tree
 from minis5.reference import cores as reference_cores
+from minis5.verify.gradients import assert_close, check_gradients, random_like, require
 
 T, B = 7, 4
 
@@ -40,6 +43,7 @@ def problem(case, seed=0, dtype=np.float64, T=T, B=B):
 
 
 def equals_reference(case):
+    """The specification gives the same outputs and last state."""
     core, params, u, reset, state, _ = problem(case)
     expected, after = reference_cores.CORES[case[0]](params, u, reset, state, core.config)
     y, last, _ = core.forward(params, u, reset, state)
@@ -60,7 +64,7 @@ def gradients(case):
 
     def backward(z, cotangents):
         du, dstate, grads = core.backward(cotangents[0], run(z)[2], cotangents[1])
-        assert dstate.shape == state.shape
+        require(dstate.shape == state.shape, f"dstate: shape {dstate.shape}, not {state.shape}")
         found = {"u": du, "state": dstate} | flatten_tree(grads)
         return {name: found[name] for name in inputs}
 
@@ -68,13 +72,15 @@ def gradients(case):
 
 
 def step_by_step(case, dtype):
+    """Steps give what the sequence gives, in the same float type."""
     core, params, u, reset, state, _ = problem(case, 2, dtype)
     y, last, _ = core.forward(params, u, reset, state)
     step, outputs = core.stepper(params), []
     for t in range(T):
         out, state = step(u[t], reset[t], state)
         outputs.append(out)
-    assert y.dtype == last.dtype == outputs[0].dtype == state.dtype == dtype
+    for name, z in {"y": y, "last": last, "step's y": outputs[0], "step's state": state}.items():
+        require(z.dtype == dtype, f"{name}: {z.dtype}, not {np.dtype(dtype)}")
     assert_close(np.stack(outputs), y, T=T, c=32)
     assert_close(state, last, T=T, c=32)
 
@@ -90,7 +96,7 @@ def packed_is_separate(case):
     dy = rng.standard_normal(u.shape)
     y, last, cache = core.forward(params, u, reset, state)
     du, dstate, grads = core.backward(dy, cache)
-    assert not dstate.any()
+    require(not dstate.any(), "dstate: a gradient passes the reset at the first step")
     total = {name: 0 for name in flatten_tree(grads)}
     for begin, end in zip(edges, edges[1:], strict=False):
         rows = slice(begin, end)
@@ -107,6 +113,7 @@ def packed_is_separate(case):
 
 
 def two_parts_are_the_whole(case):
+    """A sequence cut in two gives what the whole gives, gradients included."""
     core, params, u, reset, state, rng = problem(case, 4)
     dy = rng.standard_normal(u.shape)
     y, last, cache = core.forward(params, u, reset, state)
@@ -145,7 +152,9 @@ def nothing_passes_a_reset(case, bad=np.nan, at=3):
         du2, dstate2, _ = core.backward(dy2, cache)
         du3, _, _ = core.backward(dy, cache2)
     others = [0, 2, 3]
-    assert not np.isnan(bad) or (np.isnan(y2[:at, 1]).all() and np.isnan(du2[at:, 1]).all())
+    if np.isnan(bad):
+        require(np.isnan(y2[:at, 1]).all(), "y: NaN is lost before the reset")
+        require(np.isnan(du2[at:, 1]).all(), "du: NaN is lost after the reset")
     for got, expected in ((y2, y), (du3, du)):
         assert_close(got[at:], expected[at:], T=T)
         assert_close(got[:, others], expected[:, others], T=T)
@@ -166,7 +175,7 @@ def single_precision(case):
         du, dstate, grads = core.backward(dy, cache, last)
         both.append({"y": y, "last": last, "du": du, "dstate": dstate} | flatten_tree(grads))
     for name, expected in both[1].items():
-        assert both[0][name].dtype == np.float32, name
+        require(both[0][name].dtype == np.float32, f"{name}: {both[0][name].dtype}, not float32")
         assert_close(both[0][name], expected, T=T, c=64, name=name)
 
 
@@ -202,38 +211,3 @@ def columns_are_independent(case):
         du2, dstate2, _ = core.backward(dy[:, rows], cache2)
         for got, expected in ((y2, y), (last2, last), (du2, du), (dstate2, dstate)):
             assert_close(got, expected[:, rows], T=T, c=32)
-
-
-def device(case, dtype):
-    """Forward, backward and one-step mode on simulated arrays agree with the CPU.
-
-    To be called in the simulator.
-    """
-    import cupy
-
-    from minis5.arrays import to_host
-
-    core, params, u, reset, state, rng = problem(case, 9, dtype, T=4, B=3)
-    reset[:] = rng.random(reset.shape) < 0.3
-    dy, dlast = rng.standard_normal(u.shape).astype(dtype), random_like(rng, state)
-    results = []
-    for move in (np.asarray, cupy.asarray):
-        moved = unflatten_tree({name: move(z) for name, z in flatten_tree(params).items()})
-        y, last, cache = core.forward(moved, move(u), move(reset), move(state))
-        du, dstate, grads = core.backward(move(dy), cache, move(dlast))
-        _, dstate_alone, _ = core.backward(move(dy), cache)
-        step, memory, outputs = core.stepper(moved), move(state), {}
-        for t in range(2):
-            outputs[f"step {t}"], memory = step(move(u[t]), move(reset[t]), memory)
-        named = {
-            "y": y,
-            "last": last,
-            "du": du,
-            "dstate": dstate,
-            "dstate alone": dstate_alone,
-            "memory": memory,
-        }
-        results.append(named | outputs | flatten_tree(grads))
-    for name, expected in results[0].items():
-        assert isinstance(results[1][name], cupy.ndarray), name
-        assert_close(to_host(results[1][name]), np.asarray(expected), T=4, c=64, name=name)

@@ -1,4 +1,4 @@
-"""Native environments in lockstep with POPGym's: equal spaces, then equal observations, rewards and
+"""Native environments in lockstep with others: equal spaces, then equal observations, rewards and
 flags at every step.
 
 `start(peer, env)` brings both to the same first state and returns the peer's first observation.
@@ -12,14 +12,16 @@ grows into a metre. So the tests compare them in two ways. As they are, to 1e-6,
 time to grow: random actions, or policies with the peer set to our state before every step
 (`together`). And bit by bit over whole episodes, with our sin and cos lent to the peer
 (`OurNumPy`).
+
+Tests: tests/verify/test_lockstep.py; those of POPGym's games in tests/envs/popgym use it.
 """
 
 import numpy as np
-import pytest
 
 from minis5 import elementary
 from minis5.envs.registry import make_single
 from minis5.random import next_bits, next_integer, next_normal, next_uniform
+from minis5.verify.gradients import require
 
 EPISODES = 200
 
@@ -55,24 +57,18 @@ def _pairs(a, b, size):
     return np.broadcast(a, b) if size is None else np.broadcast(np.broadcast_to(a, size), b)
 
 
-def peer_class(name):
-    """Return POPGym's class of that name; skip the test if popgym is not installed."""
-    module = pytest.importorskip("popgym.envs")
-    return next(cls for cls in module.ALL if cls.__name__ == name)
+def lockstep(peer, name, start, episodes=EPISODES, policy=None, atol=0.0, **options):
+    """Play `episodes` of a peer and of our `name` side by side.
 
-
-def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
-    """Play `episodes` of both side by side, with random actions or with `policy(env, rng)`.
-
-    Discrete observations and flags must be equal, Box observations to `atol`, rewards to `atol` or
-    1e-12, whichever is larger. Return how the episodes ended, a list of (terminated, truncated).
+    Actions are random, or those of `policy(env, rng)`; `options` are our level's. Discrete
+    observations and flags must be equal, Box observations to `atol`, rewards to `atol` or 1e-12,
+    whichever is larger. Return how the episodes ended, a list of (terminated, truncated).
     """
-    peer, env = peer_class(name)(), make_single(name)
-    assert (
-        env.observation_space == peer.observation_space
-        and env.observation_space.dtype == peer.observation_space.dtype
-    )
-    assert env.action_space == peer.action_space
+    env = make_single(name, **options)
+    ours, theirs = env.observation_space, peer.observation_space
+    require(ours == theirs and ours.dtype == theirs.dtype, f"observations: {theirs}, not {ours}")
+    ours, theirs = env.action_space, peer.action_space
+    require(ours == theirs, f"actions: {theirs}, not {ours}")
     rng = np.random.default_rng(0)
     env.action_space.seed(0)
     ends = []
@@ -80,33 +76,37 @@ def lockstep(name, start, episodes=EPISODES, policy=None, atol=0.0):
         env.reset(seed=episode)
         peer.reset(seed=episode)
         peer_obs = start(peer, env)
-        _same_observation(env.observation(), peer_obs, atol, (name, episode, 0))
+        _same_observation(env.observation(), peer_obs, atol, f"{name}, episode {episode}, step 0")
         steps, ended = 0, False
         while not ended:
             action = env.action_space.sample() if policy is None else policy(env, rng)
             obs, reward, *flags, info = env.step(action)
             peer_obs, peer_reward, *peer_flags, _ = peer.step(action)
             steps += 1
-            where = (name, episode, steps)
+            where = f"{name}, episode {episode}, step {steps}"
             _same_observation(obs, peer_obs, atol, where)
-            assert abs(reward - peer_reward) <= max(atol, 1e-12), where
-            assert flags == [bool(flag) for flag in peer_flags], where
+            error = abs(reward - peer_reward)
+            require(error <= max(atol, 1e-12), f"{where}: reward {peer_reward}, not {reward}")
+            peer_flags = [bool(flag) for flag in peer_flags]
+            require(
+                flags == peer_flags, f"{where}: terminated, truncated {peer_flags}, not {flags}"
+            )
             ended = any(flags)
-        assert steps <= env.task.episode_length
+        require(steps <= env.task.episode_length, f"{where}: the episode goes on")
         ends.append(tuple(flags))
     return ends
 
 
 def _same_observation(ours, theirs, atol, where):
-    assert isinstance(ours, tuple) == isinstance(theirs, tuple), where
+    difference = f"{where}: observation {theirs}, not {ours}"
+    require(isinstance(ours, tuple) == isinstance(theirs, tuple), difference)
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape, where
-    assert (abs(ours - theirs) <= atol).all(), (where, ours, theirs)
+    require(ours.shape == theirs.shape and (abs(ours - theirs) <= atol).all(), difference)
 
 
 def start_from_our_numbers(peer, env):
     """Reset a cart-pole or pendulum of POPGym with the numbers that ours draws: a `start`."""
-    peer.np_random = Replay([env._ints[0, 0], 0, 0])
+    peer.np_random = Replay([env.get_state()["ints"][0], 0, 0])
     return peer.reset()[0]
 
 
@@ -132,7 +132,7 @@ def together(policy, size):
         return start_from_our_numbers(peer, env)
 
     def set_and_act(env, rng):
-        peers[-1].state = env._floats[0, :size].copy()
+        peers[-1].state = env.get_state()["floats"][:size]
         return policy(env, rng)
 
     return start_and_keep, set_and_act
