@@ -1,5 +1,23 @@
-"""What others check their scan, layer, memory core, environment and PPO with.
+"""What others check their scan, layer, environment and PPO with.
 
-gradients.py compares backward passes with central differences. memory_core.py checks one of
-minis5's cores. lockstep.py plays an environment side by side with another.
+``import minis5`` does not import it. In the order in which to read it:
+
+    flags        what a case asks of a function, by name
+    case         Case: inputs and what they must give; Operation: how to try a function on cases
+    compare      the first wrong number, and how tightly numbers are compared
+    report       Report: lines, summary by flag, report.json, JUnit XML
+    judge        from outputs to a result with its probable cause
+    operations/  the cases and known faults of each operation
+    checks       check_scan and the others, for your own tests
+
+When needed:
+
+    gradients    backward passes against central differences
+    memory_core  checks of one of minis5's memory cores
+    lockstep     an environment side by side with another
 """
+
+from minis5.verify.checks import check_scan, check_scan_vjp
+from minis5.verify.report import Report
+
+__all__ = ["Report", "check_scan", "check_scan_vjp"]

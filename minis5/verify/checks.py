@@ -1,0 +1,140 @@
+"""Checks for your own tests: ``check_scan(my_scan)`` is one line, and one AssertionError with the
+whole report if something is wrong.
+
+A function gets NumPy arrays in float32 or complex64 for the one half of the cases, in float64 or
+complex128 for the other, and has the signature of minis5's own. Arguments that a case does not need
+are left out, from the last one on. An argument that the function does not take, or a
+NotImplementedError, means "not implemented": that fails, unless ``flags`` leaves such cases out or
+``xfail`` expects it.
+
+Leaves out: files of other programs (folders.py). Tests: tests/verify/test_checks.py.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from minis5.checks import check_choice, check_integer
+from minis5.verify.case import DTYPES, Case, Operation
+from minis5.verify.flags import is_selected
+from minis5.verify.judge import judge, not_implemented, raised
+from minis5.verify.operations import scan, scan_vjp
+from minis5.verify.report import Report, Result, check_xfail
+
+
+def run_operation(
+    operation: Operation,
+    function: Callable,
+    *,
+    dtypes: Iterable[str] = DTYPES,
+    seed: int = 0,
+    small: bool = False,
+    flags: Iterable[str] | None = None,
+    xfail: Iterable[str] = (),
+) -> Report:
+    """Return the report on a function that claims to be ``operation``.
+
+    Parameters
+    ----------
+    operation : Operation
+        One of minis5.verify.operations.OPERATIONS.
+    function : callable
+    dtypes : names
+        The precisions to try: "float32", "float64".
+    seed : int
+        Of the inputs.
+    small : bool
+        Only the small set of cases.
+    flags : names or None
+        What the function can do (flags.py): only cases that need nothing else; ``no-NAME`` leaves
+        out what needs NAME. None: all cases.
+    xfail : names
+        Expected failures: cases, patterns of cases, flags.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``function`` cannot be called, or an option is not known.
+    """
+    if not callable(function):
+        kind = type(function).__name__
+        raise TypeError(f"function: expected a callable, got {kind}; pass the function itself")
+    check_integer("seed", seed, 0, 2**63, "0 is the seed of the set that minis5 ships")
+    xfail = check_xfail(xfail)
+    results = []
+    for dtype in [dtypes] if isinstance(dtypes, str) else dtypes:
+        check_choice("dtypes", dtype, DTYPES)
+        for case in operation.cases(dtype, seed, small):
+            if is_selected(case.flags, flags):
+                results.append(try_case(operation, function, case))
+    return Report(results, xfail)
+
+
+def try_case(operation: Operation, function: Callable, case: Case) -> Result:
+    """Return the result of one case."""
+    try:
+        outputs = operation.call(function, case)
+    except NotImplementedError as error:
+        return not_implemented(case, " ".join(str(error).split()) or "NotImplementedError")
+    except Exception as error:  # whatever the user's function raises is its result
+        return raised(case, error)
+    return judge(operation, case, outputs)
+
+
+def check_operation(operation: Operation, function: Callable, **options: Any) -> Report:
+    """Return the report on a function; raise AssertionError with it unless all is right.
+
+    ``options`` are those of :func:`run_operation`.
+    """
+    return checked(run_operation(operation, function, **options), function)
+
+
+def checked(report: Report, function: Callable | None = None) -> Report:
+    """Return ``report``; raise AssertionError with its text unless it passed."""
+    if not report.passed:
+        name = getattr(function, "__qualname__", "")
+        raise AssertionError("\n".join([name, report.text(most=30)]).strip())
+    return report
+
+
+def check_scan(scan_function: Callable, **options: Any) -> Report:
+    """Check ``x = scan(a, b, reset, x0)`` against minis5.scan's specification.
+
+    Parameters
+    ----------
+    scan_function : callable
+        As :func:`minis5.scan`; ``reset`` and ``x0`` are left out, or None, where not needed.
+    **options
+        Those of :func:`run_operation`: dtypes, seed, small, flags, xfail.
+
+    Returns
+    -------
+    report : Report
+
+    Raises
+    ------
+    AssertionError
+        A case failed or is not implemented; the message is the report.
+    """
+    return check_operation(scan.OPERATION, scan_function, **options)
+
+
+def check_scan_vjp(vjp: Callable, **options: Any) -> Report:
+    """Check ``da, db, dx0 = vjp(a, b, reset, x0, x, dx)`` against minis5.scan_vjp's specification.
+
+    Parameters
+    ----------
+    vjp : callable
+        As :func:`minis5.scan_vjp`; all six arguments are given, ``reset`` and ``x0`` may be None.
+    **options
+        As :func:`check_scan`.
+
+    Returns
+    -------
+    report : Report
+
+    Raises
+    ------
+    AssertionError
+        As :func:`check_scan`.
+    """
+    return check_operation(scan_vjp.OPERATION, vjp, **options)

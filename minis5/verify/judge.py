@@ -1,0 +1,71 @@
+"""From what a function or a program gave for a case to a result.
+
+Leaves out: reading files (folders.py), calling functions (checks.py). Tests:
+tests/verify/test_judge.py.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minis5.verify.case import Case, Operation
+from minis5.verify.compare import accuracy, agrees, first_wrong
+from minis5.verify.flags import INFORMATIONAL
+from minis5.verify.report import Result
+
+
+def judge(operation: Operation, case: Case, outputs: dict[str, Any]) -> Result:
+    """Return the result of a case from its outputs, {name: array}."""
+    wrong = first_wrong(case, outputs)
+    informs = bool(INFORMATIONAL & set(case.flags))
+    causes: tuple[str, ...] = ()
+    if wrong is not None and not informs:
+        causes = tuple(
+            cause
+            for cause, outputs_of in operation.causes.items()
+            if _gives(case, outputs, outputs_of)
+        )
+    return Result(
+        operation=case.operation,
+        case=case.name,
+        flags=case.flags,
+        dtype=case.dtype,
+        status="passed" if wrong is None else "informational" if informs else "failed",
+        message="" if wrong is None else wrong.words,
+        wrong=wrong,
+        causes=causes,
+        accuracy=accuracy(case, outputs),
+        ours=our_accuracy(operation, case) if "long" in case.flags else None,
+    )
+
+
+def not_implemented(case: Case, why: str) -> Result:
+    """Return the result of a case that was not tried."""
+    parts = case.operation, case.name, case.flags, case.dtype
+    return Result(*parts, "missing", f"not implemented: {why}")
+
+
+def raised(case: Case, error: Exception) -> Result:
+    """Return the result of a case in which a function raised an exception."""
+    words = " ".join(str(error).split())
+    words = f"raised {type(error).__name__}" + (f": {words[:300]}" if words else "")
+    status = "informational" if INFORMATIONAL & set(case.flags) else "failed"
+    return Result(case.operation, case.name, case.flags, case.dtype, status, words)
+
+
+def our_accuracy(operation: Operation, case: Case) -> float | None:
+    """Return the accuracy of minis5's own function on a case; None if there is none."""
+    if operation.ours is None:
+        return None
+    with np.errstate(all="ignore"):
+        return accuracy(case, operation.call(operation.ours, case))
+
+
+def _gives(case, outputs, outputs_of):
+    """Return whether a fault would have given these outputs."""
+    with np.errstate(all="ignore"):
+        try:
+            faulty = outputs_of(case)
+        except (KeyError, ValueError, IndexError, ZeroDivisionError):
+            return False  # this fault cannot be in such a case
+        return agrees(case, outputs, case.expected | faulty)

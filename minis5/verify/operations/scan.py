@@ -1,0 +1,417 @@
+"""The resettable recurrence: its cases, and the faults that people make.
+
+Lengths and resets go together in every way. Real or complex numbers, a constant or a varying
+multiplier, and the initial state alternate over them.
+
+Expected values: minis5.reference.scan; for long sequences exact.py, in integers of 200 bits.
+Tests: tests/verify/test_scan.py.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minis5.reference as reference
+from minis5.nn.scan import scan as our_scan
+from minis5.verify.case import Case, Operation, draws, invoke, on_circle, rounded, uniform
+from minis5.verify.operations.exact import exact_scan
+
+CHUNK = 32  # the edges that matter: kernels take chunks of 32 steps, or of a multiple
+LENGTHS = (1, 2, 3, 31, 32, 33, 63, 257)
+RESETS = ("none", "all", "first", "last", "edges", "random")
+RADII = {"near 1": (0.999, 1.0), "near 0": (0.0, 1e-3), "any": (0.0, 1.0)}
+LONG = (0.99999, 1.0)  # so that thousands of steps are remembered
+
+
+def reset_pattern(kind: str, T: int, B: int, rng: np.random.Generator) -> np.ndarray:
+    """Return resets (T, B), a bool array; ``kind`` is one of RESETS."""
+    reset = np.zeros((T, B), bool)
+    if kind == "all":
+        reset[:] = True
+    elif kind == "first":
+        reset[0] = True
+    elif kind == "last":
+        reset[-1] = True
+    elif kind == "edges":  # the first steps of chunks in the one half, their last in the other
+        reset[::CHUNK, : (B + 1) // 2] = True
+        reset[CHUNK - 1 :: CHUNK, B // 2 :] = True
+    elif kind == "random":
+        reset[:] = rng.random((T, B)) < 0.15
+        reset[int(T * rng.random()), int(B * rng.random())] = True
+    return reset
+
+
+def multipliers(rng, shape, radius, is_complex):
+    """Return numbers of a size in RADII[radius], at any angle."""
+    low, high = LONG if radius == "long" else RADII[radius]
+    return (low + (high - low) * rng.random(shape)) * on_circle(rng, shape, is_complex=is_complex)
+
+
+class Shape(NamedTuple):
+    """Sizes and kinds of a case."""
+
+    T: int
+    B: int
+    P: int
+    reset: str = "none"  # one of RESETS
+    is_complex: bool = False
+    varying: bool = False  # the multiplier
+    start: bool = True  # there is an initial state
+    radius: str = "any"  # one of RADII
+    small: bool = True  # in the small set
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of a case with finite numbers."""
+        at_edges = self.reset == "edges" and self.T >= CHUNK
+        features = {
+            "complex": self.is_complex,
+            "initial_state": self.start,
+            "varying": self.varying,
+            "reset": self.reset != "none",
+            "chunked": self.T in (31, 33, 63, 257) or at_edges,
+        }
+        return tuple(flag for flag, there in features.items() if there) or ("core",)
+
+    @property
+    def kind(self) -> str:
+        """Numbers and multiplier in words."""
+        numbers = "complex" if self.is_complex else "real"
+        return f"{numbers}-{'varying' if self.varying else 'constant'}"
+
+    def name(self, dtype: str) -> str:
+        """Return a case's name."""
+        start = "start" if self.start else "zero"
+        sizes = f"T{self.T}-B{self.B}-P{self.P}"
+        return f"{self.kind}-reset-{self.reset}-{start}-{sizes}-{dtype}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The columns of cases.tsv."""
+        numbers = "complex" if self.is_complex else "real"
+        return {"T": self.T, "B": self.B, "P": self.P, "numbers": numbers}
+
+
+class Trial(NamedTuple):
+    """The inputs of a case; scan and scan_vjp make a case of it."""
+
+    name: str
+    flags: tuple[str, ...]
+    shape: Shape
+    inputs: dict[str, np.ndarray]
+
+
+def shapes() -> Iterator[Shape]:
+    """Yield the sizes and kinds of the cases with finite numbers."""
+    used = 0
+    for T in LENGTHS:
+        for kind in RESETS:
+            if T == 1 and kind in ("last", "edges", "random"):
+                continue  # these are "first" there
+            sizes = ((2, 3), (1, 2), (3, 1), (1, 1))[(used + used // 4) % 4]
+            yield Shape(
+                T,
+                *sizes,
+                reset=kind,
+                is_complex=used % 3 != 1,
+                varying=used % 2 == 1,
+                start=used // 2 % 2 == 1,
+                radius=tuple(RADII)[used // 3 % 3],
+                small=T in (1, 3, 33) or (T == 63 and kind in ("none", "random")),
+            )
+            used += 1
+    for is_complex in (False, True):  # each feature alone, so that a library learns which it lacks
+        for T in (4, 16, 32):
+            yield Shape(T, 2, 3, is_complex=is_complex, start=False)
+        yield Shape(32, 2, 3, is_complex=is_complex, start=False, varying=True)
+        yield Shape(32, 2, 3, is_complex=is_complex)
+        yield Shape(32, 2, 3, is_complex=is_complex, start=False, reset="random")
+
+
+def problem(shape: Shape, dtype: str, seed: int, name: str) -> dict[str, np.ndarray]:
+    """Return the inputs a, b, reset (unless none), x0 (unless zero) of a case."""
+    rng, is_complex = draws(seed, "scan", name), shape.is_complex
+    T, B, P = shape[:3]
+    size = (T, B, P) if shape.varying else (P,)
+    inputs = {
+        "a": multipliers(rng, size, shape.radius, is_complex),
+        "b": uniform(rng, (T, B, P), is_complex=is_complex),
+    }
+    if shape.reset != "none":
+        inputs["reset"] = reset_pattern(shape.reset, T, B, rng)
+    if shape.start:
+        inputs["x0"] = uniform(rng, (B, P), is_complex=is_complex)
+    return {key: rounded(z, dtype) for key, z in inputs.items()}
+
+
+def with_resets(inputs: dict[str, np.ndarray], *places: tuple[int, int]) -> None:
+    """Add resets at (t, row) to the inputs."""
+    inputs["reset"] = np.zeros(inputs["b"].shape[:2], bool)
+    for place in places:
+        inputs["reset"][place] = True
+
+
+def poisoned(dtype: str, seed: int) -> Iterator[Trial]:
+    """Yield cases with NaN or Inf before a reset, in one row of the batch."""
+    for is_complex, varying, bad in product((False, True), (False, True), (np.nan, np.inf)):
+        small = bool(np.isnan(bad)) or not varying
+        shape = Shape(9, 2, 2, is_complex=is_complex, varying=varying, small=small)
+        name = f"{'nan' if np.isnan(bad) else 'inf'}-before-reset-{shape.kind}-{dtype}"
+        inputs = problem(shape, dtype, seed, name)
+        with_resets(inputs, (5, 0), (7, 1))
+        inputs["b"][4, 0] = bad
+        yield Trial(name, ("reset_selects", *shape.flags), shape, inputs)
+    shape = Shape(5, 2, 2, is_complex=True)
+    name = f"nan-in-initial-state-before-reset-{dtype}"
+    inputs = problem(shape, dtype, seed, name)
+    with_resets(inputs, (0, 1))
+    inputs["x0"][1] = np.nan
+    yield Trial(name, ("reset_selects", *shape.flags), shape, inputs)
+    shape = Shape(40, 2, 2, is_complex=True, varying=True)
+    name = f"nan-in-multiplier-at-reset-{dtype}"
+    inputs = problem(shape, dtype, seed, name)
+    with_resets(inputs, (32, 0), (20, 1))
+    inputs["a"][32, 0] = inputs["a"][20, 1] = np.nan  # not read there
+    inputs["b"][31, 0] = np.nan
+    yield Trial(name, ("reset_selects", *shape.flags), shape, inputs)
+
+
+def extremes(dtype: str, seed: int) -> Iterator[Trial]:
+    """Yield cases with numbers of extreme size and without resets."""
+    big = {"float32": 1e30, "float64": 1e290}[dtype]
+    tiny = float(np.finfo(dtype).tiny)
+    for word, scale in (("huge", big), ("tiny", 4.0 * tiny), ("subnormal", tiny / 64)):
+        shape = Shape(7, 2, 2, is_complex=word == "huge", varying=word != "subnormal")
+        name = f"{word}-{dtype}"
+        inputs = problem(shape, dtype, seed, name)
+        if word != "huge":  # products stay representable: steps are kept or halved
+            inputs["a"] = np.where(inputs["a"] < 0, -0.5, 1.0)
+        for key in ("b", "x0"):
+            inputs[key] = rounded(inputs[key] * scale, dtype)
+        flag = "subnormal" if word == "subnormal" else "extreme"
+        yield Trial(name, (flag, *shape.flags), shape, inputs)
+    for word, bad in (("nan", np.nan), ("inf", np.inf), ("minus-inf", -np.inf)):
+        shape = Shape(7, 2, 2, is_complex=word == "nan")
+        name = f"{word}-stays-{dtype}"
+        inputs = problem(shape, dtype, seed, name)
+        inputs["a"] = rounded(0.5 + 0.25 * np.abs(inputs["a"]), dtype).astype(inputs["a"].dtype)
+        inputs["b"][2, 0] = bad
+        yield Trial(name, ("extreme", *shape.flags), shape, inputs)
+    shape = Shape(7, 2, 2, is_complex=True, varying=True)
+    name = f"zero-multiplier-{dtype}"
+    inputs = problem(shape, dtype, seed, name)
+    inputs["a"][3] = 0.0  # dividing by cumulative products breaks here
+    yield Trial(name, ("extreme", *shape.flags), shape, inputs)
+
+
+def trials(dtype: str, seed: int, small: bool) -> Iterator[Trial]:
+    """Yield the inputs of every case; scan_vjp.py has the same."""
+    chosen = list(shapes())
+    long = [Shape(4096, 1, 2, is_complex=True, radius="near 1", small=False)]
+    long += [Shape(8192, 1, 2, radius="long", small=False)]
+    for shape in [*chosen, *long]:
+        name, flags = shape.name(dtype), shape.flags
+        if shape.T > 1000:
+            name, flags = f"long-{name}", ("long", *flags)
+        if shape.small or not small:
+            yield Trial(name, flags, shape, problem(shape, dtype, seed, name))
+    for trial in (*poisoned(dtype, seed), *extremes(dtype, seed)):
+        if trial.shape.small or not small:
+            yield trial
+
+
+def cases(dtype: str, seed: int, small: bool) -> Iterator[Case]:
+    """Yield the cases."""
+    for name, flags, shape, inputs in trials(dtype, seed, small):
+        a, b, reset, x0 = (inputs.get(key) for key in ("a", "b", "reset", "x0"))
+        with np.errstate(invalid="ignore"):
+            x = (exact_scan if "long" in flags else reference.scan)(a, b, reset, x0)
+        yield Case("scan", name, flags, dtype, shape.options, inputs, {"x": x}, steps=shape.T)
+
+
+def call(function, case: Case) -> dict[str, Any]:
+    """Return {"x": function(a, b, reset, x0)}, without the last arguments if not needed."""
+    z = case.cast()
+    arguments = [z["a"], z["b"], z.get("reset"), z.get("x0")]
+    while arguments[-1] is None:
+        arguments.pop()
+    return {"x": invoke(function, *arguments)}
+
+
+# Faults: a step of the recurrence gone wrong, or wrong arguments of a right one
+
+
+def states(z, step):
+    """Return x (T, B, P) of a step, step(z, t, previous) → x[t], for rows and states at once.
+
+    ``z`` are the inputs as :func:`complete` returns them.
+    """
+    x, previous = np.empty_like(z["b"]), z["x0"]
+    for t in range(len(x)):
+        x[t] = previous = step(z, t, previous)
+    return x
+
+
+def stepwise(step):
+    """Return a cause: the recurrence with a wrong step."""
+    return lambda case: {"x": states(complete(case.inputs), step)}
+
+
+def complete(inputs):
+    """Return inputs with nothing left out: a (T, B, P), reset (T, B, 1), x0 (B, P)."""
+    b = inputs["b"]
+    reset = inputs.get("reset", np.zeros(b.shape[:2], bool))
+    a = np.broadcast_to(inputs["a"], b.shape)
+    x0 = inputs.get("x0", np.zeros(b.shape[1:], b.dtype))
+    return {"a": a, "b": b, "reset": reset[..., None], "x0": x0}
+
+
+def right_step(z, t, previous):
+    """Return x[t] = a[t] x[t-1] + b[t], the first term absent where reset[t]."""
+    return np.where(z["reset"][t], 0.0, z["a"][t] * previous) + z["b"][t]
+
+
+def instead(**changes):
+    """Return a cause: the right recurrence of changed inputs, name=function(z) → array."""
+
+    def outputs(case):
+        z = complete(case.inputs)
+        new = {name: np.broadcast_to(change(z), z[name].shape) for name, change in changes.items()}
+        return {"x": states(z | new, right_step)}
+
+    return outputs
+
+
+def later(z, n=1, fill=0):
+    """Return an array shifted by n steps of time to later ones (earlier ones if n < 0)."""
+    shifted = np.full_like(z, fill)
+    if n > 0:
+        shifted[n:] = z[:-n]
+    else:
+        shifted[:n] = z[-n:]
+    return shifted
+
+
+def _multiplied(z, t, previous):
+    return z["a"][t] * (previous * (1.0 - z["reset"][t])) + z["b"][t]
+
+
+def _first_only(name):
+    """Return a step which takes the values of the first row of the batch for all."""
+    return instead(**{name: lambda z: z[name][..., :1, :]})
+
+
+def chunk_lost(size):
+    """Return a step that forgets the state where a chunk begins."""
+    return stepwise(lambda z, t, p: right_step(z, t, p * 0.0 if t and t % size == 0 else p))
+
+
+def chunk_reset_ignored(size):
+    """Return a step that does not see a reset at a chunk's first step."""
+    return instead(
+        reset=lambda z: z["reset"] & (np.arange(len(z["reset"])) % size > 0)[:, None, None]
+    )
+
+
+def _state_before(case):
+    z = complete(case.inputs)
+    return {"x": np.concatenate([z["x0"][None], states(z, right_step)])[:-1]}
+
+
+def _backwards(case):
+    z = complete(case.inputs)
+    z |= {name: z[name][::-1] for name in ("a", "b", "reset")}
+    return {"x": states(z, right_step)[::-1]}
+
+
+def _tail_missing(case):
+    x = states(complete(case.inputs), right_step)
+    x[1 << (len(x).bit_length() - 1) :] = 0.0
+    return {"x": x}
+
+
+def _carry_passes_resets(size):
+    """Return outputs of chunks whose carry is multiplied by all a, resets or not."""
+
+    def outputs(case):
+        z = complete(case.inputs)
+        x, carry = np.empty_like(z["b"]), z["x0"]
+        for start in range(0, len(x), size):
+            local, product = np.zeros_like(carry), np.ones_like(carry)
+            for t in range(start, min(start + size, len(x))):
+                local, product = right_step(z, t, local), product * z["a"][t]
+                x[t] = local + product * carry
+            carry = x[t]
+        return {"x": x}
+
+    return outputs
+
+
+CAUSES = {
+    "the reset multiplies the old state by zero instead of selecting: NaN and Inf pass it": (
+        stepwise(_multiplied)
+    ),
+    "resets are ignored": instead(reset=lambda z: np.zeros_like(z["reset"])),
+    "the initial state is ignored": instead(x0=lambda z: np.zeros_like(z["x0"])),
+    "a reset at the first step does not clear the initial state": instead(
+        reset=lambda z: z["reset"] & (np.arange(len(z["reset"])) > 0)[:, None, None]
+    ),
+    "a reset acts one step late, after the step instead of before it": instead(
+        reset=lambda z: later(z["reset"], 1)
+    ),
+    "a reset acts one step early": instead(reset=lambda z: later(z["reset"], -1)),
+    "a reset drops the input of its own step too": stepwise(
+        lambda z, t, p: np.where(z["reset"][t], 0.0, z["a"][t] * p + z["b"][t])
+    ),
+    "a reset goes back to the initial state instead of forgetting": stepwise(
+        lambda z, t, p: z["a"][t] * np.where(z["reset"][t], z["x0"], p) + z["b"][t]
+    ),
+    "the initial state is not multiplied by a[0]": stepwise(
+        lambda z, t, p: right_step(z, t, p) if t else z["b"][0] + np.where(z["reset"][0], 0.0, p)
+    ),
+    "the initial state is taken for x[0]": stepwise(
+        lambda z, t, p: right_step(z, t, p) if t else z["x0"]
+    ),
+    "the state before each step is returned, not the one after it": _state_before,
+    "the input is multiplied by a too: a (x + b)": instead(b=lambda z: z["a"] * z["b"]),
+    "a is conjugated": instead(a=lambda z: z["a"].conj()),
+    "the product of imaginary parts has the wrong sign": stepwise(
+        lambda z, t, p: (
+            right_step(z, t, p) + np.where(z["reset"][t], 0.0, 2.0 * z["a"][t].imag * p.imag)
+        )
+    ),
+    "the imaginary part of a is ignored": instead(a=lambda z: z["a"].real),
+    "a[t-1] is used in step t": instead(a=lambda z: later(z["a"], 1, 1)),
+    "a[t+1] is used in step t": instead(a=lambda z: later(z["a"], -1, 1)),
+    "a[0] is used in every step": instead(a=lambda z: z["a"][:1]),
+    "the a of the batch's first row is used in all rows": _first_only("a"),
+    "the resets of the batch's first row act on all rows": _first_only("reset"),
+    "a reset in one row of the batch acts on all rows": instead(
+        reset=lambda z: z["reset"].any(axis=1, keepdims=True)
+    ),
+    "the initial state of the batch's first row is used in all rows": _first_only("x0"),
+    "time runs backwards": _backwards,
+    "steps after the largest power of two are missing": _tail_missing,
+}
+for _size in (16, 32, 64, 128):
+    CAUSES[f"the state is lost between chunks of {_size} steps"] = chunk_lost(_size)
+    CAUSES[f"a reset at the first step of a chunk of {_size} steps is ignored"] = (
+        chunk_reset_ignored(_size)
+    )
+    CAUSES[f"what enters a chunk of {_size} steps passes the resets inside it"] = (
+        _carry_passes_resets(_size)
+    )
+
+OPERATION = Operation(
+    name="scan",
+    about="""x = scan(a, b, reset=None, x0=None), the resettable recurrence:
+    x[t] = a[t]·x[t-1] + b[t],  x[t] = b[t] where reset[t],  x[-1] = x0 (zero if not given).
+a (P,) or (T, B, P); b, x (T, B, P); reset (T, B) bool; x0 (B, P); a, b, x0, x real or complex.
+T is time, B the batch, P the states. A reset selects: x[t-1] is not read, NaN and Inf included.""",
+    cases=cases,
+    call=call,
+    causes=CAUSES,
+    ours=our_scan,
+)
