@@ -212,15 +212,10 @@ def read_npz(
     if not path.is_file():
         raise FileNotFoundError(f"{argument}: no file {path}; give the path of one")
     try:
-        with zipfile.ZipFile(path) as file:
-            _check_sizes(file, os.path.getsize(path))
-            if (bad := file.testzip()) is not None:
-                raise zipfile.BadZipFile(f"checksum of {bad}")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = Arrays((name, file[name]) for name in file.files)
+        arrays = Arrays(load_npz(path))
     except MemoryError:
         raise
-    except Exception as error:  # damage makes zipfile and NumPy raise almost anything
+    except Exception as error:
         raise CheckpointError(
             f"{path}: not a readable minis5 checkpoint, damaged or cut short ({reason(error)}); "
             "restore it from a copy"
@@ -242,6 +237,22 @@ def read_npz(
         arrays.intact = digest(arrays, leave_out) == found
     del arrays["format"], arrays["version"]
     return arrays
+
+
+def load_npz(path: str | PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, once their sizes are known to be the file's; no pickle.
+
+    Raises
+    ------
+    Exception
+        The file is no .npz, or damaged, which makes zipfile and NumPy raise almost anything.
+    """
+    with zipfile.ZipFile(path) as file:
+        _check_sizes(file, os.path.getsize(path))
+        if (bad := file.testzip()) is not None:
+            raise zipfile.BadZipFile(f"checksum of {bad}")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _check_sizes(file, size):

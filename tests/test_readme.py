@@ -220,6 +220,7 @@ def test_options_within_a_line(page, command, monkeypatch, capsys):
     arguments = [PLACEHOLDERS.get(argument, argument) for argument in shlex.split(command)]
     parses_only(monkeypatch)
     tried = [["train", "X"], ["train"], ["eval", "X"], ["bench"]]
+    tried += [["import-weights", "X"], ["export-weights", "X"]]
     for begin in tried:
         with contextlib.suppress(Parsed, SystemExit):
             cli.main([*begin, *arguments])

@@ -22,5 +22,7 @@ When needed:
                      channel carries their messages
     agent_file       an agent in one .npz; spaces_json writes its spaces,
                      settings_json checks its settings
+    weight_names     names of weights in other programs; weights_out writes them, weights_in reads
+                     them, array_file has their formats
     malloc           asks the C library to keep freed memory
 """

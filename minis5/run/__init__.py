@@ -12,6 +12,7 @@ In the order in which to read them:
     trust        whether code that a run's files name may be run
     evaluate     returns of fresh episodes, without bias
     plot         learning curves
+    weights      agents from and for other people's programs
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
     console      stdout and stderr in any condition: closed, full, ASCII only

@@ -1,4 +1,4 @@
-"""The command line: minis5 train | eval | plot | envs | bench.
+"""The command line: minis5 train | eval | plot | envs | import-weights | export-weights | bench.
 
 A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. An error in
 code that is not minis5's, such as the user's environment, comes with its last places there.
@@ -28,10 +28,11 @@ from minis5.run.blame import blame
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate, json_figures, result_text
 from minis5.run.kept import find_agent
-from minis5.run.parser import Parser, count, integer, real
+from minis5.run.parser import Parser, count, env_option, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
 from minis5.run.trust import check_trust
+from minis5.run.weights import export_arguments, export_run, import_arguments, import_run
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
 # errors that tell of a mistake that the user can mend, or of something missing
@@ -107,16 +108,6 @@ def _main(argv):
     return None
 
 
-def _env_option(text):
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
 def _wrapper(text):
     name, equals, options = text.partition("=")
     try:
@@ -131,7 +122,7 @@ def _add_environment(parser):
     add = parser.add_argument
     add(
         "--env-option",
-        type=_env_option,
+        type=env_option,
         action="append",
         metavar="NAME=VALUE",
         help="for the environment",
@@ -237,7 +228,7 @@ def _train_arguments(parser, argv):
     _add_environment(parser)
     add(
         "--vector-option",
-        type=_env_option,
+        type=env_option,
         action="append",
         metavar="NAME=VALUE",
         help="for the batch: processes, num_threads, vectorization_mode, vector_kwargs",
@@ -393,5 +384,11 @@ COMMANDS = {
     "eval": ("play fresh episodes with a trained agent", _eval_arguments, _eval),
     "plot": ("draw learning curves of one or more runs", _plot_arguments, _plot),
     "envs": ("list minis5's own environments", _envs_arguments, _envs),
+    "import-weights": ("make an agent of another program's weights", import_arguments, import_run),
+    "export-weights": (
+        "write an agent's weights for another program",
+        export_arguments,
+        export_run,
+    ),
     "bench": ("measure the speed on this machine", None, bench.main),
 }

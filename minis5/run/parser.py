@@ -5,6 +5,7 @@ Leaves out: the commands themselves (minis5/run/cli.py). Tests: tests/run/test_c
 
 import argparse
 import difflib
+import json
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,3 +64,14 @@ def number(convert, kind, least=None):
 integer = number(int, "an integer", 0)
 count = number(lambda text: int(float(text)), "a count", 1)  # 1e6 is a count too
 real = number(float, "a number")
+
+
+def env_option(text):
+    """Return name and value of "name=value"; the value is JSON, or else a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
