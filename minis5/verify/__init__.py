@@ -8,7 +8,7 @@
     report       Report: lines, summary by flag, report.json, JUnit XML
     judge        from outputs to a result with its probable cause
     operations/  the cases and known faults of each operation
-    checks       check_scan and the others, for your own tests
+    checks       check_scan and the others, for your own tests; learner_checks: loss, optimiser
 
 When needed:
 
@@ -18,6 +18,7 @@ When needed:
 """
 
 from minis5.verify.checks import check_scan, check_scan_vjp
+from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
 from minis5.verify.report import Report
 
-__all__ = ["Report", "check_scan", "check_scan_vjp"]
+__all__ = ["Report", "check_optimizer", "check_ppo_loss", "check_scan", "check_scan_vjp"]

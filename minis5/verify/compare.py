@@ -196,7 +196,7 @@ def _looks_like(case, name, got, expected, both):
         close = [k for k in simple if abs(factor - k) < 1e-3]
         if close and equal(close[0] * z):
             yield f"times {close[0]:g}"
-        elif both.all() and len(expected) > 1 and expected.ndim > 1:
+        elif both.all() and expected.ndim > 1 and len(expected) > 1:
             if equal(expected[::-1][both]):
                 yield "reversed in time"
             elif _close(got[1:], expected[:-1], bound):

@@ -1,0 +1,34 @@
+"""Whether minis5.verify catches and names the faults that it knows itself, shared by the tests."""
+
+from functools import cache
+
+import numpy as np
+
+from minis5.verify.compare import first_wrong
+from minis5.verify.judge import judge
+from minis5.verify.report import Report
+
+MOST = 6  # failing cases that are asked for their cause; each tries all causes
+
+
+@cache
+def small_cases(operation_cases, dtype):
+    """Return the small set of cases of one dtype."""
+    return list(operation_cases(dtype, 0, True))
+
+
+def assert_caught_and_named(operation, cause):
+    """Assert that an implementation with a fault, in either dtype, fails, and that the fault is
+    said to be the cause.
+    """
+    for dtype in ("float32", "float64"):
+        failing = []
+        for case in small_cases(operation.cases, dtype):
+            with np.errstate(all="ignore"):
+                outputs = operation.causes[cause](case)
+                outputs = {name: z.astype(dtype) for name, z in outputs.items()}
+            if first_wrong(case, outputs):
+                failing.append((case, outputs))
+        assert failing, f"{cause}: not caught in {dtype}"
+    report = Report(judge(operation, *pair) for pair in failing[:MOST])
+    assert cause in {result.cause for result in report.results}, report.text()
