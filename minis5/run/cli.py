@@ -32,6 +32,7 @@ from minis5.run.parser import Parser, count, env_option, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
 from minis5.run.trust import check_trust
+from minis5.run.verify import run_vectors, run_verify, vectors_arguments, verify_arguments
 from minis5.run.weights import export_arguments, export_run, import_arguments, import_run
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
@@ -391,4 +392,6 @@ COMMANDS = {
         export_run,
     ),
     "bench": ("measure the speed on this machine", None, bench.main),
+    "vectors": ("write test vectors for any language", vectors_arguments, run_vectors),
+    "verify": ("check other code against them", verify_arguments, run_verify),
 }

@@ -11,14 +11,16 @@ Leaves out: files of other programs (folders.py). Tests: tests/verify/test_check
 """
 
 from collections.abc import Callable, Iterable
+from os import PathLike
 from typing import Any
 
 from minis5.checks import check_choice, check_integer
 from minis5.verify.case import DTYPES, Case, Operation
 from minis5.verify.flags import is_selected
 from minis5.verify.judge import judge, not_implemented, raised
-from minis5.verify.operations import scan, scan_vjp
+from minis5.verify.operations import OPERATIONS, scan, scan_vjp
 from minis5.verify.report import Report, Result, check_xfail
+from minis5.verify.vectors import SMALL, Vectors
 
 
 def run_operation(
@@ -88,12 +90,36 @@ def check_operation(operation: Operation, function: Callable, **options: Any) ->
     return checked(run_operation(operation, function, **options), function)
 
 
+class Failed(AssertionError):
+    """A check failed; the message is the report's text, ``report`` the report."""
+
+    report: Report
+
+
 def checked(report: Report, function: Callable | None = None) -> Report:
-    """Return ``report``; raise AssertionError with its text unless it passed."""
+    """Return ``report``; raise Failed, an AssertionError, unless it passed."""
     if not report.passed:
         name = getattr(function, "__qualname__", "")
-        raise AssertionError("\n".join([name, report.text(most=30)]).strip())
+        error = Failed("\n".join([name, report.text(most=30)]).strip())
+        error.report = report
+        raise error
     return report
+
+
+def run_own(
+    vectors: str | PathLike = SMALL,
+    *,
+    flags: Iterable[str] | None = None,
+    xfail: Iterable[str] = (),
+) -> Report:
+    """Return the report on minis5's own functions, on test vectors; by default those it ships."""
+    there, results = Vectors(vectors), []
+    for name in there.operations:
+        operation = OPERATIONS[name]
+        if operation.ours is not None:
+            cases = (case for case in there.cases(name) if is_selected(case.flags, flags))
+            results += [try_case(operation, operation.ours, case) for case in cases]
+    return Report(results, xfail)
 
 
 def check_scan(scan_function: Callable, **options: Any) -> Report:
@@ -138,3 +164,6 @@ def check_scan_vjp(vjp: Callable, **options: Any) -> Report:
         As :func:`check_scan`.
     """
     return check_operation(scan_vjp.OPERATION, vjp, **options)
+
+
+CHECKS: dict[str, Callable[..., Report]] = {"scan": check_scan, "scan_vjp": check_scan_vjp}
