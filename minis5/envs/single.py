@@ -1,13 +1,14 @@
 """One native environment behind gymnasium.Env: a batch of one, without autoreset.
 
 It calls the batched loops. With the same seed, its episodes are those of environment 0 of the
-vector environment.
+vector environment, or of the environment whose number is its ``stream``.
 Tests: tests/envs/test_single.py and test_all_levels.py.
 """
 
 import gymnasium
 import numpy as np
 
+from minis5.checks import check_integer
 from minis5.envs.actions import ActionCheck
 from minis5.envs.batch_loops import compile_loops
 from minis5.envs.task import from_rows, row_dtype, row_size
@@ -25,18 +26,21 @@ class NativeEnv(gymnasium.Env):
         The level.
     render_mode : None or "ansi"
         With "ansi", `render` returns a line of text.
+    stream : int
+        Number of the environment of a batch whose episodes these are.
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 10}
 
-    def __init__(self, env, task, render_mode=None):
+    def __init__(self, env, task, render_mode=None, stream=0):
         if render_mode not in (None, "ansi"):
             raise ValueError(
                 f"render_mode: expected None or 'ansi', got {render_mode!r}; "
                 "leave it out or pass 'ansi'"
             )
         self.render_mode = render_mode
-        self.task = task
+        self.module, self.task = env, task
+        self.stream = check_integer("stream", stream, 0, 2**31, "pass stream=0")
         self.observation_space, self.action_space = task.observation_space, task.action_space
         self._observe, self._render = env.observe, env.render
         self._reset_rows, self._step_rows = compile_loops(env)
@@ -59,17 +63,21 @@ class NativeEnv(gymnasium.Env):
         return tuple(int(part[0]) for part in batch) if isinstance(batch, tuple) else batch[0]
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode; a `seed` begins stream 0 of that seed, otherwise the stream goes on."""
+        """Begin an episode; a `seed` begins the stream of that seed, otherwise it goes on."""
         key = None if seed is None else seed_to_key(seed)
         super().reset(seed=seed)
         if key is None and not self._seeded:
             key = self.np_random.integers(2**32)
         if key is not None:
-            self._ints[0, :3] = key, 0, 0
+            self._ints[0, :3] = key, self.stream, 0
             self._seeded = True
         self._reset_rows(0, 1, self.task.params, self._ints, self._floats, self._rows)
         self._running = True
         return self._observation(), {}
+
+    def state(self):
+        """Return the present state, integers and floats as task.py describes them: copies."""
+        return self._ints[0].copy(), self._floats[0].copy()
 
     def step(self, action):
         """Take one step; return observation, reward, terminated, truncated, info.

@@ -87,12 +87,8 @@ def evaluate(
         An argument out of range, or an environment whose spaces differ from the agent's; an id, if
         the agent was trained in a batch behind wrappers that change what it sees or does.
     """
-    if isinstance(env_id, str) and agent.behind:
-        raise ValueError(
-            f"env_id: expected a vector environment behind {' and '.join(agent.behind)}, as the "
-            f"agent was trained, got the id {env_id!r}; pass that environment itself, or train "
-            "with AgentConfig(normalize_observations=True) instead of a wrapper"
-        )
+    if isinstance(env_id, str):
+        check_behind(agent, env_id)
     if step_limit is not None:
         remedy = "leave it out for the default"
         step_limit = check_integer("step_limit", step_limit, 1, 2**62, remedy)
@@ -101,7 +97,7 @@ def evaluate(
     with closing(_batches(env_id, episodes, seed, num_envs, environment)) as batches:
         for envs, shares, rng in batches:
             running = np.zeros(envs.num_envs)
-            for step in _steps(agent.to("cpu"), envs, shares, deterministic, rng, begin):
+            for step in play(agent.to("cpu"), envs, shares, deterministic, rng, begin):
                 running += np.where(step.counts, step.reward, 0.0)
                 for i in np.flatnonzero(step.counts & step.done):
                     returns.append((line.first + i, running[i]))
@@ -116,6 +112,16 @@ def evaluate(
     line.close()
     ordered = sorted(returns, key=lambda pair: pair[0])  # stable: by row, then by time
     return _summary([total for _, total in ordered], episodes)
+
+
+def check_behind(agent: ActorCritic, env_id: str) -> None:
+    """Raise ValueError if the agent was trained behind wrappers that an id does not have."""
+    if agent.behind:
+        raise ValueError(
+            f"env_id: expected a vector environment behind {' and '.join(agent.behind)}, as the "
+            f"agent was trained, got the id {env_id!r}; pass that environment itself, or train "
+            "with AgentConfig(normalize_observations=True) instead of a wrapper"
+        )
 
 
 def _summary(returns, episodes):
@@ -208,7 +214,7 @@ def trial_returns(
             raise ValueError(f"env_id: expected {wanted}, got {env_id!r}; take evaluate instead")
         table, trial = np.zeros((envs.num_envs, trials)), envs.view("trial")
         rows = np.arange(envs.num_envs)
-        for step in _steps(agent.to("cpu"), envs, shares, deterministic, rng, None):
+        for step in play(agent.to("cpu"), envs, shares, deterministic, rng, None):
             np.add.at(table, (rows, trial), np.where(step.counts, step.reward, 0.0))
             trial = envs.view("trial")
             if step.number == MAX_STEPS and step.left.any():
@@ -281,7 +287,7 @@ def _shares(episodes, rows):
     return episodes // rows + (np.arange(rows) < episodes % rows)
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """One step of all rows; every array is (B,)."""
 
     number: int  # from 1
@@ -291,10 +297,27 @@ class _Step(NamedTuple):
     left: np.ndarray  # episodes that the row has still to end
 
 
-def _steps(agent, envs, shares, deterministic, rng, seed):
-    """Play the first ``shares`` (B,) episodes of the rows; yield a _Step for each step.
+def play(agent, envs, shares, deterministic, rng, seed):
+    """Play whole episodes in the rows of a vector environment; yield a Step for each step.
 
-    seed: None for environments that have been seeded.
+    Parameters
+    ----------
+    agent : ActorCritic
+        On the CPU.
+    envs : gymnasium.vector.VectorEnv
+    shares : (B,) int
+        How many episodes each row plays, its first ones.
+    deterministic : bool
+        The likeliest action or a sampled one.
+    rng : numpy.random.Generator
+        For sampled actions.
+    seed : int
+        Of the reset; None for environments that have been seeded.
+
+    Raises
+    ------
+    ValueError
+        The spaces of the environments are not the agent's.
     """
     for name in ("observation_space", "action_space"):
         has, wants = getattr(envs, f"single_{name}"), getattr(agent, name)
@@ -326,7 +349,7 @@ def _steps(agent, envs, shares, deterministic, rng, seed):
         observation, reward, terminated, truncated, infos = outcome
         done, counts, number = terminated | truncated, (left > 0) & ~resetting, number + 1
         left = left - (done & counts)
-        yield _Step(number, reward, counts, done, left)
+        yield Step(number, reward, counts, done, left)
         if not left.any():
             return
         ages = np.where(done | resetting, 0, ages + 1)

@@ -144,7 +144,7 @@ def observe(params, ints, floats, out):
 
 
 def render(params, ints, floats):
-    shoulder, elbow, u, v = floats
+    shoulder, elbow, u, v = floats[:4]  # a mixture has room for more
     return (
         f"step {ints[STEPS]}/{params.max_steps}: "
         f"shoulder {wrap(shoulder):+.3f} rad from upright, {u:+.3f} rad/s, "

@@ -159,7 +159,7 @@ def observe(params, ints, floats, out):
 
 
 def render(params, ints, floats):
-    x, theta, x_dot, theta_dot = floats
+    x, theta, x_dot, theta_dot = floats[:4]  # a mixture has room for more
     return (
         f"step {ints[STEPS]}/{params.max_steps}: x {x:+.3f} m, {x_dot:+.3f} m/s, "
         f"{wrap(theta):+.3f} rad from upright, {theta_dot:+.3f} rad/s"

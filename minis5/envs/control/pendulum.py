@@ -95,6 +95,6 @@ def observe(params, ints, floats, out):
 
 
 def render(params, ints, floats):
-    theta, speed = floats
+    theta, speed = floats[:2]  # a mixture has room for more
     state = f"{wrap(theta):+.3f} rad from upright, {speed:+.3f} rad/s"
     return f"step {ints[STEPS]}/{params.max_steps}: {state}"
