@@ -47,6 +47,7 @@ class Work(NamedTuple):
 
 LONG = ("MemoryChain-512", "MemoryChain-1024")
 QUEUE = (  # what is worth most comes first
+    Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
     Work(POPGYM_HARD, ("s5",), SEEDS),
     Work(POPGYM_HARD, ("gru", "none"), SEEDS[:3]),
     Work(POPGYM_HARD, ("s5-noreset",), SEEDS[:3]),
