@@ -13,8 +13,9 @@ from pathlib import Path
 
 from minis5.run.console import answer
 from minis5.run.parser import integer
+from minis5.verify import CHECKS
 from minis5.verify.case import DTYPES
-from minis5.verify.checks import CHECKS, Failed, run_own
+from minis5.verify.checks import Failed, run_own
 from minis5.verify.flags import FLAGS
 from minis5.verify.folders import check_folder
 from minis5.verify.operations import OPERATIONS

@@ -17,8 +17,24 @@ When needed:
     lockstep     an environment side by side with another
 """
 
-from minis5.verify.checks import check_scan, check_scan_vjp
+from minis5.verify.checks import check_gae, check_scan, check_scan_vjp
 from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
 from minis5.verify.report import Report
 
-__all__ = ["Report", "check_optimizer", "check_ppo_loss", "check_scan", "check_scan_vjp"]
+CHECKS = {  # name in `minis5 verify NAME module:function` → check
+    "scan": check_scan,
+    "scan_vjp": check_scan_vjp,
+    "gae": check_gae,
+    "ppo_loss": check_ppo_loss,
+    "optimizer": check_optimizer,
+}
+
+__all__ = [
+    "CHECKS",
+    "Report",
+    "check_gae",
+    "check_optimizer",
+    "check_ppo_loss",
+    "check_scan",
+    "check_scan_vjp",
+]

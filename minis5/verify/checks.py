@@ -18,7 +18,7 @@ from minis5.checks import check_choice, check_integer
 from minis5.verify.case import DTYPES, Case, Operation
 from minis5.verify.flags import is_selected
 from minis5.verify.judge import judge, not_implemented, raised
-from minis5.verify.operations import OPERATIONS, scan, scan_vjp
+from minis5.verify.operations import OPERATIONS, gae, scan, scan_vjp
 from minis5.verify.report import Report, Result, check_xfail
 from minis5.verify.vectors import SMALL, Vectors
 
@@ -166,4 +166,23 @@ def check_scan_vjp(vjp: Callable, **options: Any) -> Report:
     return check_operation(scan_vjp.OPERATION, vjp, **options)
 
 
-CHECKS: dict[str, Callable[..., Report]] = {"scan": check_scan, "scan_vjp": check_scan_vjp}
+def check_gae(gae_function: Callable, **options: Any) -> Report:
+    """Check ``gae(rewards, values, next_values, terminated, done, gamma, lam)`` → advantages.
+
+    Parameters
+    ----------
+    gae_function : callable
+        As :func:`minis5.rl.gae.gae`. One that knows no truncation gets ``flags="no-truncation"``.
+    **options
+        As :func:`check_scan`.
+
+    Returns
+    -------
+    report : Report
+
+    Raises
+    ------
+    AssertionError
+        As :func:`check_scan`.
+    """
+    return check_operation(gae.OPERATION, gae_function, **options)

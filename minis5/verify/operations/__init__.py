@@ -5,8 +5,8 @@ scan_vjp    its adjoint
 """
 
 from minis5.verify.case import Operation
-from minis5.verify.operations import adam, ppo_loss, scan, scan_vjp
+from minis5.verify.operations import adam, gae, ppo_loss, scan, scan_vjp
 
 OPERATIONS: dict[str, Operation] = {
-    module.OPERATION.name: module.OPERATION for module in (scan, scan_vjp, ppo_loss, adam)
+    module.OPERATION.name: module.OPERATION for module in (scan, scan_vjp, gae, ppo_loss, adam)
 }
