@@ -143,6 +143,7 @@ def _huge(draft):
     """Give equal logits of ±1e4, and an action whose logit is 1e4 below the largest."""
     rows = [[FAR, FAR, FAR], [-FAR, -FAR, -FAR], [0, -FAR, 0], [FAR, FAR - 1, FAR]]
     draft.params, draft.actions = np.array(rows, float), np.array([0, 2, 1, 1])
+    draft.log_ratio[2] = 0.0  # within the clip, which would hide a logarithm that is cut off
     return draft
 
 

@@ -72,7 +72,7 @@ class Shape(NamedTuple):
             "initial_state": self.start,
             "varying": self.varying,
             "reset": self.reset != "none",
-            "chunked": self.T in (31, 33, 63, 257) or at_edges,
+            "chunked": self.T in (31, 33, 63, 97, 257) or at_edges,
         }
         return tuple(flag for flag, there in features.items() if there) or ("core",)
 
@@ -121,6 +121,8 @@ def shapes() -> Iterator[Shape]:
                 radius=tuple(RADII)[(i // 3 + j) % 3],
                 small=T in (1, 3) or (T, kind) in SMALL,
             )
+    for T in (97, 257):  # what enters a chunk outlives the chunks that follow
+        yield Shape(T, 1, 2, is_complex=T == 97, radius="near 1", small=T == 97)
     for is_complex in (False, True):  # each feature alone, so that a library learns which it lacks
         for T, small in ((4, True), (16, False), (32, False)):
             yield Shape(T, 2, 3, is_complex=is_complex, start=False, small=small)
