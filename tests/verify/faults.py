@@ -28,6 +28,7 @@ OPERATION = {  # right function: operation of the kit
     "scan_in_chunks": "scan",
     "scan_in_parallel": "scan",
     "scan_vjp": "scan_vjp",
+    "gae": "gae",
     "ppo_loss": "ppo_loss",
     "adam": "adam",
 }
