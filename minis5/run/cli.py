@@ -218,7 +218,7 @@ def _train_arguments(parser, argv):
         "--target-return",
         type=real,
         metavar="R",
-        help="stop when a rollout's mean return is at least R",
+        help="stop when a rollout's mean return is at least R, with the agent that played it",
     )
     add(
         "--eval-episodes",

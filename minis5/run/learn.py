@@ -1,5 +1,8 @@
 """One process's part of a run: learn in its share of the environments, log and save.
 
+With a target return the run ends with the agent that reached it, because one more update can spoil
+an agent that is done: its gradients have vanished, and Adam makes noise as large as it made them.
+
 Rank 0 alone writes files. Nothing of an earlier end is overwritten before every rank has taken up
 its part of state.npz.
 
@@ -72,7 +75,13 @@ def _learn(comm, folder, config, began, quiet, trust):
         if ppo.updates == 0:
             state_file.save(folder, comm, agent, ppo, config, facts)
         if facts.finished != config.steps:
+            target, theta = config.target_return, agent.parameter_vector
+            played = None if target is None else theta.copy()
             for row in ppo.iterations(config.steps):
+                if target is not None:
+                    if row["return"] >= target:  # the agent that earned it, not the next one
+                        theta[:] = played
+                    played[:] = theta
                 stop = save = finished = None
                 if recorder is not None:
                     stop, save, finished = recorder.record(row, time.monotonic() - began)

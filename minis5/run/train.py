@@ -107,7 +107,7 @@ def train(
     out : path
         The run's folder, new or empty; None makes runs/ENV-CORE-seedN-DATE-TIME.
     target_return : float
-        Stop at the first rollout whose mean return reaches it.
+        Stop at the first rollout whose mean return reaches it, with the agent that played it.
     eval_episodes : int
         Episodes of the evaluation at the end, which is deterministic.
     eval_envs : int

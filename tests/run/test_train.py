@@ -14,6 +14,7 @@ import pytest
 from small_runs import CHAIN, FOREIGN, TINY, UPDATE, WHOLE, assert_same_run, progress
 
 import minis5
+from minis5.run.progress import read_progress
 from minis5.run.train import resume, train
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,30 @@ def test_target_return_stops_early(tmp_path):
     assert summary["updates"] <= 3
     again = resume(tmp_path / "run", quiet=True)  # a finished run stays as it is
     assert again["steps"] == summary["steps"] and again["mean_return"] == summary["mean_return"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_agent_that_reached_the_target_is_kept(tmp_path, workers):
+    """Not the one after the update that follows, which may have spoilt it."""
+    options = {**CHAIN, "workers": workers, "seed": 3}
+    train("MemoryChain", steps=40 * UPDATE, out=tmp_path / "long", **options)
+    returns = [row["return"] for row in read_progress(tmp_path / "long" / "progress.csv")]
+    best = int(np.argmax(returns))
+    assert best > 1
+    summary = train(
+        "MemoryChain", steps=10**9, target_return=returns[best], out=tmp_path / "met", **options
+    )
+    assert best < 39 and summary["updates"] == best + 1
+    train("MemoryChain", steps=best * UPDATE, out=tmp_path / "before", **options)
+    met, before, after = (
+        minis5.load(tmp_path / name / "agent.npz").parameter_vector
+        for name in ("met", "before", "long")
+    )
+    assert np.array_equal(met, before) and not np.array_equal(met, after)
+    assert progress(tmp_path / "met") == progress(tmp_path / "long")[: best + 1]
+    resume(tmp_path / "met", quiet=True)  # state.npz has the same agent
+    kept = minis5.load(tmp_path / "met" / "agent.npz").parameter_vector
+    assert np.array_equal(kept, met)
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm", "mlp"])
