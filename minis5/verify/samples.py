@@ -1,0 +1,118 @@
+"""Two sets of episodes: may both come from one environment?
+
+Each episode gives some numbers: its return, its length, the rewards of its parts, what was seen
+first, second, halfway and last, and how much observations vary. Whether two samples of a number
+come from one distribution is tested in ways that look at whole episodes, which are independent:
+
+    Kolmogorov and Smirnov    the shape; with ties the test is cautious
+    Welch's z                 the mean, and the mean distance from ours
+    Fisher's exact test       instead of all three, where a number has only two values
+
+A difference is reported if its p-value is below `rate` / (number of tests), so that a right
+environment fails with a probability of at most about `rate` (Bonferroni).
+
+Tests: tests/verify/test_samples.py.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import fisher_exact, ks_2samp, norm
+
+from minis5.spaces import leaves
+
+MOST_NUMBERS = 12  # of an observation; others are summed up in their mean and mean square
+
+
+class Difference(NamedTuple):
+    """A number of an episode whose distribution is another one."""
+
+    number: str
+    got: float  # mean
+    expected: float
+    p: float
+
+
+def numbers(trace):
+    """Return {name: number} of an episode."""
+    rewards = np.array(trace.rewards, float)
+    found = {"return": rewards.sum(), "length": len(rewards)}
+    for name, part in zip(("first", "middle", "last"), np.array_split(rewards, 3), strict=True):
+        found[f"rewards of the {name} third"] = part.sum()
+    found["rewards above 0"] = (rewards > 0).sum()
+    found["first reward"] = rewards[0]
+    count = len(trace.observations)
+    seen = {"first": 0, "second": 1, "halfway": count // 2, "last": count - 1}
+    vectors = {name: vector(trace.observations[t]) for name, t in seen.items()}
+    for name, z in vectors.items():
+        places = np.unique(np.linspace(0, z.size - 1, min(z.size, MOST_NUMBERS)).astype(int))
+        found |= {f"{name} observation, number {i}": z[i] for i in places}
+        if z.size > 1:
+            found[f"{name} observation, mean"] = z.mean()
+            found[f"{name} observation, mean square"] = np.square(z).mean()
+    for one, other in (("first", "second"), ("second", "halfway")):
+        found[f"{one} times {other} observation"] = vectors[one] @ vectors[other]
+    seen = np.array([leaves(obs) for obs in trace.observations], float).reshape(count, -1)
+    found["all observations, mean square"] = np.square(seen).mean()
+    found["all observations, mean square of changes"] = np.square(np.diff(seen, axis=0)).mean()
+    return found
+
+
+def vector(obs):
+    """Return an observation as one vector of float64."""
+    return np.concatenate([np.ravel(leaf).astype(float) for leaf in leaves(obs)])
+
+
+def compare(got, expected, rate):
+    """Return the differences between two lists of traces.
+
+    Parameters
+    ----------
+    got, expected : list of Trace
+    rate : float
+        Probability that two lists from one environment differ.
+
+    Returns
+    -------
+    list of Difference, the clearest first; and the number of tests
+    """
+    got, expected = table(got), table(expected)
+    tests = {name: p_value(got[name], expected[name]) for name in expected}
+    count = sum(len(p) for p in tests.values())
+    wrong = [
+        Difference(name, float(got[name].mean()), float(expected[name].mean()), float(min(p)))
+        for name, p in tests.items()
+        if p and min(p) * count < rate
+    ]
+    return sorted(wrong, key=lambda difference: difference.p), count
+
+
+def table(traces):
+    rows = [numbers(trace) for trace in traces]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def p_value(got, expected):
+    """Return the p-values of the tests that apply to two samples of a number; none if constant."""
+    values = np.unique(np.concatenate([got, expected]))
+    if values.size == 1:
+        return []
+    if values.size == 2:
+        counts = [[(sample == value).sum() for value in values] for sample in (got, expected)]
+        return [fisher_exact(counts)[1]]
+    shape = ks_2samp(got, expected, method="asymp").pvalue
+    center = expected.mean()
+    return [shape, welch(got, expected), welch(abs(got - center), abs(expected - center))]
+
+
+def welch(got, expected):
+    """Return the p-value of the hypothesis that two samples have one mean."""
+    error = np.sqrt(got.var(ddof=1) / got.size + expected.var(ddof=1) / expected.size)
+    return mean_p(got.mean() - expected.mean(), error)
+
+
+def mean_p(difference, error):
+    """Return the p-value of a difference of means with a standard error."""
+    if error == 0:
+        return float(difference == 0)
+    return float(2 * norm.sf(abs(difference) / error))
