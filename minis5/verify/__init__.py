@@ -9,6 +9,8 @@
     judge        from outputs to a result with its probable cause
     operations/  the cases and known faults of each operation
     checks       check_scan and the others, for your own tests; learner_checks: loss, optimiser
+    environment  check_env: is this environment one of ours? observers/ know the rules, episodes
+                 plays, samples compares distributions
 
 When needed:
 
@@ -18,6 +20,7 @@ When needed:
 """
 
 from minis5.verify.checks import check_gae, check_scan, check_scan_vjp
+from minis5.verify.environment import check_env
 from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
 from minis5.verify.report import Report
 
@@ -32,6 +35,7 @@ CHECKS = {  # name in `minis5 verify NAME module:function` → check
 __all__ = [
     "CHECKS",
     "Report",
+    "check_env",
     "check_gae",
     "check_optimizer",
     "check_ppo_loss",

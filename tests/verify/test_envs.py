@@ -13,8 +13,15 @@ from minis5.verify.environment import check_env
 from minis5.verify.observers import OBSERVERS
 
 FEW = 20  # episodes
+
+
+def is_slow(name):
+    easy = name == "MemoryChain" or name.endswith("Easy")
+    return not easy or name.startswith(("Labyrinth", "Noisy", "Velocity"))
+
+
 LEVELS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (not name.endswith("Easy")), id=name)
+    pytest.param(name, marks=[pytest.mark.slow] * is_slow(name), id=name)
     for name in REGISTRY
     if find(name)[0].__name__.removeprefix("minis5.envs.") in OBSERVERS
 ]
@@ -61,16 +68,16 @@ def test_batches_in_every_autoreset_mode_pass(mode):
     assert len(check_env(envs, "RepeatPreviousEasy", episodes=FEW).results) == 7
 
 
-def test_native_batches_and_meta_environments_pass():
+def test_native_batches_pass():
     check_env(make_vec("HigherLowerMedium", 7), "HigherLowerMedium", episodes=FEW)
+
+
+@pytest.mark.slow
+def test_meta_environments_pass():
     options = {"trials": 2, "project_observation": 3, "permute_actions": True}
-    report = check_env(
-        lambda: make_single("RepeatFirstEasy", **options),
-        "RepeatFirstEasy",
-        episodes=FEW,
-        **options,
-    )
-    assert cases(report, "RepeatFirstEasy") == ["spaces", "bounds", "seeds", "distribution-random"]
+    task = "RepeatFirstEasy"
+    report = check_env(make_single(task, **options), task, episodes=FEW, **options)
+    assert cases(report, task) == ["spaces", "bounds", "seeds", "distribution-random"]
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ class Labyrinth(Observer):
 
     def view(self, square):
         """Return the nine squares that are shown, None where there is a wall instead of one."""
-        row, column, last = *square, self.params.side - 1
+        (row, column), last = square, self.params.side - 1
         top, left = max(row - 1, 0), max(column - 1, 0)
         return [
             (i, j) if i <= min(row + 1, last) and j <= min(column + 1, last) else None
