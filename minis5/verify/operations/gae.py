@@ -98,8 +98,11 @@ def special(dtype: str, seed: int) -> Iterator[tuple[str, tuple[str, ...], Shape
         else:  # the episode that follows is broken, those before it are not
             z["rewards"][4, 0] = z["values"][4, 1] = bad
         yield name, ("reset_selects", "truncation"), shape, z
-    big, tiny = {"float32": 1e30, "float64": 1e290}[dtype], float(np.finfo(dtype).tiny)
-    for word, scale in (("huge", big), ("tiny", 64.0 * tiny)):
+    limits, big = np.finfo(dtype), {"float32": 1e30, "float64": 1e290}[dtype]
+    tiny = float(limits.tiny) / float(
+        limits.eps
+    )  # sums that cancel may become 0, as XLA makes them
+    for word, scale in (("huge", big), ("tiny", tiny)):
         shape = Shape(6, 2, "both", 0.9, 0.8)
         name = f"{word}-{dtype}"
         z = problem(shape, dtype, seed, name)
