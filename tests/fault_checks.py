@@ -12,18 +12,18 @@ MOST = 8  # about so many failing cases are asked for their cause; each tries al
 
 
 @cache
-def small_cases(operation_cases, dtype):
-    """Return the small set of cases of one dtype."""
-    return list(operation_cases(dtype, 0, True))
+def some_cases(operation_cases, dtype, small):
+    """Return the cases of one dtype."""
+    return list(operation_cases(dtype, 0, small))
 
 
-def assert_caught_and_named(operation, cause):
+def assert_caught_and_named(operation, cause, *, small=True):
     """Assert that an implementation with a fault, in either dtype, fails, and that the fault is
     said to be the cause.
     """
     for dtype in ("float32", "float64"):
         failing = []
-        for case in small_cases(operation.cases, dtype):
+        for case in some_cases(operation.cases, dtype, small):
             with np.errstate(all="ignore"):
                 outputs = operation.causes[cause](case)
                 outputs = {name: z.astype(dtype) for name, z in outputs.items()}

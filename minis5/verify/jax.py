@@ -1,10 +1,13 @@
 """Check functions of JAX: adapters for minis5.verify's checks.
 
-    from minis5.verify import check_scan, check_scan_vjp, check_ppo_loss, check_optimizer
+    from minis5.verify import check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
+    from minis5.verify import check_ppo_loss, check_optimizer
     from minis5.verify import jax as verify_jax
 
     check_scan(verify_jax.wrap(my_scan))             my_scan(a, b, reset=None, x0=None), JAX arrays
     check_scan_vjp(verify_jax.vjp(my_scan))          its gradients, by jax.vjp
+    check_ssm(verify_jax.wrap(my_ssm))               my_ssm(layer, u, reset=None, x0=None, ...)
+    check_ssm_vjp(verify_jax.ssm_vjp(my_ssm))        its gradients, by jax.vjp
     check_ppo_loss(verify_jax.loss(my_loss))         the loss alone is yours to write
     check_optimizer(verify_jax.optimizer(lambda *, lr, eps: optax.adam(lr, eps=eps)), flags="core")
 
@@ -90,6 +93,30 @@ def vjp(scan: Callable) -> Callable:
         return gradients(lambda a, b, x0: invoke(scan, a, b, flags, x0), to_jax((a, b, x0)), dx)
 
     return scan_vjp
+
+
+def ssm_vjp(ssm: Callable) -> Callable:
+    """Return ``ssm_vjp(layer, u, reset, x0, dy, dx_last, **options)`` → (du, dx0, grads).
+
+    Parameters
+    ----------
+    ssm : callable
+        ``y, x_last = ssm(layer, u, reset=None, x0=None, **options)``, of JAX arrays, as minis5's
+        s5.ssm_forward without its cache.
+    """
+
+    def vjp_of_layer(layer, u, reset, x0, dy, dx_last, **options):
+        if x0 is None:
+            x0 = np.zeros((len(u[0]), len(layer["log_step"])), np.result_type(u, np.complex64))
+        flags, options = to_jax(reset), to_jax(options)
+
+        def forward(u, x0, layer):
+            return tuple(invoke(ssm, layer, u, flags, x0, **options)[:2])
+
+        dx_last = np.zeros_like(x0) if dx_last is None else dx_last
+        return gradients(forward, to_jax((u, x0, dict(layer))), (dy, dx_last))
+
+    return vjp_of_layer
 
 
 def loss(function: Callable) -> Callable:

@@ -1,10 +1,13 @@
 """Check functions of PyTorch: adapters for minis5.verify's checks.
 
-    from minis5.verify import check_scan, check_scan_vjp, check_ppo_loss, check_optimizer
+    from minis5.verify import check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
+    from minis5.verify import check_ppo_loss, check_optimizer
     from minis5.verify import torch as verify_torch
 
     check_scan(verify_torch.wrap(my_scan))              my_scan(a, b, reset=None, x0=None), tensors
     check_scan_vjp(verify_torch.vjp(my_scan))           its gradients, by autograd
+    check_ssm(verify_torch.wrap(my_ssm))                my_ssm(layer, u, reset=None, x0=None, ...)
+    check_ssm_vjp(verify_torch.ssm_vjp(my_ssm))         its gradients, by autograd
     check_ppo_loss(verify_torch.loss(my_loss))          the loss alone is yours to write
     check_optimizer(verify_torch.optimizer(torch.optim.Adam), flags="no-max_norm_exact")
 
@@ -107,6 +110,30 @@ def vjp(scan: Callable, device: Any = "cpu") -> Callable:
         return gradients(got, leaves, to_torch(dx, device))
 
     return scan_vjp
+
+
+def ssm_vjp(ssm: Callable, device: Any = "cpu") -> Callable:
+    """Return ``ssm_vjp(layer, u, reset, x0, dy, dx_last, **options)`` → (du, dx0, grads).
+
+    Parameters
+    ----------
+    ssm : callable
+        ``y, x_last = ssm(layer, u, reset=None, x0=None, **options)``, of tensors, as minis5's
+        s5.ssm_forward without its cache.
+    device : str or torch.device
+    """
+
+    def vjp_of_layer(layer, u, reset, x0, dy, dx_last, **options):
+        if x0 is None:
+            x0 = np.zeros((len(u[0]), len(layer["log_step"])), np.result_type(u, np.complex64))
+        leaves = to_torch((u, x0, *layer.values()), device, requires_grad=True)
+        own, options = dict(zip(layer, leaves[2:], strict=True)), to_torch(options, device)
+        y, x_last = invoke(ssm, own, leaves[0], to_torch(reset, device), leaves[1], **options)[:2]
+        dx_last = np.zeros_like(x0) if dx_last is None else dx_last
+        du, dx0, *grads = gradients((y, x_last), leaves, to_torch((dy, dx_last), device))
+        return du, dx0, dict(zip(layer, grads, strict=True))
+
+    return vjp_of_layer
 
 
 def loss(function: Callable, device: Any = "cpu") -> Callable:

@@ -84,6 +84,9 @@ def cases(dtype, seed, small):
     for K in (4,) if small else (4, 12):
         yield from _of_length(K, dtype, seed)
     if not small:
+        other = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}
+        yield make_case("other-betas", ("betas",), dtype, seed, 10, **other)
+        yield make_case("no-momentum", ("betas",), dtype, seed, 10, beta1=0.0)
         sizes = np.linspace(1.0, 1e-3, 200)
         yield make_case("falling-gradients", ("core",), dtype, seed, 200, sizes=sizes)
         mixed = {"sizes": [1e9, 0.01, 1e10, 0.001] * 50, "max_norm": 0.5}
@@ -102,8 +105,6 @@ def _of_length(K, dtype, seed):
     yield case("eps-1e-12", "core", eps=1e-12)
     yield case("small-gradients", "core", sizes=(1e-6, 2e-6, 1e-6, 1e-7))
     yield case("gradients-vanish", "core", sizes=(1.0, 0.0, 0.0, 0.0), eps=1e-12)
-    yield case("betas", "betas", beta1=0.8, beta2=0.95, eps=1e-3)
-    yield case("no-momentum", "betas", beta1=0.0)
     yield case("tiny-gradients", "extreme", tensors={"b": 1e-20}, eps=1e-12)
     yield case("zero-gradients", "extreme", tensors={"b": 0.0}, eps=1e-12)
     yield case("max-norm", "max_norm", sizes=mixed, max_norm=0.5)

@@ -70,6 +70,7 @@ class Optimizer(NamedTuple):
     first: int = 1  # the number of the first step
     l2: float = 0.0  # decay of the weights in the gradient
     decoupled: float = 0.0  # apart from it
+    amsgrad: bool = False
     rates_on_gradients: bool = False
     rates_rotated: bool = False  # wrong: each param has the factor of the one before
 
@@ -77,7 +78,7 @@ class Optimizer(NamedTuple):
         """Return params_NAME (K, ...) for a case, with other options than it asks for."""
         o = case.options | changed
         params = {key: case.inputs[f"start_{key}"] for key in NAMES}
-        m, v = ({key: np.zeros(z.shape) for key, z in params.items()} for _ in range(2))
+        m, v, top = ({key: np.zeros(z.shape) for key, z in params.items()} for _ in range(3))
         own, after = rates(o) or dict.fromkeys(NAMES, 1.0), []
         if self.rates_rotated:
             own = dict(zip(NAMES, [*own.values()][-1:] + [*own.values()][:-1], strict=True))
@@ -87,7 +88,8 @@ class Optimizer(NamedTuple):
                 factors = (own[key], 1.0) if self.rates_on_gradients else (1.0, own[key])
                 g = factors[0] * grads[key] + self.l2 * theta
                 m[key], v[key] = self.moments(m[key], v[key], g, o)
-                step = self.change(m[key], v[key], t, o) + self.decoupled * theta
+                top[key] = np.maximum(top[key], v[key]) if self.amsgrad else v[key]
+                step = self.change(m[key], top[key], t, o) + self.decoupled * theta
                 new[key] = theta - o["lr"] * factors[1] * step
             params = new
             after.append(params)
@@ -130,10 +132,6 @@ def _unweighted(m, v, g, o):
 
 def _unsquared(m, v, g, o):
     return moments(m, v, g, o)[0], o["beta2"] * v + (1 - o["beta2"]) * abs(g)
-
-
-def _never_smaller(m, v, g, o):
-    return moments(m, v, g, o)[0], np.maximum(v, moments(m, v, g, o)[1])
 
 
 def _forgetting(m, v, g, o):
@@ -198,7 +196,7 @@ CAUSES = {
     "m and v are not kept from step to step": _with(moments=_forgetting),
     "the gradient enters m without the factor 1 - beta1": _with(moments=_unweighted),
     "v is a mean of |g|, not of g²": _with(moments=_unsquared),
-    "v never becomes smaller (AMSGrad)": _with(moments=_never_smaller),
+    "the step has the largest v so far (AMSGrad)": _with(amsgrad=True),
     "weights decay in the gradient by 0.01": _with(l2=0.01),
     "weights decay by 0.01 (AdamW)": _with(decoupled=0.01),
     "the gradient is not clipped": _unclipped,
