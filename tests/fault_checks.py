@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 
+from minis5.verify.case import cast
 from minis5.verify.compare import first_wrong
 from minis5.verify.judge import judge
 from minis5.verify.report import Report
@@ -26,7 +27,7 @@ def assert_caught_and_named(operation, cause, *, small=True):
         for case in some_cases(operation.cases, dtype, small):
             with np.errstate(all="ignore"):
                 outputs = operation.causes[cause](case)
-                outputs = {name: z.astype(dtype) for name, z in outputs.items()}
+                outputs = {name: cast(np.asarray(z), dtype) for name, z in outputs.items()}
             if first_wrong(case, outputs):
                 failing.append((case, outputs))
         assert failing, f"{cause}: not caught in {dtype}"

@@ -9,6 +9,7 @@
     judge        from outputs to a result with its probable cause
     operations/  the cases and known faults of each operation
     checks       check_scan and the others, for your own tests; learner_checks: loss, optimiser
+    vectors      the cases as files, for any language (npy.py); folders: what a program wrote
     environment  check_env: is this environment one of ours? observers/ know the rules, episodes
                  plays, samples compares distributions
 
@@ -19,7 +20,7 @@ When needed:
     lockstep     an environment side by side with another
 """
 
-from minis5.verify.checks import check_gae, check_scan, check_scan_vjp
+from minis5.verify.checks import check_gae, check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
 from minis5.verify.environment import check_env
 from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
 from minis5.verify.report import Report
@@ -27,6 +28,8 @@ from minis5.verify.report import Report
 CHECKS = {  # name in `minis5 verify NAME module:function` → check
     "scan": check_scan,
     "scan_vjp": check_scan_vjp,
+    "ssm": check_ssm,
+    "ssm_vjp": check_ssm_vjp,
     "gae": check_gae,
     "ppo_loss": check_ppo_loss,
     "optimizer": check_optimizer,
@@ -41,4 +44,6 @@ __all__ = [
     "check_ppo_loss",
     "check_scan",
     "check_scan_vjp",
+    "check_ssm",
+    "check_ssm_vjp",
 ]

@@ -102,6 +102,9 @@ def on_circle(rng: np.random.Generator, shape: Any, *, is_complex: bool = True) 
 def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
     """Return what a user's function returns.
 
+    Last arguments that are None are left out, if the function has defaults for them or does not
+    know them.
+
     Raises
     ------
     NotImplementedError
@@ -111,8 +114,14 @@ def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # compiled functions may have none
         return function(*arguments, **keywords)
-    try:
-        signature.bind(*arguments, **keywords)
-    except TypeError as error:
-        raise NotImplementedError(f"the function does not take these arguments: {error}") from None
-    return function(*arguments, **keywords)
+    needed = len(arguments)
+    while needed and arguments[needed - 1] is None:
+        needed -= 1
+    for n in range(needed, len(arguments) + 1):
+        try:
+            signature.bind(*arguments[:n], **keywords)
+        except TypeError as error:
+            reason = str(error)
+        else:
+            return function(*arguments[:n], **keywords)
+    raise NotImplementedError(f"the function does not take these arguments: {reason}")

@@ -18,6 +18,8 @@ FLAGS = {
     "reset_selects": "NaN or Inf before a reset (after it, for gradients): none may pass it",
     "chunked": "lengths and resets around the edges of chunks of 32 steps, where kernels go wrong",
     "irregular": "the time between inputs differs",
+    "bilinear": "the S5 layer is discretised by the bilinear method instead of zero-order hold",
+    "options": "the S5 layer has other options: no conjugate symmetry, clipped Λ, rescaled steps",
     "truncation": "a time limit cuts episodes that have not ended",
     "clip_value": "PPO's loss clips the change of the value",
     "gaussian": "actions are real numbers, from a normal distribution",

@@ -1,12 +1,15 @@
 """The operations that the kit checks: one file each, with its cases and the faults it knows.
 
 scan        the resettable recurrence; the sizes, resets and numbers that others reuse
-scan_vjp    its adjoint
+scan_vjp    its adjoint; exact: both without rounding errors
+ssm         the S5 layer; ssm_vjp its gradients; ssm_stages, ssm_faults: both, right and wrong
+gae         generalised advantage estimation
+ppo_loss    PPO's loss and its gradients; ppo_parts, ppo_faults: it, right and wrong
+adam        Adam; adam_faults
 """
 
 from minis5.verify.case import Operation
-from minis5.verify.operations import adam, gae, ppo_loss, scan, scan_vjp
+from minis5.verify.operations import adam, gae, ppo_loss, scan, scan_vjp, ssm, ssm_vjp
 
-OPERATIONS: dict[str, Operation] = {
-    module.OPERATION.name: module.OPERATION for module in (scan, scan_vjp, gae, ppo_loss, adam)
-}
+_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam)
+OPERATIONS: dict[str, Operation] = {m.OPERATION.name: m.OPERATION for m in _MODULES}

@@ -22,10 +22,10 @@ from minis5.verify.operations.scan import (
     complete,
     later,
     problem,
+    resets_at,
     right_step,
     states,
     trials,
-    with_resets,
 )
 
 OUTPUTS = ("da", "db", "dx0")
@@ -38,7 +38,7 @@ def poisoned(dtype: str, seed: int) -> Iterator[Trial]:
         word = "nan" if np.isnan(bad) else "inf" if bad > 0 else "minus-inf"
         name = f"{word}-after-reset-{shape.kind}-{dtype}"
         inputs = problem(shape, dtype, seed, name)
-        with_resets(inputs, (4, 0), (5, 1))
+        inputs["reset"] = resets_at(shape, (4, 0), (5, 1))
         inputs["dx"] = gradient_of(inputs["b"], dtype, seed, name)
         inputs["dx"][5, 0] = bad
         yield Trial(name, ("reset_selects", *shape.flags), shape, inputs)
@@ -99,6 +99,16 @@ def right_product(z, t, g, previous):
     return np.where(z["reset"][t], 0.0, g * previous.conj())
 
 
+def backward_states(z, carry=right_carry, product=right_product):
+    """Return da (T, B, P), db, dx0; ``z`` as from scan.complete, with x and dx."""
+    da, db, later = np.empty_like(z["dx"]), np.empty_like(z["dx"]), np.zeros_like(z["x0"])
+    for t in reversed(range(len(db))):
+        db[t] = g = z["dx"][t] + later
+        da[t] = product(z, t, g, z["x"][t - 1] if t else z["x0"])
+        later = carry(z, t, g)
+    return da, db, later
+
+
 def adjoint(carry=right_carry, product=right_product, after=None, **changes):
     """Return a cause.
 
@@ -115,12 +125,7 @@ def adjoint(carry=right_carry, product=right_product, after=None, **changes):
     def outputs(case):
         z = complete(case.inputs) | {name: case.inputs[name] for name in ("x", "dx")}
         z |= {name: np.broadcast_to(change(z), z[name].shape) for name, change in changes.items()}
-        da, db, later = np.empty_like(z["dx"]), np.empty_like(z["dx"]), np.zeros_like(z["x0"])
-        for t in reversed(range(len(db))):
-            db[t] = g = z["dx"][t] + later
-            da[t] = product(z, t, g, z["x"][t - 1] if t else z["x0"])
-            later = carry(z, t, g)
-        results = {"da": da, "db": db, "dx0": later}
+        results = dict(zip(OUTPUTS, backward_states(z, carry, product), strict=True))
         results |= after(results, z) if after else {}
         if case.inputs["a"].ndim == 1 and results["da"].ndim == 3:
             results["da"] = results["da"].sum(axis=(0, 1))
