@@ -147,6 +147,7 @@ def test_blocks_that_experiments_write():
         "popgym_throughput",
         "runtime",
         "soak",
+        "versus",
     ]
     assert not any(blocks.values())
 
