@@ -72,6 +72,8 @@ def accuracy(case: Case, got: dict[str, Any]) -> float | None:
         finite = np.isfinite(expected)
         if not np.isfinite(array[finite]).all():
             return None
+        if expected.dtype.kind == "b":
+            array, expected = array.astype(float), expected.astype(float)
         if finite.any():
             size, error = np.abs(expected[finite]), np.abs(array[finite] - expected[finite])
             worst = max(worst, float(error.max() / (size.max() or 1.0)))

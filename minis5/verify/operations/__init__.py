@@ -6,10 +6,12 @@ ssm         the S5 layer; ssm_vjp its gradients; ssm_stages, ssm_faults: both, r
 gae         generalised advantage estimation
 ppo_loss    PPO's loss and its gradients; ppo_parts, ppo_faults: it, right and wrong
 adam        Adam; adam_faults
+replay      what a recurrent learner keeps of rollouts; rollouts: scripts and a toy network,
+            our_rollouts: minis5's collector with it
 """
 
 from minis5.verify.case import Operation
-from minis5.verify.operations import adam, gae, ppo_loss, scan, scan_vjp, ssm, ssm_vjp
+from minis5.verify.operations import adam, gae, ppo_loss, replay, scan, scan_vjp, ssm, ssm_vjp
 
-_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam)
+_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam, replay)
 OPERATIONS: dict[str, Operation] = {m.OPERATION.name: m.OPERATION for m in _MODULES}
