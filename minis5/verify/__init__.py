@@ -10,6 +10,7 @@
     operations/  the cases and known faults of each operation
     checks       check_scan and the others, for your own tests; learner_checks: loss, optimiser
     vectors      the cases as files, for any language (npy.py); folders: what a program wrote
+    replay       check_replay and check_rollout: memory cores, and what a recurrent learner keeps
     environment  check_env: is this environment one of ours? observers/ know the rules, episodes
                  plays, samples compares distributions
 
@@ -23,6 +24,7 @@ When needed:
 from minis5.verify.checks import check_gae, check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
 from minis5.verify.environment import check_env
 from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
+from minis5.verify.replay import check_replay, check_rollout
 from minis5.verify.report import Report
 
 CHECKS = {  # name in `minis5 verify NAME module:function` → check
@@ -33,6 +35,7 @@ CHECKS = {  # name in `minis5 verify NAME module:function` → check
     "gae": check_gae,
     "ppo_loss": check_ppo_loss,
     "optimizer": check_optimizer,
+    "replay": check_rollout,
 }
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "check_gae",
     "check_optimizer",
     "check_ppo_loss",
+    "check_replay",
+    "check_rollout",
     "check_scan",
     "check_scan_vjp",
     "check_ssm",

@@ -109,7 +109,7 @@ def test_a_plain_collector_passes():
 
 
 @pytest.mark.parametrize(
-    ("fault", "dtype"), zip(WRONG_COLLECTORS, ["float32", "float64"] * 7, strict=False)
+    ("fault", "dtype"), list(zip(WRONG_COLLECTORS, ["float32", "float64"] * 7, strict=False))
 )
 def test_wrong_collectors_are_told_why(fault, dtype):
     with pytest.raises(AssertionError) as error:
