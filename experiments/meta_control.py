@@ -25,10 +25,25 @@ from sweep import Sweep, main
 
 from minis5.envs.foreign import dmc
 
-NATIVE = {  # as in the paper, without finger, whose contacts minis5 does not have
-    "train": ("BallInCupCatch", "CartPoleSwingUp", "PointMassEasy", "ReacherEasy"),
-    "held out": ("CartPoleBalance", "PendulumSwingUp", "PointMassHard", "ReacherHard"),
+SUITES = {  # native task: the suite's; split as in the paper
+    "train": {
+        "BallInCupCatch": "ball_in_cup-catch",
+        "CartPoleSwingUp": "cartpole-swingup",
+        "FingerSpin": "finger-spin",
+        "FingerTurnHard": "finger-turn_hard",
+        "PointMassEasy": "point_mass-easy",
+        "ReacherEasy": "reacher-easy",
+    },
+    "held out": {
+        "CartPoleBalance": "cartpole-balance",
+        "FingerTurnEasy": "finger-turn_easy",
+        "PendulumSwingUp": "pendulum-swingup",
+        "PointMassHard": "point_mass-hard",
+        "ReacherHard": "reacher-hard",
+    },
 }
+NATIVE = {split: tuple(names) for split, names in SUITES.items()}
+FOUR = "BallInCupCatch,CartPoleSwingUp,PointMassEasy,ReacherEasy"  # without finger
 SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
 SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
 REPEAT = 4  # frames of an action
@@ -52,6 +67,12 @@ VARIANTS = {  # name: options, label, colour
     "lstm": (("--core", "lstm"), "LSTM", "#d55e00"),
     "mlp": (("--core", "mlp"), "MLP", "#777777"),
 }
+VARIANTS |= {  # trained on Mixture before minis5 had the finger tasks
+    f"{name}-four": ((*options, "--env-option", f"tasks={FOUR}"), f"{label}, four tasks", colour)
+    for (name, (options, label, _)), colour in zip(
+        tuple(VARIANTS.items()), ("#9ac7e4", "#efbb8e", "#bbbbbb"), strict=True
+    )
+}
 VARIANTS |= {  # for dmc/mixture, after the same agent has been trained on Mixture
     "s5-native": ((*VARIANTS["s5"][0], *begun_with("s5")), "S5, begun on native tasks", "#56b4e9"),
     "mlp-native": (("--core", "mlp", *begun_with("mlp")), "MLP, begun on native tasks", "#bbbbbb"),
@@ -70,14 +91,7 @@ PAPER = {  # mean return S5 / LSTM / MLP
     "point_mass-hard": "681 / 458 / 2",
     "reacher-hard": "598 / 584 / 281",
 }
-NAMES = dict(  # native task: the suite's
-    zip(
-        (*NATIVE["train"], *NATIVE["held out"]),
-        ("ball_in_cup-catch", "cartpole-swingup", "point_mass-easy", "reacher-easy")
-        + ("cartpole-balance", "pendulum-swingup", "point_mass-hard", "reacher-hard"),
-        strict=True,
-    )
-)
+NAMES = SUITES["train"] | SUITES["held out"]
 EPISODES = {"Mixture": 64, "dmc/mixture": 16}  # of each task in a test
 
 
@@ -135,13 +149,17 @@ def table(results, details):
         ]
         for split, tasks in splits.items():
             for tested in tasks:
-                cells = [f"{np.mean(cells[tested][steps[v]]):.0f}" for v, cells in agents.items()]
+                cells = [
+                    f"{np.mean(cells[tested][steps[v]]):.0f}" if tested in cells else ""
+                    for v, cells in agents.items()
+                ]
                 name = NAMES.get(tested, tested).removeprefix(dmc.NAMESPACE)
                 lines.append(f"| {split} | {tested} | {' | '.join(cells)} | {PAPER[name]} |")
-            means = [
-                f"**{np.mean([np.mean(cells[t][steps[v]]) for t in tasks]):.0f}**"
-                for v, cells in agents.items()
-            ]
+            means = []
+            for v, cells in agents.items():
+                some = [np.mean(cells[t][steps[v]]) for t in tasks if t in cells]
+                of = f" of {len(some)}" if len(some) < len(tasks) else ""
+                means.append(f"**{np.mean(some):.0f}**{of}")
             lines.append(f"| {split} | **mean** | {' | '.join(means)} | |")
         seeds = {VARIANTS[v][1]: sum(key[:2] == (env, v) for key in details) for v in agents}
         counts = "; ".join(f"{label}: {count}" for label, count in seeds.items())
@@ -165,9 +183,11 @@ def figure(path, results, details):
             for variant, (_, label, colour) in VARIANTS.items():
                 if (env, variant) in found:
                     cells = found[env, variant]
-                    steps = sorted(cells[tasks[0]])
+                    tested = [task for task in tasks if task in cells]
+                    steps = sorted(cells[tested[0]])
                     # The mean over the tasks, for each step and seed.
-                    means = np.array([np.mean([cells[t][n] for t in tasks], axis=0) for n in steps])
+                    means = [np.mean([cells[t][n] for t in tested], axis=0) for n in steps]
+                    means = np.array(means)
                     frames = [n * REPEAT / 1e6 for n in steps]
                     look = {"color": colour, "markersize": 3, "label": label}
                     axes.plot(frames, means.mean(axis=1), "o-", **look)

@@ -24,6 +24,9 @@ TASKS = {
     "ReacherEasy": ("reacher", "easy"),
     "ReacherHard": ("reacher", "hard"),
     "BallInCupCatch": ("ball_in_cup", "catch"),
+    "FingerSpin": ("finger", "spin"),
+    "FingerTurnEasy": ("finger", "turn_easy"),
+    "FingerTurnHard": ("finger", "turn_hard"),
 }
 
 
@@ -59,6 +62,9 @@ class Pair:
             self.floats[self.env.TARGET_X :] = target
         if self.name.startswith("PointMass"):
             self.floats[self.env.FIRST :] = self.model.wrap_prm
+        if self.name.startswith("FingerTurn"):
+            self.floats[self.env.TARGET_X :] = self.peer.physics.target_position()
+        self.feel()
         self.ints[self.env.STEPS] = 0
         return step
 
@@ -67,6 +73,13 @@ class Pair:
         with self.peer.physics.reset_context():
             self.peer.physics.set_state(state)
         self.floats[: len(state)] = state
+        self.feel()
+
+    def feel(self):
+        """Take over what touch sensors feel in the present state, where nothing has been done."""
+        if self.name.startswith("Finger"):
+            felt = self.peer.physics.named.data.sensordata[["touchtop", "touchbottom"]]
+            self.floats[self.env.TOP : self.env.BOTTOM + 1] = felt
 
     def observe(self):
         self.env.observe(self.task.params, self.ints, self.floats, self.out)
@@ -103,10 +116,16 @@ def check_spaces_and_times(name, substeps=1, runge_kutta=False):
     assert pair.peer._n_sub_steps == substeps
     assert (m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4) == runge_kutta
     assert m.opt.gravity.tolist() == [0, 0, -9.81]
-    assert not m.dof_armature.any() and not m.dof_frictionloss.any()
-    # Impedance and, but for the rail of the cart-pole, time constant are MuJoCo's defaults.
-    for impedance in (*m.jnt_solimp, *m.geom_solimp, *m.tendon_solimp_lim):
+    finger = name.startswith("Finger")
+    friction = m.dof_frictionloss.tolist()
+    assert not m.dof_armature.any() and friction == ([0, 0, 0.1] if finger else [0] * m.nv)
+    # Impedance, but for the finger's contacts, and time constant, but for the rail of the
+    # cart-pole, are MuJoCo's defaults.
+    for impedance in (*m.jnt_solimp, *m.dof_solimp, *m.tendon_solimp_lim):
         assert impedance.tolist() == [0.9, 0.95, 0.001, 0.5, 2]
+    for impedance in m.geom_solimp:  # MuJoCo makes 1e-4 of 0
+        contact = [0, 0.9, 0.01] if finger else [0.9, 0.95, 0.001]
+        assert impedance.tolist() == [*contact, 0.5, 2]
     for row, solref in enumerate((*m.jnt_solref, *m.geom_solref, *m.tendon_solref_lim)):
         rail = name.startswith("CartPole") and row == 0
         assert solref.tolist() == [0.08 if rail else 0.02, 1]

@@ -1,7 +1,7 @@
 """The environments by name: make_vec, the table of levels, and their registration with Gymnasium.
 
 Native environments run compiled and in batches. They are all of POPGym (Morad et al., ICLR 2023),
-step by step the same; MemoryChain; nine tasks of the DeepMind Control Suite (Tassa et al.,
+step by step the same; MemoryChain; twelve tasks of the DeepMind Control Suite (Tassa et al.,
 1801.00690), the same to rounding; mixtures of native ones; and meta-environments around them. Ids
 that begin with "dmc/" are the suite's own (minis5/envs/foreign/dmc.py), every other is Gymnasium's.
 
@@ -20,7 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs import memory_chain, meta, mixture
-from minis5.envs.control import acrobot, ball_in_cup, point_mass, reacher
+from minis5.envs.control import acrobot, ball_in_cup, finger, point_mass, reacher
 from minis5.envs.control import cartpole as suite_cartpole
 from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.foreign import dmc
@@ -62,7 +62,7 @@ POPGYM = (
     battleship,
     labyrinth,
 )
-CONTROL_SUITE = (suite_cartpole, suite_pendulum, acrobot, point_mass, reacher, ball_in_cup)
+CONTROL_SUITE = (suite_cartpole, suite_pendulum, acrobot, point_mass, reacher, ball_in_cup, finger)
 REGISTRY = {  # name: (environment, options of the level)
     name: (env, options)
     for env in (memory_chain, *POPGYM, *CONTROL_SUITE)

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minis5.envs import memory_chain
-from minis5.envs.control import acrobot, ball_in_cup, contact, point_mass, reacher
+from minis5.envs.control import (
+    acrobot,
+    ball_in_cup,
+    contact,
+    finger,
+    finger_forces,
+    point_mass,
+    reacher,
+)
 from minis5.envs.control import cartpole as suite_cartpole
 from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.popgym import (
@@ -144,6 +152,18 @@ def ball(p, ints, floats):
     )
 
 
+def turned(p, ints, floats):
+    # A joint comes with up to 12 rad/s, and stops within 2 or 3 steps of 10 ms.
+    inside = abs(floats[[finger.FIRST, finger.SECOND]]) < finger_forces.JOINT_LIMIT + 0.4
+    target = np.linalg.norm(floats[finger.TARGET_X :])
+    return (
+        np.isfinite(floats).all()
+        and inside.all()
+        and floats[[finger.TOP, finger.BOTTOM]].min() >= 0
+        and abs(target - (finger.TIP if p.target_radius else 0)) < 1e-12
+    )
+
+
 LEGAL = {
     memory_chain: lambda p, ints, floats: (
         0 <= ints[memory_chain.QUERY] < p.num_bits and set(ints[memory_chain.CONTEXT :]) <= {0, 1}
@@ -178,6 +198,7 @@ LEGAL = {
     point_mass: in_square,
     reacher: reach,
     ball_in_cup: ball,
+    finger: turned,
 }
 
 

@@ -1,7 +1,7 @@
-"""Nine levels of the DeepMind Control Suite, the same as dm_control's to rounding, one file a task.
+"""Twelve levels of the DeepMind Control Suite, the same as dm_control's to rounding, one file a task.
 
 Begin with physics.py (masses, inertias, soft limits) and reward.py (the shapes of rewards), then
 pendulum.py, the smallest task. point_mass.py and reacher.py add limits, cartpole.py and acrobot.py
-the method of Runge and Kutta. ball_in_cup.py comes last, with contact.py for its string and
-contacts.
+the method of Runge and Kutta. ball_in_cup.py comes next, with contact.py for its string and
+contacts; then finger.py, with fingertip.py (where it touches) and finger_forces.py (how hard).
 """

@@ -6,11 +6,11 @@ acceleration that is missing. One limit alone has a solution in closed form: f =
 A f) gives f = D (reference - a) / (1 + D A), or 0 if that is negative. Here a is the gap's
 acceleration without the force, and A that by a unit of it. (MuJoCo's R is 1 / D.)
 
-Every joint, string and contact of the suite that is used here has MuJoCo's default impedance, which
-rises from 0.9 at the limit to 0.95 from 1 mm (or 0.001 rad) beyond it on, and a damping ratio of 1;
-only the time constant differs.
+Most joints, strings and contacts of the suite that are used here have MuJoCo's default impedance,
+RISE: 0.9 at the limit, and more and more up to 0.95 from 1 mm (or 0.001 rad) beyond it on. Those of
+the finger with the spinner have another, which is handed over. The damping ratio is 1 everywhere.
 
-Leaves out: other impedances; friction and several constraints at once, which are in contact.py.
+Leaves out: friction and several constraints at once, which are in contact.py and fingertip.py.
 Source: MuJoCo's documentation, "Computation" (constraint model) and "Modeling" (solver parameters);
 Todorov, "Convex and analytically-invertible dynamics with contacts and constraints", ICRA 2014.
 Tests: tests/envs/control/test_physics.py, and against MuJoCo those of the tasks.
@@ -22,7 +22,7 @@ from numba import njit
 
 GRAVITY = 9.81
 DENSITY = 1000.0  # kg/m3 of bodies whose mass is not given
-LEAST_IMPEDANCE, IMPEDANCE, IMPEDANCE_WIDTH = 0.9, 0.95, 0.001
+RISE = (0.9, 0.95, 0.001)  # impedance at the limit, most impedance, and the gap (m or rad) of it
 
 
 def sphere(radius):
@@ -51,18 +51,29 @@ def capsule(radius, length, mass=None):
     )
 
 
+def cylinder(radius, length):
+    """Return mass (kg) and moment of inertia along (kg m2) of a cylinder; lengths in m."""
+    mass = DENSITY * (math.pi * (radius * radius) * length)
+    return mass, mass * (radius * radius) / 2
+
+
 @njit(nogil=True)
-def impedance(gap):
-    """Return how stiff a constraint is, between 0.9 and 0.95, at a `gap` <= 0 (m or rad)."""
-    x = -gap / IMPEDANCE_WIDTH
+def impedance(gap, rise=RISE):
+    """Return how stiff a constraint is at a `gap` <= 0 (m or rad).
+
+    `rise` has the impedance at the limit, the most impedance, and the gap, positive, where that
+    begins.
+    """
+    least, most, width = rise
+    x = -gap / width
     if x >= 1.0:
-        return IMPEDANCE
+        return most
     y = 2.0 * (x * x) if x <= 0.5 else 1.0 - 2.0 * ((1.0 - x) * (1.0 - x))
-    return LEAST_IMPEDANCE + y * (IMPEDANCE - LEAST_IMPEDANCE)
+    return least + y * (most - least)
 
 
 @njit(nogil=True)
-def reference(gap, speed, time_constant):
+def reference(gap, speed, time_constant, rise=RISE):
     """Return the acceleration that a constraint aims at: that of a damped spring at the limit.
 
     Parameters
@@ -71,19 +82,21 @@ def reference(gap, speed, time_constant):
         Distance to the limit, negative beyond it, and its derivative; m or rad, and seconds.
     time_constant : float
         Seconds; at least two timesteps.
+    rise : tuple of 3 float
+        As in `impedance`.
     """
-    rate = 1.0 / (IMPEDANCE * time_constant)
-    return -2.0 * rate * speed - rate * rate * impedance(gap) * gap
+    rate = 1.0 / (rise[1] * time_constant)
+    return -2.0 * rate * speed - rate * rate * impedance(gap, rise) * gap
 
 
 @njit(nogil=True)
-def stiffness(gap, mobility):
+def stiffness(gap, mobility, rise=RISE):
     """Return the force for each unit of acceleration that is missing at a `gap` <= 0.
 
     `mobility` (1/kg or 1/(kg m2)) is the gap's acceleration by a unit of force in the model's
     reference pose.
     """
-    d = impedance(gap)
+    d = impedance(gap, rise)
     return d / ((1.0 - d) * mobility)
 
 
