@@ -67,6 +67,9 @@ RANDOM_RETURNS = {  # level: (mean, its standard error)
     "ReacherEasy": (55.20625, 0.52544),
     "ReacherHard": (9.66372, 0.13356),
     "BallInCupCatch": (91.42220, 1.35746),
+    "FingerSpin": (0.52018, 0.00732),
+    "FingerTurnEasy": (170.14095, 1.54694),
+    "FingerTurnHard": (71.28460, 0.93705),
 }
 
 

@@ -1,4 +1,4 @@
-"""Twelve levels of the DeepMind Control Suite, the same as dm_control's to rounding, one file a task.
+"""Twelve levels of the DeepMind Control Suite, one file a task, equal to dm_control's to rounding.
 
 Begin with physics.py (masses, inertias, soft limits) and reward.py (the shapes of rewards), then
 pendulum.py, the smallest task. point_mass.py and reacher.py add limits, cartpole.py and acrobot.py

@@ -58,6 +58,7 @@ TIP = 0.13  # m, from the hinge
 SPINNING = 15.0  # rad/s
 SUBSTEPS = 2
 MOST_STEPS = 10_000  # angles stay within the range of sin
+MOST_FORCE = 1e9  # N; log takes any force below it
 
 
 class FingerParams(NamedTuple):
@@ -100,7 +101,7 @@ def configure(max_steps, target_radius):
         ranges=(
             Range("ints", STEPS, STEPS + 1, 0, max_steps - 1),
             Range("floats", FIRST, HINGE + 1, -MOST_ANGLE, MOST_ANGLE),
-            Range("floats", TOP, BOTTOM + 1, 0.0, np.inf),
+            Range("floats", TOP, BOTTOM + 1, 0.0, MOST_FORCE),
         ),
     )
 
