@@ -8,7 +8,7 @@
     report       Report: lines, summary by flag, report.json, JUnit XML
     judge        from outputs to a result with its probable cause
     operations/  the cases and known faults of each operation
-    checks       check_scan and the others, for your own tests; learner_checks: loss, optimiser
+    checks       check_scan and the others, for your own tests; learner_checks: loss, Adam, PPO
     vectors      the cases as files, for any language (npy.py); folders: what a program wrote
     replay       check_replay and check_rollout: memory cores, and what a recurrent learner keeps
     environment  check_env: is this environment one of ours? observers/ know the rules, episodes
@@ -19,11 +19,12 @@ When needed:
     gradients    backward passes against central differences
     memory_core  checks of one of minis5's memory cores
     lockstep     an environment side by side with another
+    torch, jax   adapters for functions of PyTorch and JAX; imported only when asked for
 """
 
 from minis5.verify.checks import check_gae, check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
 from minis5.verify.environment import check_env
-from minis5.verify.learner_checks import check_optimizer, check_ppo_loss
+from minis5.verify.learner_checks import check_optimizer, check_ppo_loss, check_training
 from minis5.verify.replay import check_replay, check_rollout
 from minis5.verify.report import Report
 
@@ -36,6 +37,7 @@ CHECKS = {  # name in `minis5 verify NAME module:function` → check
     "ppo_loss": check_ppo_loss,
     "optimizer": check_optimizer,
     "replay": check_rollout,
+    "training": check_training,
 }
 
 __all__ = [
@@ -51,4 +53,5 @@ __all__ = [
     "check_scan_vjp",
     "check_ssm",
     "check_ssm_vjp",
+    "check_training",
 ]

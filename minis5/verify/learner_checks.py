@@ -1,13 +1,14 @@
-"""Checks of what learns: PPO's loss and Adam. checks.py says how checks are used.
+"""Checks of what learns: PPO's loss, Adam, a whole update. checks.py says how checks are used.
 
-Tests: tests/verify/test_ppo_loss.py, tests/verify/test_adam.py.
+Tests: tests/verify/test_ppo_loss.py, tests/verify/test_adam.py,
+tests/verify/test_training.py.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from minis5.verify.checks import check_operation
-from minis5.verify.operations import adam, ppo_loss
+from minis5.verify.operations import adam, ppo_loss, training
 from minis5.verify.report import Report
 
 
@@ -83,3 +84,28 @@ def check_optimizer(make_optimizer: Callable, **options: Any) -> Report:
         As :func:`check_ppo_loss`.
     """
     return check_operation(adam.OPERATION, make_optimizer, **options)
+
+
+def check_training(train: Callable, **options: Any) -> Report:
+    """Check a whole PPO update of a tiny agent with memory, minibatch by minibatch.
+
+    Parameters
+    ----------
+    train : callable
+        ``train(params, rollout, groups, *, lr, eps, clip, value_coef, entropy_coef, normalize,
+        gamma, lam)``, a generator of the params after each minibatch, or a list of them. The agent,
+        what is in ``params`` and ``rollout``, and the keywords that come only in the cases that
+        need them (``clip_value=True``, ``max_norm=``) are in operations/training.py.
+    **options
+        As :func:`check_ppo_loss`.
+
+    Returns
+    -------
+    report : Report
+
+    Raises
+    ------
+    AssertionError
+        As :func:`check_ppo_loss`.
+    """
+    return check_operation(training.OPERATION, train, **options)

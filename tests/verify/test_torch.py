@@ -6,9 +6,16 @@ Skipped without PyTorch.
 import numpy as np
 import pytest
 
-from minis5.verify import check_optimizer, check_ppo_loss, check_scan, check_scan_vjp
+from minis5.verify import (
+    check_optimizer,
+    check_ppo_loss,
+    check_scan,
+    check_scan_vjp,
+    check_training,
+)
 from minis5.verify.checks import run_operation
 from minis5.verify.operations import adam, ppo_loss, scan, scan_vjp
+from minis5.verify.operations.ppo_parts import Batch
 
 torch = pytest.importorskip("torch")
 verify_torch = pytest.importorskip("minis5.verify.torch")
@@ -112,6 +119,44 @@ def test_torchs_adam_passes():
     assert report.counts["passed"] == len(report.results) > 45
     report = check_optimizer(verify_torch.optimizer(torch.optim.Adam, clip=exact_clip))
     assert report.counts["passed"] == len(report.results) > 50
+
+
+def train(params, rollout, groups, *, lr, eps, normalize, gamma, lam, max_norm=None, **options):
+    """PPO as one writes it with PyTorch: autograd, torch.optim, Module-free."""
+    r, kept = rollout, {key: torch.nn.Parameter(z) for key, z in params.items()}
+    adam_, advantages, later = torch.optim.Adam(kept.values(), lr=lr, eps=eps), [], 0.0
+    zero = torch.zeros_like(r.values[0])
+    for t in reversed(range(len(r.values))):
+        bootstrap = torch.where(r.terminated[t], zero, gamma * r.next_values[t])
+        later = (
+            r.rewards[t]
+            + bootstrap
+            - r.values[t]
+            + gamma * lam * torch.where(r.done[t], zero, later)
+        )
+        advantages.insert(0, later)
+    advantages = torch.stack(advantages)
+    targets = advantages + r.values
+    for group in groups:
+        a, w = (torch.complex(kept[f"{k}_re"], kept[f"{k}_im"]) for k in ("a", "w"))
+        x = selecting(a, r.obs[:, group].to(w.dtype) @ w, r.reset[:, group], r.x0[group])
+        f = torch.cat([x.real, x.imag], -1).flatten(0, 1)
+        logits = f @ kept["actor"] + kept["actor_bias"]
+        value = (f @ kept["critic"] + kept["critic_bias"])[:, 0]
+        columns = (r.actions, r.log_probs, r.values, advantages, targets)
+        flat = [z[:, group].flatten() for z in columns]
+        batch = Batch(*flat, torch.ones_like(value, dtype=torch.bool))
+        adam_.zero_grad()
+        whole_loss(logits, value, batch, normalize=normalize, **options).backward()
+        if max_norm is not None:
+            exact_clip(kept.values(), max_norm)
+        adam_.step()
+        yield kept
+
+
+def test_a_whole_update_of_torch_passes():
+    report = check_training(verify_torch.wrap(train))
+    assert report.counts["passed"] == len(report.results) > 25
 
 
 def test_torchs_differences_are_named():

@@ -8,10 +8,21 @@ ppo_loss    PPO's loss and its gradients; ppo_parts, ppo_faults: it, right and w
 adam        Adam; adam_faults
 replay      what a recurrent learner keeps of rollouts; rollouts: scripts and a toy network,
             our_rollouts: minis5's collector with it
+training    a whole PPO update of a tiny agent; update, training_faults: it, right and wrong
 """
 
 from minis5.verify.case import Operation
-from minis5.verify.operations import adam, gae, ppo_loss, replay, scan, scan_vjp, ssm, ssm_vjp
+from minis5.verify.operations import (
+    adam,
+    gae,
+    ppo_loss,
+    replay,
+    scan,
+    scan_vjp,
+    ssm,
+    ssm_vjp,
+    training,
+)
 
-_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam, replay)
+_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam, replay, training)
 OPERATIONS: dict[str, Operation] = {m.OPERATION.name: m.OPERATION for m in _MODULES}
