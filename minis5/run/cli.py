@@ -21,7 +21,6 @@ from minis5.ctrl_c import raise_again
 from minis5.envs.foreign.named import foreign_modules
 from minis5.envs.foreign.processes import ProcessError
 from minis5.envs.registry import table
-from minis5.files import write_text
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench, presets
@@ -29,12 +28,12 @@ from minis5.run.blame import blame
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate, json_figures, result_text
 from minis5.run.kept import find_agent
-from minis5.run.parser import Parser, count, env_option, integer, real
+from minis5.run.parser import Parser, add_trust, count, env_option, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
 from minis5.run.trust import check_trust
 from minis5.run.verify import run_vectors, run_verify, vectors_arguments, verify_arguments
-from minis5.run.watch import can_draw, frames, save_pictures, show_text
+from minis5.run.watch import watch_arguments, watch_run
 from minis5.run.weights import export_arguments, export_run, import_arguments, import_run
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
@@ -140,15 +139,6 @@ def _add_environment(parser):
     )
 
 
-def _add_trust(parser, when=""):
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help=f"{when}run code that the run's files name (modules in config.json, pickled "
-        "environments in state.npz); only for files of someone whom you trust",
-    )
-
-
 def _add_evaluation(parser):
     add = parser.add_argument
     add(
@@ -208,7 +198,7 @@ def _train_arguments(parser, argv):
         help="go on with the run in this folder; "
         "only --steps, --device, --quiet and --trust go with it",
     )
-    _add_trust(parser, "with --resume: ")
+    add_trust(parser, "with --resume: ")
     add(
         "--init-from",
         metavar="RUN",
@@ -305,7 +295,7 @@ def _eval_arguments(parser, argv):
     _add_evaluation(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    _add_trust(parser)
+    add_trust(parser)
     _add_environment(parser)
 
 
@@ -333,52 +323,6 @@ def _eval(options):
         answer(json.dumps(json_figures(result)))
     else:
         answer("\n".join(f"{name:12} {value:g}" for name, value in result.items()))
-
-
-def _watch_arguments(parser, argv):
-    del argv
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a folder of minis5 train, or an agent that is kept (.npz)")
-    add("--episodes", type=count, default=1, metavar="N", help="default 1")
-    add("--seed", type=integer, metavar="N", help="default: the run's, as in its evaluation")
-    add("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
-    add(
-        "--out",
-        metavar="FILE",
-        help="pictures: .gif or .png (a strip); text: .txt, or - for the terminal (default: - for "
-        "games, watch.gif for what can be drawn)",
-    )
-    add(
-        "--delay",
-        type=real,
-        default=0.0,
-        metavar="S",
-        help="seconds after each frame; text in a terminal then stays in one place",
-    )
-    _add_trust(parser)
-
-
-def _watch(options):
-    config, file = find_agent(options.run)
-    check_trust(options.run, config.foreign_code(), False, options.trust)
-    if not 0 <= options.delay < 3600:
-        raise ValueError(f"delay: expected seconds from 0 on, got {options.delay}; pass 0.1")
-    out = options.out or ("watch.gif" if can_draw(config) else "-")
-    pictures = out != "-" and not out.endswith(".txt")
-    settings = config, options.episodes, options.seed, not options.stochastic, pictures
-    played = frames(load_agent(file, argument="run"), *settings)
-    if pictures:
-        for last in save_pictures(played, out, options.delay):
-            answer(last.summary())
-        answer(out)
-    elif out == "-":
-        terminal = sys.stdout is not None and sys.stdout.isatty()
-        show_text(played, answer, options.delay, terminal)
-    else:
-        lines = []
-        show_text(played, lines.append, 0.0, False)
-        write_text(out, "\n".join([*lines, ""]))
-        answer(out)
 
 
 def _plot_arguments(parser, argv):
@@ -431,7 +375,11 @@ def _cell(value):
 COMMANDS = {
     "train": ("train an agent on an environment", _train_arguments, _train),
     "eval": ("play fresh episodes with a trained agent", _eval_arguments, _eval),
-    "watch": ("show an episode of a trained agent, as text or pictures", _watch_arguments, _watch),
+    "watch": (
+        "show an episode of a trained agent, as text or pictures",
+        watch_arguments,
+        watch_run,
+    ),
     "plot": ("draw learning curves of one or more runs", _plot_arguments, _plot),
     "envs": ("list minis5's own environments", _envs_arguments, _envs),
     "import-weights": ("make an agent of another program's weights", import_arguments, import_run),

@@ -75,3 +75,13 @@ def env_option(text):
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def add_trust(parser, when=""):
+    """Add --trust to a Parser; `when`: how its help begins."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help=f"{when}run code that the run's files name (modules in config.json, pickled "
+        "environments in state.npz); only for files of someone whom you trust",
+    )

@@ -8,6 +8,7 @@ or "ansi" is among its own.
 Leaves out: people who play themselves, and sound. Tests: tests/run/test_watch.py.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,10 +25,16 @@ from minis5.envs.foreign.make import find_spec
 from minis5.envs.foreign.named import import_environment
 from minis5.envs.registry import find, make_vec
 from minis5.envs.single import NativeEnv
+from minis5.files import write_text
 from minis5.rl.agent import ActorCritic
+from minis5.rl.agent_file import load_agent
 from minis5.run.config import RunConfig
+from minis5.run.console import answer
 from minis5.run.drawings import check_suffix, draw, has_drawing, paint, pillow, write_pictures
 from minis5.run.evaluate import FIRST_SEED, check_behind, check_seed, play
+from minis5.run.kept import find_agent
+from minis5.run.parser import add_trust, count, integer, real
+from minis5.run.trust import check_trust
 from minis5.run.words import in_words
 
 MOST_PICTURES = 200  # of a GIF; of a longer one every second is left out, then every second again
@@ -235,3 +242,51 @@ def save_pictures(played: Iterator[Frame], path: str | PathLike, delay: float) -
     labels = [f"step {frame.step}  return {frame.total:.4g}" for frame in kept]
     write_pictures(path, [f.image for f in kept if f.image is not None], labels, delay or SECONDS)
     return ends
+
+
+def watch_arguments(parser, argv):
+    """Add the options of watch to a Parser."""
+    del argv
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a folder of minis5 train, or an agent that is kept (.npz)")
+    add("--episodes", type=count, default=1, metavar="N", help="default 1")
+    add("--seed", type=integer, metavar="N", help="default: the run's, as in its evaluation")
+    add("--stochastic", action="store_true", help="sampled actions instead of the likeliest")
+    add(
+        "--out",
+        metavar="FILE",
+        help="pictures: .gif or .png (a strip); text: .txt, or - for the terminal (default: - for "
+        "games, watch.gif for what can be drawn)",
+    )
+    add(
+        "--delay",
+        type=real,
+        default=0.0,
+        metavar="S",
+        help="seconds after each frame; text in a terminal then stays in one place",
+    )
+    add_trust(parser)
+
+
+def watch_run(options):
+    """Show the episodes that the options ask for."""
+    config, file = find_agent(options.run)
+    check_trust(options.run, config.foreign_code(), False, options.trust)
+    if not 0 <= options.delay < 3600:
+        raise ValueError(f"delay: expected seconds from 0 on, got {options.delay}; pass 0.1")
+    out = options.out or ("watch.gif" if can_draw(config) else "-")
+    pictures = out != "-" and not out.endswith(".txt")
+    settings = config, options.episodes, options.seed, not options.stochastic, pictures
+    played = frames(load_agent(file, argument="run"), *settings)
+    if pictures:
+        for last in save_pictures(played, out, options.delay):
+            answer(last.summary())
+        answer(out)
+    elif out == "-":
+        terminal = sys.stdout is not None and sys.stdout.isatty()
+        show_text(played, answer, options.delay, terminal)
+    else:
+        lines = []
+        show_text(played, lines.append, 0.0, False)
+        write_text(out, "\n".join([*lines, ""]))
+        answer(out)
