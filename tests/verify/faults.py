@@ -29,6 +29,7 @@ OPERATION = {  # right function: operation of the kit
     "scan_in_parallel": "scan",
     "scan_vjp": "scan_vjp",
     "gae": "gae",
+    "ssm": "ssm",
     "ppo_loss": "ppo_loss",
     "adam": "adam",
 }

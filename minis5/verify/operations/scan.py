@@ -128,7 +128,8 @@ def shapes() -> Iterator[Shape]:
             yield Shape(T, 2, 2, is_complex=is_complex, start=False, small=small)
         yield Shape(4, 2, 2, is_complex=is_complex, start=False, varying=True)
         yield Shape(4, 2, 2, is_complex=is_complex)
-        yield Shape(4, 2, 2, is_complex=is_complex, start=False, reset="random")
+        for start in (False, True):
+            yield Shape(9, 2, 2, is_complex=is_complex, start=start, reset="random")
 
 
 def problem(shape: Shape, dtype: str, seed: int, name: str) -> dict[str, np.ndarray]:

@@ -86,9 +86,10 @@ def forward(case: Case, **faults: Callable) -> Stages:
     s = Stages(case, faults)
     T, B, _ = s["u"].shape
     P = s["Lambda_re"].size
-    for name, empty in (("reset", np.zeros((T, B), bool)), ("x0", np.zeros((B, P), complex))):
-        s[name] = s.get(name, empty)
-    s["dt"] = s.get("dt", np.ones((T, B)))
+    empty = {"reset": np.zeros((T, B), bool), "x0": np.zeros((B, P), complex)}
+    for name, value in (empty | {"dt": np.ones((T, B))}).items():
+        if name not in s:  # setting an input again would apply its fault twice
+            s[name] = value
     s["exp_log_step"] = np.exp(s["log_step"][:, 0])
     s["step"] = s["step_rescale"] * s["exp_log_step"] * s["dt"][..., None]
     re = np.minimum(s["Lambda_re"], CLIP) if s["clip_eigs"] else s["Lambda_re"]
