@@ -23,7 +23,7 @@ When needed:
 """
 
 from minis5.verify.checks import check_gae, check_scan, check_scan_vjp, check_ssm, check_ssm_vjp
-from minis5.verify.environment import check_env
+from minis5.verify.environment import check_env, check_episodes
 from minis5.verify.learner_checks import check_optimizer, check_ppo_loss, check_training
 from minis5.verify.replay import check_replay, check_rollout
 from minis5.verify.report import Report
@@ -38,12 +38,14 @@ CHECKS = {  # name in `minis5 verify NAME module:function` → check
     "optimizer": check_optimizer,
     "replay": check_rollout,
     "training": check_training,
+    "envs": check_episodes,
 }
 
 __all__ = [
     "CHECKS",
     "Report",
     "check_env",
+    "check_episodes",
     "check_gae",
     "check_optimizer",
     "check_ppo_loss",

@@ -29,9 +29,10 @@ from minis5.envs.random_returns import RANDOM_RETURNS
 from minis5.envs.registry import find, make_vec
 from minis5.spaces import leaves
 from minis5.verify import lockstep, samples
-from minis5.verify.checks import checked
+from minis5.verify.checks import check_operation, checked
 from minis5.verify.episodes import PATIENCE, Player, episodes, random_actions
 from minis5.verify.observers import OBSERVERS, Trace, faults
+from minis5.verify.operations import envs as envs_operation
 from minis5.verify.report import Report, Result
 
 BATCH = 64  # of our own environments
@@ -98,6 +99,30 @@ def check_env(
         **options,
     )
     return checked(report, env if callable(env) else type(env))
+
+
+def check_episodes(play: Callable, **options: Any) -> Report:
+    """Check a port of the native tasks: episodes from the same random numbers or first states.
+
+    Parameters
+    ----------
+    play : callable
+        ``play(task, start, actions)`` → observations, rewards, terminated, truncated of an episode;
+        ``start`` is a dict of draws, ints, floats, options and seed. `minis5 verify --help` has
+        more. NotImplementedError means that a task is not there.
+    **options
+        As in :func:`minis5.verify.check_scan`.
+
+    Returns
+    -------
+    report : Report
+
+    Raises
+    ------
+    AssertionError
+        A case failed or is not implemented; the message is the report.
+    """
+    return check_operation(envs_operation.OPERATION, play, **options)
 
 
 def run_env(env, task, *, episodes, seed, start, false_alarms, xfail, **options):

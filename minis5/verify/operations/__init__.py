@@ -9,11 +9,13 @@ adam        Adam; adam_faults
 replay      what a recurrent learner keeps of rollouts; rollouts: scripts and a toy network,
             our_rollouts: minis5's collector with it
 training    a whole PPO update of a tiny agent; update, training_faults: it, right and wrong
+envs        episodes of native tasks, for ports to other languages
 """
 
 from minis5.verify.case import Operation
 from minis5.verify.operations import (
     adam,
+    envs,
     gae,
     ppo_loss,
     replay,
@@ -24,5 +26,5 @@ from minis5.verify.operations import (
     training,
 )
 
-_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam, replay, training)
+_MODULES = (scan, scan_vjp, ssm, ssm_vjp, gae, ppo_loss, adam, replay, training, envs)
 OPERATIONS: dict[str, Operation] = {m.OPERATION.name: m.OPERATION for m in _MODULES}
