@@ -97,10 +97,11 @@ def choose(groups, task, variant, runs):
 def keep(one, task, variant, results, runs, out):
     """Keep the agent of one row of a table; return its row of agents.csv, None if there is none."""
     found = choose(results, task, variant, runs)
+    name = f"{one.name}-{task.replace('/', '_')}-{variant}"
     if found is None:
+        print(f"{name}: left as it is, no run of the table is in {runs}")
         return None
     row, median, seeds = found
-    name = f"{one.name}-{task.replace('/', '_')}-{variant}"
     folder, path = runs / run_name(task, variant, row["seed"]), out / f"{name}.npz"
     with tempfile.TemporaryDirectory() as where:
         new = Path(where) / path.name
@@ -168,10 +169,9 @@ def main(argv=None):
     for name in options.names or SWEEPS:
         one, runs = SWEEPS[name], options.runs or folder / name / "runs"
         results = read(options.results or folder / name / "results.csv")
-        for task in one.tasks:
-            for variant in one.variants:
-                if row := keep(one, task, variant, results, runs, options.out):
-                    rows[row["name"]] = row
+        for task, variant in dict.fromkeys(key[:2] for key in results):
+            if row := keep(one, task, variant, results, runs, options.out):
+                rows[row["name"]] = row
     lines = [[row.get(column, "") for column in COLUMNS] for _, row in sorted(rows.items())]
     with open(options.out / "agents.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])

@@ -107,7 +107,13 @@ class Watched(gymnasium.Wrapper):
             text = native.module.render(*state)
             image = paint(draw(native.module, *state)) if self.pictures else None
         elif self.env.render_mode is not None:
-            shown = self.env.render()
+            try:
+                shown = self.env.render()
+            except gymnasium.error.DependencyNotInstalled as error:
+                raise ModuleNotFoundError(
+                    f"watch: expected what draws the environment, got none ({error}); install it, "
+                    "or pass --out - for text"
+                ) from error
             image = np.asarray(shown) if self.env.render_mode == "rgb_array" else None
             text = str(shown) if self.env.render_mode == "ansi" else ""
         self.seen.append(

@@ -263,6 +263,10 @@ def test_text_stays_in_one_place_in_a_terminal_only(shown, monkeypatch):
         waited.clear()
 
 
+def cannot_render(env):
+    raise gymnasium.error.DependencyNotInstalled("pip install pygame")
+
+
 def test_mistakes(tmp_path, finished, shown, monkeypatch, capsys):
     folder, agent, config = shown
     assert "no run of minis5 train there" in error_of(capsys, f"watch {tmp_path}")
@@ -272,6 +276,11 @@ def test_mistakes(tmp_path, finished, shown, monkeypatch, capsys):
     value = config.to_json() | {"env": "os.path:Shown-v0"}
     write_json(tmp_path / "config.json", value)
     assert "config.json imports 'os.path'" in error_of(capsys, f"watch {tmp_path}")
+    command = f"watch {folder} --out {tmp_path / 'a.gif'}"
+    monkeypatch.setattr(Shown, "render", cannot_render)
+    assert main(command.split()) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "got none (pip install pygame); install it, or pass --out - for text" in error
     monkeypatch.setitem(sys.modules, "PIL", None)
     command = f"watch {folder} --out {tmp_path / 'a.png'}"
     assert "pictures need Pillow, which is not installed; pip install" in error_of(capsys, command)
