@@ -35,7 +35,7 @@ CHECKS = {  # name in `minis5 verify NAME module:function` → check
     "ssm_vjp": check_ssm_vjp,
     "gae": check_gae,
     "ppo_loss": check_ppo_loss,
-    "optimizer": check_optimizer,
+    "adam": check_optimizer,
     "replay": check_rollout,
     "training": check_training,
     "envs": check_episodes,

@@ -9,7 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minis5.verify import check_optimizer, check_ppo_loss, check_scan, check_scan_vjp
+from minis5.verify import (
+    check_optimizer,
+    check_ppo_loss,
+    check_scan,
+    check_scan_vjp,
+    check_ssm,
+    check_ssm_vjp,
+)
 from minis5.verify.checks import run_operation
 from minis5.verify.operations import scan, scan_vjp
 
@@ -58,6 +65,16 @@ def multiplying(a, b, reset=None, x0=None):
 
     x = jax.lax.associative_scan(combine, (a, b, c))[1]
     return x if x0 is None else x[1:]
+
+
+@jax.jit
+def layer_forward(layer, u, reset=None, x0=None):
+    """An S5 layer with zero-order hold."""
+    lam = layer["Lambda_re"] + 1j * layer["Lambda_im"]
+    B, C = (layer[name][..., 0] + 1j * layer[name][..., 1] for name in ("B", "C"))
+    z = lam * jnp.exp(layer["log_step"][:, 0])
+    x = selecting(jnp.exp(z), u @ ((jnp.exp(z) - 1) / lam * B.T), reset, x0)
+    return 2 * (x @ C.T).real + layer["D"] * u, x[-1]
 
 
 def loss(
@@ -138,6 +155,16 @@ def test_a_gradient_that_is_not_conjugated_is_named(wide):
     failed = [result for result in report.results if result.status == "failed"]
     assert failed and all("complex" in result.flags for result in failed), report.text()
     assert all("conjugated" in result.cause for result in failed), report.text()
+
+
+def test_an_s5_layer_passes_forward_and_backward(wide):
+    flags = "initial_state,reset,reset_selects"
+    for check, function in (
+        (check_ssm, verify_jax.wrap(layer_forward)),
+        (check_ssm_vjp, verify_jax.ssm_vjp(layer_forward)),
+    ):
+        report = check(function, small=True, flags=flags, dtypes="float64")
+        assert report.counts["passed"] == len(report.results) > 4
 
 
 def test_a_loss_passes(wide):

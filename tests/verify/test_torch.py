@@ -11,6 +11,8 @@ from minis5.verify import (
     check_ppo_loss,
     check_scan,
     check_scan_vjp,
+    check_ssm,
+    check_ssm_vjp,
     check_training,
 )
 from minis5.verify.checks import run_operation
@@ -46,6 +48,15 @@ def multiplying(a, b, reset=None, x0=None):
         x = (a if a.ndim == 1 else a[t]) * (keep * x) + b[t]
         states.append(x)
     return torch.stack(states)
+
+
+def layer_forward(layer, u, reset=None, x0=None):
+    """An S5 layer with zero-order hold, of the textbook scan."""
+    lam = torch.complex(layer["Lambda_re"], layer["Lambda_im"])
+    B, C = torch.view_as_complex(layer["B"]), torch.view_as_complex(layer["C"])
+    z = lam * layer["log_step"][:, 0].exp()
+    x = selecting(z.exp(), u.to(B.dtype) @ (((z.exp() - 1) / lam)[:, None] * B).T, reset, x0)
+    return 2 * (x @ C.T).real + layer["D"] * u, x[-1]
 
 
 def whole_loss(
@@ -91,6 +102,16 @@ def test_a_multiplying_scan_fails_where_it_must_and_nowhere_else():
         failed = [result for result in report.results if result.status == "failed"]
         assert failed and all("reset_selects" in result.flags for result in failed)
         assert any("multiplies" in result.cause for result in failed), report.text()
+
+
+def test_an_s5_layer_passes_forward_and_backward():
+    flags = "initial_state,reset,reset_selects"
+    for check, function in (
+        (check_ssm, verify_torch.wrap(layer_forward)),
+        (check_ssm_vjp, verify_torch.ssm_vjp(layer_forward)),
+    ):
+        report = check(function, small=True, flags=flags)
+        assert report.counts["passed"] == len(report.results) > 8
 
 
 def test_a_loss_with_torchs_distributions_passes():

@@ -154,4 +154,4 @@ def ours(params, *, lr, eps, max_norm=None, rates=None):
     return step
 
 
-OPERATION = Operation("adam", ABOUT, cases, call, CAUSES, ours)
+OPERATION = Operation("adam", ABOUT.strip(), cases, call, CAUSES, ours)

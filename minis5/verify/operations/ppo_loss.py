@@ -18,6 +18,7 @@ from minis5.rl.distributions import Categorical, DiagGaussian
 from minis5.verify.case import Case, Operation, draws, invoke, rounded, uniform
 from minis5.verify.operations.ppo_faults import CAUSES, OUTPUTS, outputs
 from minis5.verify.operations.ppo_parts import Batch, normalise
+from minis5.verify.operations.scan_vjp import named
 
 ABOUT = """\
 loss, d_params, d_value = ppo_loss(params, value, batch, *, clip, value_coef, entropy_coef)
@@ -224,12 +225,7 @@ def call(function, case):
     batch = Batch(*(z[name] for name in Batch._fields))
     keywords = {name: options[name] for name in COEFFICIENTS}
     keywords |= {k: options[k] for k, plain in ADDED.items() if options[k] != plain}
-    found = invoke(function, z["params"], z["value"], batch, **keywords)
-    if not isinstance(found, tuple | list) or len(found) != len(OUTPUTS):
-        got = f"{len(found)} things" if isinstance(found, tuple | list) else type(found).__name__
-        remedy = "return loss, d_params, d_value, or check with gradients=False"
-        raise TypeError(f"ppo_loss: expected a tuple of {len(OUTPUTS)}, got {got}; {remedy}")
-    return dict(zip(OUTPUTS, found, strict=True))
+    return named(invoke(function, z["params"], z["value"], batch, **keywords), OUTPUTS)
 
 
 def call_without_gradients(function, case):
@@ -260,6 +256,6 @@ def ours(
 
 
 OPERATION = Operation(
-    name="ppo_loss", about=ABOUT, cases=cases, call=call, causes=CAUSES, ours=ours
+    name="ppo_loss", about=ABOUT.strip(), cases=cases, call=call, causes=CAUSES, ours=ours
 )
 LOSS_ALONE = OPERATION._replace(cases=cases_without_gradients, call=call_without_gradients)

@@ -196,4 +196,4 @@ def ours(
         }
 
 
-OPERATION = Operation("training", ABOUT, cases, call, CAUSES, ours)
+OPERATION = Operation("training", ABOUT.strip(), cases, call, CAUSES, ours)
