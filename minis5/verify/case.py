@@ -117,11 +117,12 @@ def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
     needed = len(arguments)
     while needed and arguments[needed - 1] is None:
         needed -= 1
+    reasons = []
     for n in range(needed, len(arguments) + 1):
         try:
             signature.bind(*arguments[:n], **keywords)
         except TypeError as error:
-            reason = str(error)
+            reasons.append(str(error))
         else:
             return function(*arguments[:n], **keywords)
-    raise NotImplementedError(f"the function does not take these arguments: {reason}")
+    raise NotImplementedError(f"the function does not take these arguments: {reasons[0]}")

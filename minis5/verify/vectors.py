@@ -261,12 +261,11 @@ class Vectors:
             A file is damaged; the message names it.
         """
         try:
-            lines = self._get(f"{operation}/cases.tsv").decode().splitlines()
-            names = lines[0].split("\t")
-            for line in lines[1:]:
-                row = dict(zip(names, line.split("\t"), strict=True))
+            header, *lines = self._get(f"{operation}/cases.tsv").decode().splitlines()
+            for line in lines:
+                row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
                 yield self._case(operation, row)
-        except (OSError, KeyError, IndexError, UnicodeDecodeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise self._error(f"{operation}: {reason(error)}") from None
 
     def _case(self, operation, row):
@@ -280,7 +279,7 @@ class Vectors:
                 try:
                     found[name] = from_npy(self._get(path), kind)
                 except ValueError as error:
-                    raise self._error(f"{path}: {reason(error)}") from None
+                    raise ValueError(f"{row['id']}/{name}.npy: {reason(error)}") from None
         steps, eps = int(row["steps"]), float(np.finfo(row["dtype"]).eps)
         is_gradient = {n: round(t / (eps * steps)) == GRADIENT for n, t in tolerances.items()}
         return Case(
