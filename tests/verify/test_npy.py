@@ -82,11 +82,7 @@ def test_what_others_write_is_read(kind, z, expected):
         ("real", saved(np.zeros(3, np.float16)), "got float16"),
         ("real", saved(np.array(["a"])), "got str"),
         ("real", saved(np.array([None]), allow_pickle=True), "got pickled objects"),
-        (
-            "complex",
-            to_npy(np.zeros((2, 3))),
-            "expected a last axis of 2 (real, imaginary)",
-        ),
+        ("complex", to_npy(np.zeros((2, 3))), "expected a last axis of 2 (real, imaginary)"),
         ("complex", to_npy(np.array(1.0)), "expected a last axis of 2"),
         ("bool", to_npy(np.zeros(3)), "expected bool numbers as uint8 ('|u1'), got float64"),
         ("bool", saved(np.uint8([0, 7])), "expected flags 0 and 1, got 7"),
