@@ -123,9 +123,7 @@ def test_a_folder_in_the_place_of_a_file_is_said(vectors, got):
 
 
 def test_what_cannot_be_asked(vectors, got):
-    with pytest.raises(
-        FileNotFoundError, match="no such folder; write GOT/OPERATION/CASE"
-    ):
+    with pytest.raises(FileNotFoundError, match="no such folder; write GOT/OPERATION/CASE"):
         check_folder(vectors, got / "none")
     with pytest.raises(FileNotFoundError, match="minis5 vectors DIR writes test vectors"):
         check_folder(got / "none", got)
