@@ -1,7 +1,7 @@
 """One process's part of a run: learn in its share of the environments, log and save.
 
-With a target return the run ends with the agent that reached it, because one more update can spoil
-an agent that is done: its gradients have vanished, and Adam makes noise as large as it made them.
+With a target return the run ends with the agent that reached it. One more update can spoil an agent
+that is done: its gradients have vanished, and Adam makes noise as large as it made them.
 
 Rank 0 alone writes files. Nothing of an earlier end is overwritten before every rank has taken up
 its part of state.npz.
