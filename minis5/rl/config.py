@@ -61,6 +61,7 @@ class PPOConfig:
     minibatches: int = 8  # groups of environments in a pass
     reward_scale: float = 1.0  # multiplies the rewards learnt from, and so the values; not reports
     normalize_rewards: bool = False  # by the deviation of their discounted sums; not reports
+    reward_groups: str = "none"  # normalise apart where this view differs: task, in a Mixture
     gamma: float = 0.99  # discount
     gae_lambda: float = 0.95  # lambda of the advantages
     clip: float = 0.2  # of the probability ratio, and of the value's change
@@ -93,6 +94,9 @@ class PPOConfig:
             for name in names:
                 if not holds(got := getattr(self, name)):
                     raise ValueError(f"{name}: expected {expected}, got {got}")
+        if self.reward_groups != "none" and not self.normalize_rewards:
+            expected = "none without normalize_rewards"
+            raise ValueError(f"reward_groups: expected {expected}, got {self.reward_groups!r}")
         if self.num_envs % self.minibatches:
             expected = f"a divisor of num_envs = {self.num_envs}"
             raise ValueError(f"minibatches: expected {expected}, got {self.minibatches}")

@@ -3,6 +3,7 @@
     observation   clip((x - mean) / sqrt(variance + 1e-8), ±10)
     reward        clip(r / sqrt(variance of R + 1e-8), ±10), R[t] = γ R[t-1] + r[t] in an episode
 
+With groups, such as the tasks of a mixture, R's variance is that of the step's own group.
 Only the values of boxes are normalised, not one-hot vectors and bits.
 
 An observation counts before it is normalised, as in Gymnasium's NormalizeObservation. During a
@@ -130,6 +131,28 @@ class ObservationNormalizer:
         self._begin()
 
 
+def count_groups(envs, view):
+    """Return how many values a view of native environments has: those from 0 up to its range's end.
+
+    Raises
+    ------
+    ValueError
+        The environments have no such view, or it is not one integer.
+    """
+    task = getattr(envs, "task", None)
+    views = getattr(task, "views", {})
+    counts = {
+        name: int(range_.high) + 1
+        for name, (array, begin, shape) in views.items()
+        for range_ in task.ranges
+        if (array, shape) == ("ints", ()) and (range_.array, range_.begin) == ("ints", begin)
+    }
+    if view not in counts:
+        names = " or ".join(counts) or "none, as these environments have no such view"
+        raise ValueError(f"reward_groups: expected {names}, got {view!r}")
+    return counts[view]
+
+
 class Normalizers:
     """What a trainer normalises: its agent's observations and its rewards, or neither.
 
@@ -139,11 +162,14 @@ class Normalizers:
     config : PPOConfig
     num_envs : int
         Of this rank.
+    groups : int
+        Groups of rewards that are normalised apart.
     """
 
-    def __init__(self, agent, config, num_envs):
+    def __init__(self, agent, config, num_envs, groups=1):
         self.observations, self.gamma = agent.normalizer, config.gamma
-        self.moments = Moments(1) if config.normalize_rewards else None  # of discounted sums
+        # of discounted sums, for each group
+        self.moments = [Moments(1) for _ in range(groups)] if config.normalize_rewards else None
         self.sums = np.zeros(num_envs)
 
     def see(self, rollout, comm):
@@ -151,9 +177,13 @@ class Normalizers:
         if self.observations is not None:
             self.observations.share(comm)
         if self.moments is not None:
-            own = Moments(1)
-            own.add(self._discounted_sums(rollout))
-            self.moments.merge(*own.summed(comm))
+            sums = self._discounted_sums(rollout)
+            for k, moments in enumerate(self.moments):
+                own, counted = Moments(1), rollout.valid
+                if rollout.groups is not None:
+                    counted = counted & (rollout.groups == k)
+                own.add(sums[to_host(counted)][:, None])
+                moments.merge(*own.summed(comm))
 
     def _discounted_sums(self, rollout):
         rewards, done, valid = map(to_host, (rollout.rewards, rollout.done, rollout.valid))
@@ -161,13 +191,15 @@ class Normalizers:
         for t in range(len(rewards)):
             sums[t] = self.sums = self.gamma * self.sums + np.where(valid[t], rewards[t], 0.0)
             self.sums = np.where(done[t], 0.0, self.sums)
-        return sums[valid][:, None]
+        return sums
 
-    def rewards(self, rewards):
+    def rewards(self, rewards, groups=None):
         """Return rewards as the trainer learns from them."""
         if self.moments is None:
             return rewards
-        scale = rewards.dtype.type(1 / np.sqrt(self.moments.variance()[0] + EPSILON))
+        variances = np.array([moments.variance()[0] for moments in self.moments])
+        scales = (1 / np.sqrt(variances + EPSILON)).astype(rewards.dtype)
+        scale = scales[0] if groups is None else scales[groups]
         return array_module(rewards).clip(rewards * scale, -BOUND, BOUND)
 
     def state_dict(self):
@@ -176,7 +208,9 @@ class Normalizers:
         if self.observations is not None:
             state["observation_moments"] = self.observations.to_array()
         if self.moments is not None:
-            state |= {"reward_moments": self.moments.to_array(), "reward_sums": self.sums}
+            arrays = [moments.to_array() for moments in self.moments]
+            moments = np.concatenate(arrays, axis=1)  # (3, groups)
+            state |= {"reward_moments": moments, "reward_sums": self.sums}
         return state
 
     def load_state_dict(self, state):
@@ -184,5 +218,10 @@ class Normalizers:
         if self.observations is not None:
             self.observations.load(state["observation_moments"])
         if self.moments is not None:
-            self.moments.load(state["reward_moments"])
+            array, wanted = state["reward_moments"], (3, len(self.moments))
+            if array.shape != wanted:
+                got = f"{array.dtype} {array.shape}"
+                raise ValueError(f"moments: expected float64 {wanted}, got {got}")
+            for k, moments in enumerate(self.moments):
+                moments.load(array[:, k : k + 1])
             self.sums = state["reward_sums"].copy()

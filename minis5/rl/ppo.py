@@ -34,7 +34,7 @@ from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
 from minis5.rl.masks import mask_backward, mask_forward
-from minis5.rl.normalize import Normalizers
+from minis5.rl.normalize import Normalizers, count_groups
 from minis5.rl.rates import rates
 from minis5.rl.rollout import Collector
 
@@ -86,11 +86,15 @@ class PPO:
         self.total_steps: int | None = None
         size, own = agent.parameter_vector.size, rates(agent, self.config.ssm_lr_factor)
         self.adam = Adam(size, agent.dtype, self.config.adam_eps, agent.xp, own)
-        self.normalizers = Normalizers(agent, self.config, envs.num_envs)
+        grouped = self.config.reward_groups != "none"
+        count = count_groups(envs, self.config.reward_groups) if grouped else 1
+        self.normalizers = Normalizers(agent, self.config, envs.num_envs, count)
         on_gpu = agent.device == "cuda"
         self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
         collect = gpu_form(Collector) if on_gpu else Collector
-        self.collector = collect(agent, envs, seed, first_index=self.comm.rank * envs.num_envs)
+        more = {"groups": self.config.reward_groups} if grouped else {}
+        first_index = self.comm.rank * envs.num_envs
+        self.collector = collect(agent, envs, seed, first_index=first_index, **more)
 
     def _check(self):
         agent, envs, c, size = self.agent, self.envs, self.config, self.comm.size
@@ -101,6 +105,11 @@ class PPO:
         if envs.num_envs % c.minibatches:
             wanted = f"a divisor of the {envs.num_envs} environments of a rank"
             raise ValueError(f"minibatches: expected {wanted}, got {c.minibatches}")
+        if c.reward_groups != "none" and agent.device == "cuda":
+            wanted = "none for training on a GPU"
+            raise ValueError(
+                f"reward_groups: expected {wanted}, got {c.reward_groups!r}; use device='cpu'"
+            )
         ours = agent.observation_space, agent.action_space
         theirs = envs.single_observation_space, envs.single_action_space
         if theirs != ours:
@@ -170,7 +179,7 @@ class PPO:
         terminated = done if c.truncation_is_termination else rollout.terminated
         if c.trial_horizon:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
-        rewards = self.normalizers.rewards(rollout.rewards)
+        rewards = self.normalizers.rewards(rollout.rewards, rollout.groups)
         rewards = rewards * rewards.dtype.type(c.reward_scale)
         values = rollout.values, rollout.next_values
         advantages = gae(rewards, *values, terminated, done, c.gamma, c.gae_lambda)

@@ -43,6 +43,7 @@ class Rollout(NamedTuple):
     valid: Array  # bool: False where the step only reset the environment
     initial_state: Array  # the core's state before x[0], batch on axis 1
     masks: Array | None = None  # bool (T, B, num_params): legal actions; None: all are
+    groups: Array | None = None  # int64 (T, B): the view PPOConfig.reward_groups in each step
 
 
 class Collector:
@@ -58,10 +59,12 @@ class Collector:
         Of the environments; number i of this collector has the stream (seed, first_index + i).
     first_index : int
         Number of the first environment among those of all processes.
+    groups : str, optional
+        A view of native environments, which rollouts then have as their groups.
     """
 
-    def __init__(self, agent, envs, seed=0, first_index=0):
-        self.agent, self.envs, self.door = agent, envs, Door(envs)
+    def __init__(self, agent, envs, seed=0, first_index=0, groups=None):
+        self.agent, self.envs, self.door, self.groups = agent, envs, Door(envs), groups
         self.mode, self.first_index = self.door.mode, first_index
         B, width = envs.num_envs, agent.distribution.encoded_size
         self.obs, infos = self.door.begin(seed, first_index)
@@ -81,7 +84,7 @@ class Collector:
         x = np.empty((T, B, agent.input_size), agent.dtype)
         rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
-        features, params, actions, masks, ended = [], [], [], [], []
+        features, params, actions, masks, groups, ended = [], [], [], [], [], []
         initial_state = self.state.copy()
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
@@ -94,6 +97,8 @@ class Collector:
             action = dist.sample(params[-1], rng)
             actions.append(action)
             self.previous_action = dist.encode(action, agent.dtype)
+            if self.groups is not None:
+                groups.append(self.envs.view(self.groups))
             to_env = agent.actions.to_env(action)
             self.obs, rewards[t], terminated[t], truncated, infos = self.door.step(to_env)
             done[t] = terminated[t] | truncated
@@ -118,7 +123,9 @@ class Collector:
         log_probs = dist.log_prob(np.stack(params), actions)
         acted = (x, reset, actions, log_probs, values, next_values)
         masks = None if self.mask is None else np.stack(masks)
-        return Rollout(*acted, rewards, terminated, done, valid, initial_state, masks), ended
+        groups = np.stack(groups) if groups else None
+        rest = (rewards, terminated, done, valid, initial_state, masks, groups)
+        return Rollout(*acted, *rest), ended
 
     def _count(self, rewards, done, ended):
         self.returns += np.where(self.resetting, 0, rewards)

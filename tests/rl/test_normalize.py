@@ -218,11 +218,69 @@ def test_rewards_equal_the_specification():
     normalizers = Normalizers(agent, PPOConfig(normalize_rewards=True, gamma=0.9), 3)
     valid = np.ones((40, 3), bool)
     for half in (slice(0, 40), slice(40, 80)):  # sums go on from rollout to rollout
-        rollout = SimpleNamespace(rewards=rewards[half], done=done[half], valid=valid)
+        rollout = SimpleNamespace(rewards=rewards[half], done=done[half], valid=valid, groups=None)
         normalizers.see(rollout, Comm())
     out = normalizers.rewards(rewards)
     assert out.dtype == np.float32 and out.max() == 10
     np.testing.assert_allclose(out, normalize_rewards(rewards, done, 0.9), rtol=1e-5)
+
+
+def test_rewards_of_each_group_equal_the_specification():
+    """Environments 0 and 2 are of group 1, whose rewards are a hundred times as large."""
+    rng, group = np.random.default_rng(1), np.array([1, 0, 1, 0])
+    rewards = rng.normal(1, 3, (50, 4)) * np.where(group, 100, 1)
+    done, groups = rng.random((50, 4)) < 0.2, np.tile(group, (50, 1))
+    config = PPOConfig(normalize_rewards=True, reward_groups="task", gamma=0.9)
+    normalizers = Normalizers(SimpleNamespace(normalizer=None), config, 4, groups=2)
+    valid = np.ones((50, 4), bool)
+    parts = {"rewards": rewards, "done": done, "valid": valid, "groups": groups}
+    normalizers.see(SimpleNamespace(**parts), Comm())
+    out = normalizers.rewards(rewards, groups)
+    for k in range(2):
+        columns = group == k
+        expected = normalize_rewards(rewards[:, columns], done[:, columns], 0.9)
+        np.testing.assert_allclose(out[:, columns], expected, rtol=1e-6)
+    again = Normalizers(SimpleNamespace(normalizer=None), config, 4, groups=2)
+    again.load_state_dict(normalizers.state_dict())
+    np.testing.assert_array_equal(again.rewards(rewards, groups), out)
+    fewer = Normalizers(SimpleNamespace(normalizer=None), config, 4, groups=1)
+    with pytest.raises(
+        ValueError, match=r"moments: expected float64 \(3, 1\), got float64 \(3, 2\)"
+    ):
+        fewer.load_state_dict(normalizers.state_dict())
+
+
+def test_the_tasks_of_a_mixture_are_groups():
+    """A rollout knows the task of each step, behind an episode's end too; each has its moments."""
+    tasks = "PendulumSwingUp,PointMassEasy"
+    envs = minis5.make_vec("Mixture", 4, seed=0, tasks=tasks, action_repeat=125)
+    ppo = make({}, envs=envs, normalize_rewards=True, reward_groups="task")
+    seen, collect = [], ppo.collector.collect
+
+    def watched(T, rng):
+        before = envs.view("task")
+        rollout, ended = collect(T, rng)
+        seen.append((before, rollout.groups))
+        return rollout, ended
+
+    ppo.collector.collect = watched
+    ppo.learn(4 * 16 * 5)  # an episode is 8 decisions, a rollout two episodes
+    for before, groups in seen:
+        np.testing.assert_array_equal(groups[:8], np.tile(before, (8, 1)))
+        np.testing.assert_array_equal(groups[8:], np.tile(groups[8], (8, 1)))
+    assert any((groups[0] != groups[8]).any() for _, groups in seen)
+    counts = [moments.count for moments in ppo.normalizers.moments]
+    assert counts == [sum((groups == k).sum() for _, groups in seen) for k in range(2)]
+
+
+def test_wrong_groups():
+    with pytest.raises(ValueError, match="reward_groups: expected none without normalize_rewards"):
+        PPOConfig(reward_groups="task")
+    with pytest.raises(ValueError, match="expected none, as these environments have no such view"):
+        make({}, normalize_rewards=True, reward_groups="task")
+    envs = minis5.make_vec("PositionOnlyCartPoleEasy", 4, trials=2)
+    with pytest.raises(ValueError, match="reward_groups: expected trial, got 'task'"):
+        make({}, envs=envs, normalize_rewards=True, reward_groups="task")
 
 
 def test_rewards_of_steps_that_only_reset_do_not_count():
@@ -232,9 +290,9 @@ def test_rewards_of_steps_that_only_reset_do_not_count():
     both = []
     for rows in ([0, 1, 2, 3], [0, 1, 3]):
         normalizers = Normalizers(agent, PPOConfig(normalize_rewards=True, gamma=0.9), 1)
-        rollout = SimpleNamespace(rewards=rewards[rows], done=done[rows], valid=valid[rows])
-        normalizers.see(rollout, Comm())
-        both.append(normalizers.moments.to_array())
+        parts = {"rewards": rewards[rows], "done": done[rows], "valid": valid[rows]}
+        normalizers.see(SimpleNamespace(**parts, groups=None), Comm())
+        both.append(normalizers.moments[0].to_array())
     np.testing.assert_array_equal(*both)
 
 

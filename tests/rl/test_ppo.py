@@ -438,7 +438,7 @@ def test_a_rollout_names_its_parts():
     """Every field of a rollout is (T, B, ...), except the memory."""
     ppo = make_ppo()
     rollout, _ = ppo.collector.collect(5, np.random.default_rng(0))
-    for name in set(Rollout._fields) - {"initial_state", "masks"}:
+    for name in set(Rollout._fields) - {"initial_state", "masks", "groups"}:
         assert getattr(rollout, name).shape[:2] == (5, 4), name
     assert rollout.initial_state.shape[1] == 4
     assert rollout.masks is None  # these environments have none
