@@ -13,7 +13,7 @@ from small_runs import MODES, TINY
 
 import minis5
 from minis5.run.cli import main
-from minis5.run.evaluate import FIRST_SEED, evaluate
+from minis5.run.evaluate import FIRST_SEED, evaluate, trial_returns
 from minis5.run.train import train
 from minis5.seeds import episode_seeds
 
@@ -264,3 +264,58 @@ def test_wrong_numbers(lengths):
             evaluate(lengths, "Lengths-v0", 5, **{name: 0})
     with pytest.raises(ValueError, match="eval_steps: expected an integer in .*, got 0; leave it"):
         train("Lengths-v0", steps=64, eval_steps=0, overrides=TINY)
+
+
+# Trials
+
+
+def untrained(env, **options):
+    envs = minis5.make_vec(env, 1, **options)
+    config = minis5.AgentConfig((8,), (), core_config=minis5.S5Config(1, 4))
+    spaces = envs.single_observation_space, envs.single_action_space
+    return minis5.ActorCritic(*spaces, config, seed=1)
+
+
+def by_hand(agent, env, episode, seed, trials):
+    """Return the return of each trial of one episode, played alone."""
+    envs = minis5.make_vec(env, 1, FIRST_SEED + seed, first_index=episode, trials=trials)
+    observation, memory, reset = envs.reset()[0], None, np.ones(1, bool)
+    returns = [0.0] * trials
+    while True:
+        trial = int(envs.view("trial")[0])
+        action, memory = agent.act(observation, memory, reset)
+        observation, reward, terminated, truncated, _ = envs.step(action)
+        returns[trial] += float(reward[0])
+        reset = terminated | truncated
+        if reset[0]:
+            return returns
+
+
+@pytest.mark.parametrize("env", ["PositionOnlyCartPoleEasy", "HigherLowerEasy"])
+def test_returns_of_trials(env, monkeypatch):
+    """Episodes differ in length; what a row plays after its own ends is not counted."""
+    agent = untrained(env, trials=3)
+    expected = [by_hand(agent, env, episode, 5, 3) for episode in range(7)]
+    assert np.std(expected) > 0
+    options = {"episodes": 7, "seed": 5, "deterministic": True, "trials": 3}
+    returns = trial_returns(agent, env, **options)
+    np.testing.assert_allclose(returns, expected, rtol=1e-6)
+    whole = evaluate(agent, env, **options)
+    assert whole["mean_return"] == pytest.approx(returns.sum(axis=1).mean(), rel=1e-6)
+    monkeypatch.setattr("minis5.run.evaluate.MAX_ROWS", 3)  # three batches
+    assert np.array_equal(trial_returns(agent, env, **options), returns)
+    del options["trials"]
+    options["env_options"] = {"trials": 3}
+    assert np.array_equal(trial_returns(agent, env, **options), returns)
+
+
+def test_returns_of_trials_are_refused(monkeypatch):
+    agent = untrained("HigherLowerEasy", trials=2)
+    with pytest.raises(ValueError, match="trials: expected the number in an episode, got none"):
+        trial_returns(agent, "HigherLowerEasy")
+    wrapper = ("gymnasium.wrappers:FlattenObservation", {})
+    with pytest.raises(ValueError, match="env_id: expected one of minis5's own"):
+        trial_returns(agent, "HigherLowerEasy", 2, trials=2, wrappers=[wrapper])
+    monkeypatch.setattr("minis5.run.evaluate.MAX_STEPS", 20)
+    with pytest.raises(ValueError, match="did not end within 20 steps"):
+        trial_returns(agent, "HigherLowerEasy", 2, trials=2)

@@ -1,6 +1,6 @@
 """The catalogue of faults: wrong implementations, each one edit away from a right one.
 
-The right ones are the functions of textbook.py, textbook_ppo.py and textbook_envs.py. A file of
+The right ones are the functions of textbook.py and textbook_ppo.py. A file of
 catalogue/ has the faults of an operation, each in four lines:
 
     scan: resets are ignored                   the function, or function/helper if the edit is there
@@ -12,6 +12,9 @@ More entries of the second line: ``passes``, flags whose cases may not fail (tho
 among them); ``only``, the dtypes in which the fault shows; ``found in``, well-known code that had
 it; ``set: whole``, the small set of cases does not show it. Some faults have no cause: the kit
 knows none that gives the same numbers.
+
+Wrong environments are in tests/other_envs.py, wrong memory cores and collectors of experience in
+tests/other_cores.py.
 """
 
 import inspect

@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 from faults import FAULTS, OPERATION, build
+from other_cores import WRONG_COLLECTORS, WRONG_CORES
+from other_envs import WRONG
 
 from minis5.verify.checks import run_operation
 from minis5.verify.flags import FLAGS
@@ -56,7 +58,43 @@ def test_a_fault_is_caught_and_named(fault):
 
 def test_the_catalogue_is_large_and_without_repetition():
     edits = {(fault.of, fault.old, fault.new) for fault in FAULTS}
-    assert len(edits) == len(FAULTS) >= 60
+    assert len(edits) == len(FAULTS) >= 150
     assert all(fault.old != fault.new and fault.fails in FLAGS for fault in FAULTS)
     assert {flag for fault in FAULTS for flag in fault.passes} <= FLAGS.keys()
-    assert sum(bool(fault.found_in) for fault in FAULTS) >= 6
+    assert {fault.operation for fault in FAULTS} == set(OPERATION.values())
+    assert len(FAULTS) + len(WRONG) + len(WRONG_CORES) + len(WRONG_COLLECTORS) >= 225
+
+
+def test_the_faults_of_well_known_code_are_there():
+    """Those of environments, replays and shared norms are in files of their own."""
+    found = " ".join(fault.found_in for fault in FAULTS)
+    for peer in ("popjaxrl", "memax", "CleanRL", "gymnax", "s5-pytorch", "accelerated-scan"):
+        assert peer in found
+    assert "flash-linear-attention" in found
+    told = {(words, task) for words, task, *_ in WRONG}
+    past = "an episode has {} steps instead of {}: it goes on past the deck"
+    for family in ("RepeatPrevious", "RepeatFirst", "HigherLower", "CountRecall"):
+        assert (past.format(52, 51), f"{family}Easy") in told
+    assert (past.format(105, 103), "AutoencodeEasy") in told
+    assert ("the task cannot be solved", "AutoencodeEasy") in told
+    assert ("2 actions: a count above 1 cannot be answered", "CountRecallEasy") in told
+    assert ("actions are not projected", "PositionOnlyCartPoleEasy") in told
+    assert {"leak", "no flag", "lost", "cut"} <= WRONG_COLLECTORS.keys()
+
+
+def test_a_library_without_resets_or_initial_states_learns_which_cases_it_lacks():
+    """As s5-pytorch and accelerated-scan are."""
+    scan = build("scan")
+    for function, lacking in (
+        (lambda a, b: scan(a, b), {"reset", "reset_selects", "initial_state"}),
+        (lambda a, b, reset=None: scan(a, b, reset), {"initial_state"}),
+    ):
+        report = run(OPERATIONS["scan"], function, cases("scan", "float32", True), "float32")
+        assert not report.passed and report.counts["failed"] == 0
+        for result in report.results:
+            assert (result.status == "missing") >= bool(
+                lacking & {"initial_state"} & {*result.flags}
+            )
+            assert result.status in ("passed", "informational") or lacking & {*result.flags}
+        flags = ",".join(f"no-{flag}" for flag in lacking)
+        assert run_operation(OPERATIONS["scan"], function, small=True, flags=flags).passed
