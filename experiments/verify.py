@@ -381,7 +381,9 @@ PEERS = (
         "jax", "lax.associative_scan, reset by where", "scan", lambda: jax_scan(False)(), small=True
     ),
     Peer("s5-pytorch", "associative_scan", "scan", s5_scan),
-    Peer("s5-pytorch", "S5", "ssm", s5_layer),
+    Peer(
+        "s5-pytorch", "S5", "ssm", s5_layer, "float32 only: it casts B to complex64", ("float32",)
+    ),
     Peer(
         "stable-baselines3",
         "RolloutBuffer",
@@ -412,7 +414,8 @@ PEERS = (
         "ppo_loss",
         recurrent_loss,
         "by design its value loss has no 1/2, for which the adapter halves value_coef, and the "
-        "clipped one no maximum",
+        "clipped one no maximum; NaN in steps that do not count does not occur there: it fills "
+        "them with zeros",
     ),
     Peer(
         "torch",
