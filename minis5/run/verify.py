@@ -163,7 +163,7 @@ def named_function(name):
     Raises
     ------
     ValueError
-        It has another form, or the module has no such name.
+        It has another form, the module has no such name, or it is no function.
     ModuleNotFoundError
         There is no such module.
     """
@@ -178,6 +178,9 @@ def named_function(name):
             wanted = f"a name in {module}, such as {', '.join(there[:5]) or 'none'}"
             raise ValueError(f"function: expected {wanted}, got {path!r}; correct the name")
         found = getattr(found, part)
+    if not callable(found):
+        got, remedy = type(found).__name__, "name the function itself"
+        raise ValueError(f"function: expected a callable as {name}, got {got}; {remedy}")
     return found
 
 
