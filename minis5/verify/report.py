@@ -101,6 +101,26 @@ class Report:
         groups = {flag: [r for r in self.results if flag in r.flags] for flag in FLAGS}
         return {flag: _counts(group) for flag, group in groups.items() if group}
 
+    @property
+    def fails_in(self) -> tuple[str, ...]:
+        """The flags that explain the failures: of each failing case, the one that fails most often.
+
+        A case that fails where a reset must select may be complex, too. It does not count against
+        complex numbers if other cases with them pass.
+        """
+        left = [r for r in self.results if r.status in FAILING]
+        groups = {flag: [r for r in self.results if flag in r.flags] for flag in FLAGS}
+        found: list[str] = []
+
+        def weight(flag):
+            share = sum(r.status in FAILING for r in groups[flag]) / len(groups[flag])
+            return share, flag == "core", sum(flag in r.flags for r in left)
+
+        while left:
+            found.append(max({flag for r in left for flag in r.flags}, key=weight))
+            left = [r for r in left if found[-1] not in r.flags]
+        return tuple(found)
+
     def __add__(self, other: "Report") -> "Report":
         both = Report(())
         both.results = self.results + other.results
@@ -130,7 +150,8 @@ class Report:
     def headline(self) -> str:
         """One line: passed or failed, and how many cases."""
         counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
-        return f"{'PASSED' if self.passed else 'FAILED'}: {counts or 'no case was tried'}"
+        where = f" in {', '.join(self.fails_in)}" if self.fails_in else ""
+        return f"{'PASSED' if self.passed else f'FAILED{where}'}: {counts or 'no case was tried'}"
 
     def _table(self):
         rows = [("flag", *STATUSES)]
@@ -152,6 +173,7 @@ class Report:
             "version": VERSION,
             "passed": self.passed,
             "counts": self.counts,
+            "fails_in": list(self.fails_in),
             "flags": self.by_flag,
             "results": [_as_json(result) for result in self.results],
         }

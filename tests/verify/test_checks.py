@@ -91,7 +91,7 @@ def test_one_assertion_error_has_the_report():
         check_gae(lambda *arguments: arguments[0], dtypes="float64", seed=3)
     text = str(caught.value)
     assert "FAILED gae/" in text and "… and " in text and "probable" in text
-    assert text.splitlines()[-1].startswith("FAILED: ")
+    assert text.splitlines()[-1].startswith("FAILED in ")
     assert len(caught.value.report.results) > 60
 
 

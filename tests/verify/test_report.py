@@ -42,7 +42,7 @@ def test_text():
         line.split()[0]: line.split()[1:] for line in lines if line.startswith(("core", "var"))
     }
     assert table == {"core": ["2"], "varying": ["1"]}
-    assert lines[-1] == "FAILED: 3 passed, 2 failed, 1 missing, 1 informational"
+    assert lines[-1] == "FAILED in reset, varying: 3 passed, 2 failed, 1 missing, 1 informational"
 
 
 def test_most_lines():
@@ -103,7 +103,7 @@ def test_what_no_expected_failure_is(line):
 def test_json(tmp_path):
     Report(some(), ["scan/c"]).write_json(tmp_path / "report.json")
     value = json.loads((tmp_path / "report.json").read_text())
-    assert list(value) == ["format", "version", "passed", "counts", "flags", "results"]
+    assert list(value) == ["format", "version", "passed", "counts", "fails_in", "flags", "results"]
     assert (value["format"], value["version"]) == ("minis5 verify report", 1)
     assert value["passed"] is False and value["counts"]["xfail"] == 1
     assert value["results"][1] == {
@@ -158,3 +158,16 @@ def test_junit(tmp_path):
 def test_reports_add_up():
     both = Report(some()[:2]) + Report(some()[2:], ["scan/c"])
     assert len(both.results) == 7 and both.counts["xfail"] == 1
+
+
+def test_failures_are_put_down_to_the_flags_that_fail_most_often():
+    """With ties, the flag with more failures; core alone before what builds on it."""
+    selects = [result(f"s{i}", "failed", ("complex", "reset_selects")) for i in range(2)]
+    passing = [result(f"c{i}", "passed", ("complex",)) for i in range(3)]
+    assert Report([*selects, *passing]).fails_in == ("reset_selects",)
+    assert Report(passing).fails_in == ()
+    broken = [result("k", "failed"), result("z", "failed", ("complex",))]
+    assert Report([*selects, *broken]).fails_in == ("core", "complex")
+    report = Report([*selects, *passing, result("m", "missing", ("varying",))])
+    assert set(report.fails_in) == {"reset_selects", "varying"}
+    assert report.as_json()["fails_in"] == list(report.fails_in)
