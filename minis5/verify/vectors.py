@@ -83,10 +83,11 @@ Operations:
 
 Tolerances are c eps T: c = {forward} for outputs, {gradient} for gradients, eps that of dtype,
 2^-23 or 2^-52, T the column steps. Cases with the flag long or subnormal only inform.
-`minis5 verify --report FILE` writes JSON: "passed", "counts" by status, "fails_in" (the flags
-that explain the failures), "flags" (counts by flag) and "results", a list with for each case id, operation, case, flags, dtype, status (passed, failed,
-missing, xfail, xpass, informational), message, output, index, expected, got (the first wrong
-number), cause (the probable one), accuracy (max |error| / max |expected|) and minis5_accuracy.
+`minis5 verify --report FILE` writes JSON: "passed", "counts" by status, "fails_in" (the flags that
+explain the failures), "flags" (counts by flag), and "results", a list with for each case id,
+operation, case, flags, dtype, status (passed, failed, missing, xfail, xpass, informational),
+message, output, index, expected, got (the first wrong number), cause (the probable one), accuracy
+(max |error| / max |expected|) and minis5_accuracy.
 """
 
 
