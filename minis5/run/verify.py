@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minis5.run.console import answer
 from minis5.run.parser import integer
-from minis5.verify import CHECKS
+from minis5.verify import CHECKS, check_env
 from minis5.verify.case import DTYPES
 from minis5.verify.checks import Failed, run_own
 from minis5.verify.flags import FLAGS
@@ -39,6 +39,9 @@ if all is right, 1 if not.
                                          NumPy arrays; the same from a test of yours:
                                              from minis5.verify import check_scan
                                              def test_scan(): check_scan(my_scan)
+  minis5 verify env mymodule:MyEnv RepeatPreviousEasy
+                                         is this environment (a gymnasium.Env, a batch of them, or a
+                                         function that makes one) the task of that name?
   minis5 verify DIR GOT                  the files of a program in any language:
                                          1. minis5 vectors DIR   writes the inputs
                                          2. your program reads DIR/scan/CASE/a.npy, b.npy, ...
@@ -120,14 +123,16 @@ def run_verify(options):
     what, how = options.what, {"flags": options.flags, "xfail": expected_failures(options.xfail)}
     only = {name: getattr(options, name) for name in ("small", "seed", "dtype")}
     given = [f"--{name}" for name, value in only.items() if value or value == 0 and name == "seed"]
-    if what and what[0] in CHECKS:
+    if what and what[0] == "env":
+        report = _of_an_environment(what[1:], how, only)
+    elif what and what[0] in CHECKS:
         report = _of_functions(what[0], what[1:], how, only)
     elif given:
         raise ValueError(f"{', '.join(given)}: only with OPERATION MODULE:FUNCTION; leave it out")
     elif not what:
         report = run_own(SMALL, **how)
     elif len(what) == 1:
-        known = ", ".join(CHECKS)
+        known = ", ".join((*CHECKS, "env"))
         wanted = "DIR GOT, or OPERATION MODULE:FUNCTION"
         raise ValueError(f"WHAT: expected {wanted}, got {what[0]!r}; operations are {known}")
     else:
@@ -153,6 +158,22 @@ def _of_functions(operation, names, how, only):
         how["dtypes"] = only["dtype"]
     try:
         return CHECKS[operation](*functions, small=only["small"], **how)
+    except Failed as error:
+        return error.report
+
+
+def _of_an_environment(names, how, only):
+    """Return the report on an environment, "module:name", that claims to be a task."""
+    if len(names) != 2:
+        wanted, got = "MODULE:NAME TASK after it", " ".join(names) or "nothing"
+        remedy = "write minis5 verify env mymodule:MyEnv RepeatPreviousEasy"
+        raise ValueError(f"env: expected {wanted}, got {got}; {remedy}")
+    if how["flags"] or only["small"] or only["dtype"]:
+        raise ValueError("env: expected --seed and --xfail only, got others; leave them out")
+    sys.path.insert(0, "")
+    try:
+        env = named_function(names[0])
+        return check_env(env, names[1], seed=only["seed"] or 0, xfail=how["xfail"])
     except Failed as error:
         return error.report
 
