@@ -2,8 +2,8 @@
 
     python experiments/versus_learners.py LEARNER TASK SEED TARGET MOST_STEPS MOST_SECONDS STARTED
 
-It prints one JSON object. STARTED is the time at which the caller started it, so that Python,
-imports and compilation count. All learners have rollouts of the same size and the numbers of
+It prints one JSON object. STARTED is the time at which the caller started it, so that Python and
+imports count. All learners have rollouts of the same size and the numbers of
 minis5's preset for the task, as far as they have them. After each update they ask whether the mean
 return of the rollout's episodes has reached TARGET.
 

@@ -80,6 +80,8 @@ def test_runs_are_made_once_and_reported(tmp_path, capsys):
     command = ["--quick", "--out", str(tmp_path), "--tasks", "PositionOnlyCartPoleEasy"]
     command += ["--learners", "minis5-s5", "minis5-gru", "--seeds", "0"]
     assert versus.main(command) == 0
+    out = capsys.readouterr().out  # each learner runs once before it is measured
+    assert out.count("== PositionOnlyCartPoleEasy") == 4 and out.count("compiling: ==") == 2
     with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
         s5, gru = csv.DictReader(file)
     assert (s5["learner"], gru["learner"]) == ("minis5-s5", "minis5-gru")
