@@ -26,7 +26,7 @@ def test_a_fault_is_caught_and_named(cause):
 def test_the_gradient_is_the_slope_of_the_reference():
     """Central differences of the reference's loss of the agent, in one minibatch."""
     cases = training.cases("float64", 0, True)
-    case = next(case for case in cases if case.name.startswith("clipped-value"))
+    case = next(case for case in cases if case.name.startswith("both-clips"))
     o, r = case.options, Rollout(*(case.inputs[name] for name in ROLLOUT))
     params = {key: case.inputs[f"start_{key}"] for key in NAMES}
     group = case.inputs["groups"][0]
@@ -70,7 +70,7 @@ def test_what_is_returned_wrongly_is_said():
         (lambda *_, **k: [None], "train: expected dicts with a_re, a_im"),
     ):
         report = run_operation(
-            training.OPERATION, train, dtypes="float64", small=True, flags="initial_state"
+            training.OPERATION, train, dtypes="float64", small=True, flags="core"
         )
         assert any(message in result.message for result in report.results)
 
