@@ -39,7 +39,7 @@ def test_our_adam_passes():
 
 def test_an_object_that_works_in_place_passes():
     report = check_optimizer(Textbook)
-    assert report.counts["passed"] == len(report.results) > 50
+    assert report.counts["passed"] == len(report.results) > 45
 
 
 @pytest.mark.parametrize("cause", adam.CAUSES)

@@ -90,7 +90,7 @@ def test_a_selecting_scan_passes_forward_and_backward():
         (check_scan_vjp, verify_torch.vjp(selecting)),
     ):
         report = check(function, small=True, flags=flags)
-        assert report.counts["passed"] + report.counts["informational"] == len(report.results) > 50
+        assert report.counts["passed"] + report.counts["informational"] == len(report.results) > 45
 
 
 def test_a_multiplying_scan_fails_where_it_must_and_nowhere_else():
@@ -139,7 +139,7 @@ def test_torchs_adam_passes():
     report = check_optimizer(verify_torch.optimizer(torch.optim.Adam), flags="no-max_norm_exact")
     assert report.counts["passed"] == len(report.results) > 45
     report = check_optimizer(verify_torch.optimizer(torch.optim.Adam, clip=exact_clip))
-    assert report.counts["passed"] == len(report.results) > 50
+    assert report.counts["passed"] == len(report.results) > 45
 
 
 def train(params, rollout, groups, *, lr, eps, normalize, gamma, lam, max_norm=None, **options):

@@ -103,6 +103,7 @@ def _of_length(K, dtype, seed):
     mixed, zeros = (1e9, 0.01, 1e10, 0.001), (0.0, 0.0, 0.01, 0.0)
     yield case("plain", "core")
     yield case("eps-1e-12", "core", eps=1e-12)
+    yield case("small-gradients", "core", sizes=(1e-6, 2e-6, 1e-6, 1e-7))
     yield case("gradients-vanish", "core", sizes=(1.0, 0.0, 0.0, 0.0), eps=1e-12)
     yield case("tiny-gradients", "extreme", tensors={"b": 1e-20}, eps=1e-12)
     yield case("zero-gradients", "extreme", tensors={"b": 0.0}, eps=1e-12)
@@ -112,7 +113,6 @@ def _of_length(K, dtype, seed):
     yield case("max-norm-exact", "max_norm", "max_norm_exact", **exact)
     yield case("rates", "rates", rates=[0.25, 1.0, 0.0])
     if K > 4:
-        yield case("small-gradients", "core", sizes=(1e-6, 2e-6, 1e-6, 1e-7))
         both = {"sizes": mixed, "max_norm": 0.5, "rates": [0.1, 2.0, 1.0]}
         yield case("rates-max-norm", "rates", "max_norm", **both)
 

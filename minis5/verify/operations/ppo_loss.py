@@ -195,6 +195,7 @@ def _of_length(N, dtype, seed):
     clipped, normal = {"clip_value": True}, {"distribution": "gaussian", "A": 3}
     yield draft("categorical").case("core")
     yield draft("clipped-value", **clipped).case("clip_value")
+    yield draft("policy-alone", **alone).case("core")
     yield _masked(draft("masks")).case("masks")
     yield _padded(draft("padding", **clipped), 1.0).case("padding", "clip_value")
     yield _padded(draft("padding-nan"), np.nan).case("padding", "extreme")
@@ -206,7 +207,6 @@ def _of_length(N, dtype, seed):
     yield _padded(padded, 1.0).case("normalized", "padding")
     if N < 10:
         return
-    yield draft("policy-alone", **alone).case("core")
     yield _scaled(draft("value-alone", **value), 0.0).case("core")
     yield _scaled(draft("entropy-alone", **entropy), 0.0).case("core")
     yield _far(draft("far")).case("core")
