@@ -17,4 +17,5 @@ In the order in which to read them:
     cli, parser  the command line and its one-line errors
     console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
+    verify       test vectors, and checks of other people's code (../verify)
 """

@@ -32,7 +32,6 @@ from minis5.run.parser import Parser, add_trust, count, env_option, integer, rea
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
 from minis5.run.trust import check_trust
-from minis5.run.verify import run_vectors, run_verify, vectors_arguments, verify_arguments
 from minis5.run.watch import watch_arguments, watch_run
 from minis5.run.weights import export_arguments, export_run, import_arguments, import_run
 
@@ -370,6 +369,13 @@ def _cell(value):
     return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
+def _kit():
+    """Return the commands that check other code; training does not wait for their import."""
+    from minis5.run import verify
+
+    return verify
+
+
 # name: (summary, a function that adds arguments to a Parser, a function of the parsed options);
 # without the second, the third takes the arguments as they are
 COMMANDS = {
@@ -389,6 +395,14 @@ COMMANDS = {
         export_run,
     ),
     "bench": ("measure the speed on this machine", None, bench.main),
-    "vectors": ("write test vectors for any language", vectors_arguments, run_vectors),
-    "verify": ("check other code against them", verify_arguments, run_verify),
+    "vectors": (
+        "write test vectors for any language",
+        lambda parser, argv: _kit().vectors_arguments(parser, argv),
+        lambda options: _kit().run_vectors(options),
+    ),
+    "verify": (
+        "check other code against them",
+        lambda parser, argv: _kit().verify_arguments(parser, argv),
+        lambda options: _kit().run_verify(options),
+    ),
 }
