@@ -52,7 +52,7 @@ def test_a_right_function(folder, capsys):
 def test_a_wrong_function(folder, capsys):
     options = "--small --report report.json --junit junit.xml --dtype float64".split()
     code, out, _ = run(capsys, "verify", "scan", "users_scan:multiplies", *options)
-    assert code == 1 and out.splitlines()[-1].startswith("FAILED: ")
+    assert code == 1 and out.splitlines()[-1].startswith("FAILED in reset_selects: ")
     assert "instead of selecting: NaN and Inf pass it" in out
     report = json.loads((folder / "report.json").read_text())
     failed = [row for row in report["results"] if row["status"] == "failed"]
@@ -87,7 +87,7 @@ def test_files_of_a_program(folder, capsys):
     run(capsys, "vectors", "w", "gae", "--small", "--dtype", "float32")
     code, out, _ = run(capsys, "verify", "w", "got")
     assert code == 1 and out.count("MISSING gae/") == 30
-    assert out.splitlines()[-1] == "FAILED: 30 missing"
+    assert out.splitlines()[-1] == "FAILED in core, truncation, extreme, reset: 30 missing"
 
 
 def test_ours(folder, capsys):
