@@ -102,6 +102,12 @@ class Report:
         return {flag: _counts(group) for flag, group in groups.items() if group}
 
     @property
+    def causes(self) -> dict[str, int]:
+        """The probable causes, and how many failing cases each explains; the commonest first."""
+        found = Counter(r.cause for r in self.results if r.cause and r.status in FAILING)
+        return dict(found.most_common())
+
+    @property
     def fails_in(self) -> tuple[str, ...]:
         """The flags that explain the failures: of each failing case, the one that fails most often.
 
@@ -140,10 +146,9 @@ class Report:
         lines = [result.line for result in told[:most]]
         if most is not None and len(told) > most:
             lines.append(f"… and {len(told) - most} more")
-        causes = Counter(r.cause for r in self.results if r.cause and r.status in FAILING)
-        if causes:
+        if self.causes:
             lines += ["", "Probable causes:"]
-            lines += [f"  {n:4d} cases  {cause}" for cause, n in causes.most_common()]
+            lines += [f"  {n:4d} cases  {cause}" for cause, n in self.causes.items()]
         return "\n".join([*lines, *([""] if lines else []), *self._table(), "", self.headline])
 
     @property
