@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minis5.envs.control import acrobot, ball_in_cup, contact, point_mass, reacher
+from minis5.envs.control import (
+    acrobot,
+    ball_in_cup,
+    contact,
+    finger,
+    fingertip,
+    point_mass,
+    reacher,
+)
 from minis5.envs.control import cartpole as suite_cartpole
 from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.meta import MetaParams
@@ -147,7 +155,20 @@ def draw_ball_in_cup(params, floats):
     return Picture((-0.6, -0.05, 0.6, 1.15), (*shapes, string, ball))
 
 
+def draw_finger(params, floats):
+    x, z, dx, dz = fingertip.links(floats[finger.FIRST], floats[finger.SECOND])
+    length = fingertip.TIP_BEGIN + fingertip.TIP_LENGTH
+    points = (-fingertip.HINGE, 0.0), (x, z), (x + length * dx, z + length * dz)
+    tip = tuple(map(float, finger.tip(floats)))
+    end = fingertip.CAP_HALF / finger.TIP * tip[0], fingertip.CAP_HALF / finger.TIP * tip[1]
+    target = Disc(floats[finger.TARGET_X], floats[finger.TARGET_Z], params.target_radius, TARGET)
+    spinner = Line(((-end[0], -end[1]), end), FAINT, 0.12), Disc(*tip, 0.01, SECOND)
+    shapes = (*spinner, Disc(0.0, 0.0, 0.01, INK), Line(points, MAIN, 0.06))
+    return Picture((-0.6, -0.36, 0.3, 0.36), (target, *shapes) if params.target_radius else shapes)
+
+
 DRAWINGS = {
+    finger: draw_finger,
     popgym_cartpole: draw_popgym_cartpole,
     popgym_pendulum: draw_popgym_pendulum,
     suite_cartpole: draw_suite_cartpole,

@@ -11,7 +11,7 @@ from small_runs import FOREIGN, TINY, UPDATE
 
 import minis5
 from minis5.envs.control import reacher
-from minis5.envs.registry import POPGYM, REGISTRY, find
+from minis5.envs.registry import CONTROL_SUITE, POPGYM, REGISTRY, find
 from minis5.envs.single import NativeEnv
 from minis5.files import write_json
 from minis5.run import drawings
@@ -187,6 +187,25 @@ def test_drawings_show_what_the_agent_observes():
     np.testing.assert_allclose([tip.y, -tip.x], seen, atol=1e-6)
     picture, _, seen = picture_of("PointMassHard")
     np.testing.assert_allclose([picture.shapes[-1].x, picture.shapes[-1].y], seen[:2], rtol=1e-6)
+
+
+def test_the_finger_and_its_spinner():
+    picture, floats, seen = picture_of("FingerTurnEasy")
+    target, spinner, tip, _, arm = picture.shapes
+    np.testing.assert_allclose([tip.x, tip.y], seen[2:4], atol=1e-6)
+    np.testing.assert_allclose([target.x, target.y], seen[9:11], atol=1e-6)
+    gap = math.hypot(tip.x - target.x, tip.y - target.y) - target.radius
+    assert gap == pytest.approx(seen[11], abs=1e-6)
+    upper, lower = np.diff(arm.points, axis=0)
+    assert math.atan2(upper[1], upper[0]) == pytest.approx(seen[0], abs=1e-6)
+    turn = math.atan2(lower[1], lower[0]) - seen[0] - seen[1]
+    assert math.cos(turn) == pytest.approx(1, abs=1e-9)
+    assert len(picture_of("FingerSpin")[0].shapes) == 4  # no target
+
+
+def test_every_control_task_has_a_drawing():
+    drawn = {*CONTROL_SUITE, REGISTRY["PositionOnlyPendulumEasy"][0]}
+    assert drawn | {REGISTRY["PositionOnlyCartPoleEasy"][0]} == set(drawings.DRAWINGS)
 
 
 def test_the_ball_hangs_from_the_cup_by_its_string():
