@@ -10,10 +10,8 @@ Tests: tests/envs/test_random_returns.py measures again, with fewer episodes.
 
 import sys
 
-from minis5.envs.random_returns import measure
+from minis5.envs.random_returns import EPISODES, measure
 from minis5.envs.registry import REGISTRY, make_vec
-
-EPISODES = 40_000
 
 if __name__ == "__main__":
     for level in sys.argv[1:] or REGISTRY:

@@ -8,6 +8,7 @@ Tests: tests/envs/test_random_returns.py, a smaller measurement, and formulas fo
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+EPISODES = 40_000  # of each level
 RANDOM_RETURNS = {  # level: (mean, its standard error)
     "MemoryChain": (0.00290, 0.00500),
     "RepeatPreviousEasy": (-0.50031, 0.00063),

@@ -5,13 +5,13 @@ first, second, halfway and last, and how much observations vary. Whether two sam
 come from one distribution is tested in ways that look at whole episodes, which are independent:
 
     Kolmogorov and Smirnov    the shape; with ties the test is cautious
-    Welch's z                 the mean, and the mean distance from ours
+    permutation z             the mean, and the mean distance from ours
     Fisher's exact test       instead of all three, where a number has only two values
 
 A difference is reported if its p-value is below `rate` / (number of tests), so that a right
 environment fails with a probability of at most about `rate` (Bonferroni).
 
-Source: Fisher 1922; Kolmogorov 1933, Smirnov 1939; Welch 1947, with the normal distribution.
+Source: Fisher 1922; Kolmogorov 1933, Smirnov 1939; Pitman 1937 (permutations).
 Tests: tests/verify/test_samples.py, against SciPy.
 """
 
@@ -103,12 +103,18 @@ def p_value(got, expected):
         return [fisher(counts)]
     center = expected.mean()
     shape = kolmogorov_smirnov(got, expected)
-    return [shape, welch(got, expected), welch(abs(got - center), abs(expected - center))]
+    spread = abs(got - center), abs(expected - center)
+    return [shape, permutation_z(got, expected), permutation_z(*spread)]
 
 
-def welch(got, expected):
-    """Return the p-value of the hypothesis that two samples have one mean."""
-    error = np.sqrt(got.var(ddof=1) / got.size + expected.var(ddof=1) / expected.size)
+def permutation_z(got, expected):
+    """Return the p-value of the hypothesis that two samples of one distribution have these means.
+
+    The deviation is that of both samples together, as if they were shuffled: one that happens to be
+    constant does not deceive.
+    """
+    both = np.concatenate([got, expected])
+    error = both.std(ddof=1) * np.sqrt(1.0 / got.size + 1.0 / expected.size)
     return mean_p(got.mean() - expected.mean(), error)
 
 
