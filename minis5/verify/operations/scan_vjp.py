@@ -16,17 +16,8 @@ import minis5.reference as reference
 from minis5.nn.scan import scan_vjp as our_scan_vjp
 from minis5.verify.case import Case, Operation, draws, invoke, rounded, uniform
 from minis5.verify.operations.exact import exact_scan_vjp
-from minis5.verify.operations.scan import (
-    Shape,
-    Trial,
-    complete,
-    later,
-    problem,
-    resets_at,
-    right_step,
-    states,
-    trials,
-)
+from minis5.verify.operations.scan import Shape, Trial, problem, resets_at, trials
+from minis5.verify.operations.scan_faults import complete, later, right_step, states
 
 OUTPUTS = ("da", "db", "dx0")
 
@@ -100,7 +91,7 @@ def right_product(z, t, g, previous):
 
 
 def backward_states(z, carry=right_carry, product=right_product):
-    """Return da (T, B, P), db, dx0; ``z`` as from scan.complete, with x and dx."""
+    """Return da (T, B, P), db, dx0; ``z`` as from scan_faults.complete, with x and dx."""
     da, db, later = np.empty_like(z["dx"]), np.empty_like(z["dx"]), np.zeros_like(z["x0"])
     for t in reversed(range(len(db))):
         db[t] = g = z["dx"][t] + later

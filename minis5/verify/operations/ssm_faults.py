@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minis5.verify.operations.scan import later, right_step
+from minis5.verify.operations.scan_faults import later, right_step
 from minis5.verify.operations.scan_vjp import backward_states, right_carry, right_product
 from minis5.verify.operations.ssm_stages import METHODS, backward, cause, forward, zoh
 

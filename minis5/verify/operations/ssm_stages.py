@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minis5.verify.case import Case
-from minis5.verify.operations.scan import right_step, states
+from minis5.verify.operations.scan_faults import right_step, states
 from minis5.verify.operations.scan_vjp import backward_states
 
 CLIP = -1e-4
