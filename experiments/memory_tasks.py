@@ -4,33 +4,21 @@
     python experiments/memory_tasks.py --report      the report alone
 
 Each run is `minis5 train TASK --seed S`. How it runs and reports: experiments/sweep.py.
-Leaves out: other cores (memory_length.py). Source: 2303.03982, section 5.
+Leaves out: other cores (memory_length.py), Hard levels (popgym_hard.py).
+Source: 2303.03982, section 5.
 Tests: tests/test_experiments.py.
 """
 
 import numpy as np
 from sweep import Sweep, main
 
-TASKS = ("RepeatPreviousEasy", "PositionOnlyCartPoleEasy", "MemoryChain-64", "RepeatPreviousHard")
+TASKS = ("RepeatPreviousEasy", "PositionOnlyCartPoleEasy", "MemoryChain-64")
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5", "#0072b2"),
     "s5-noreset": (("--resets", "false"), "S5, resets off", "#d55e00"),
     "none": (("--core", "none"), "no memory", "#777777"),
 }
-PAPER = {  # its mean return: from its table for POPGym, from a figure for MemoryChain
-    ("RepeatPreviousHard", "s5"): ".91 ± .01",
-    ("RepeatPreviousHard", "s5-noreset"): ".76 ± .02",
-    ("RepeatPreviousHard", "none"): "−.48 (MLP)",
-    ("MemoryChain-64", "s5"): "1 ± .05 (read off a figure)",
-}
-# Its rows are older than these two settings of the preset; popgym_hard.py has the present ones.
-OPTIONS = {"RepeatPreviousHard": ("--gamma", "0.99", "--ssm-lr-factor", "1")}
-LINES = {
-    "RepeatPreviousHard": (
-        (0.91, "S5 in the paper", "--"),
-        (0.191, "best model in the POPGym paper", ":"),
-    )
-}
+PAPER = {("MemoryChain-64", "s5"): "1 ± .05 (read off a figure)"}
 
 
 def table(groups):
@@ -63,7 +51,7 @@ def table(groups):
 
 
 TITLE = __doc__.splitlines()[0]
-MEMORY_TASKS = Sweep("memory_tasks", TITLE, TASKS, VARIANTS, table, LINES, options=OPTIONS)
+MEMORY_TASKS = Sweep("memory_tasks", TITLE, TASKS, VARIANTS, table, {}, columns=3)
 
 if __name__ == "__main__":
     main(MEMORY_TASKS)
