@@ -119,7 +119,7 @@ def discretize_forward(rng, dtype, N, P, tustin, clip=np.inf, compute=None):
     re, im = -rng.uniform(0, 1, P), 3 * rng.standard_normal(P)
     log_step = rng.uniform(-7, -1, (P, 1))
     dt = rng.uniform(0.5, 2, N) * np.where(rng.random(N) < 0.5, 1, 1e-5)
-    scalars = [compute(s) for s in (1, clip, 0.7, np.finfo(compute).eps ** 0.5)]
+    scalars = [compute(s) for s in (1, clip, 0.7)]
     return [
         Spectrum(*(z.astype(dtype) for z in (re, im, log_step))),
         Step(dt.astype(compute), *scalars, np.bool_(tustin)),

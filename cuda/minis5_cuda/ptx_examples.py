@@ -102,7 +102,7 @@ def discretize_examples(real):
     P, H, N = 3, 4, 6
     lam, log_step = zeros(P, dtype=real), zeros(P, 1, dtype=real)
     total, once = np.zeros((3, P)), np.zeros(1)
-    spectrum, settings = Spectrum(lam, lam, log_step), (1, -1e-4, 1, 1e-4, False)
+    spectrum, settings = Spectrum(lam, lam, log_step), (1, -1e-4, 1, False)
     one, many = zeros(1, 2 * P, dtype=real), zeros(N, 2 * P, dtype=real)
     discretize.discretize_forward(spectrum, Step(once, *settings), one, one)
     gain = one.astype(np.float64)

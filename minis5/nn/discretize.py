@@ -22,7 +22,8 @@ from minis5.ops import operation
 
 CLIP = -1e-4  # with clip_eigs, the real part of Λ stays at or below this
 # Constants that are exact in float32, so that arithmetic keeps the dtype of the other operand.
-HALF, ONE, TWO, THREE, SIX, EIGHT = map(np.float32, (0.5, 1, 2, 3, 6, 8))
+HALF, ONE, TWO, THREE, NINE = map(np.float32, (0.5, 1, 2, 3, 9))
+NEAR = np.float32(1 / 256)  # |z|² below which quotients lose more than their series
 FAR, FARTHEST = np.float32(1000), np.float32(1e17)  # exp(-FAR) is 0; FARTHEST² does not overflow
 
 
@@ -45,18 +46,30 @@ def bounded(delta, re, im, tustin):
 
 
 @njit(nogil=True)
-def zoh(x, y, small):
-    """Return Λ̄, ψ, dΛ̄/dz, dψ/dz of the zero-order hold at z = x + iy, real and imaginary parts.
+def series(x, y):
+    """Return φ = (exp(z) - 1 - z)/z² at z = x + iy, |z| < 1/16.
 
-    ψ and its derivative come from their series where |z|² < ``small``.
+    φ = ½ (1 + z/3 (1 + z/4 (… (1 + z/9)))); what is left out is below 2e-16.
     """
+    re, im, k = ONE + x / NINE, y / NINE, NINE
+    while k > THREE:
+        k -= ONE
+        re, im = times(x, y, re, im)
+        re, im = ONE + re / k, im / k
+    return HALF * re, HALF * im
+
+
+@njit(nogil=True)
+def zoh(x, y):
+    """Return Λ̄, ψ, dΛ̄/dz, dψ/dz of the zero-order hold at z = x + iy, real and imaginary parts."""
     size = x * x + y * y
     growth, c, s = math.exp(x), math.cos(y), math.sin(y)
     e_re, e_im = growth * c, growth * s
-    if size < small:
-        sq_re, sq_im = times(x, y, x, y)
-        psi_re, psi_im = ONE + x / TWO + sq_re / SIX, y / TWO + sq_im / SIX
-        dpsi_re, dpsi_im = HALF + x / THREE + sq_re / EIGHT, y / THREE + sq_im / EIGHT
+    if size < NEAR:  # with φ: ψ = 1 + zφ, dψ/dz = ψ - φ
+        phi_re, phi_im = series(x, y)
+        psi_re, psi_im = times(x, y, phi_re, phi_im)
+        psi_re = ONE + psi_re
+        dpsi_re, dpsi_im = psi_re - phi_re, psi_im - phi_im
     else:
         h = math.sin(y / TWO)
         inv_re, inv_im = x / size, -y / size
@@ -67,7 +80,7 @@ def zoh(x, y, small):
 
 
 @njit(nogil=True)
-def bilinear(x, y, small):
+def bilinear(x, y):
     """Return the same as :func:`zoh` for the bilinear (Tustin) method, which needs no series."""
     u, v = ONE - HALF * x, -HALF * y
     size = u * u + v * v
@@ -95,7 +108,6 @@ class Step(NamedTuple):
     one: np.floating  # 1: float64 for a constant step, where there are only P numbers
     clip: np.floating  # largest Re Λ
     rescale: np.floating  # multiplies every Δ
-    small: np.floating  # |z|² below which quotients lose more than a short series does
     tustin: bool  # bilinear
 
 
@@ -109,7 +121,7 @@ def discretize_forward(spectrum, step, a, w):
             re, im = min(spectrum.lam_re[p], step.clip), spectrum.lam_im[p]
             delta = bounded(delta, re, im, step.tustin)
             x, y = delta * re, delta * im  # z = Λ·Δ
-            method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            method = bilinear(x, y) if step.tustin else zoh(x, y)
             e_re, e_im, psi_re, psi_im, _, _, _, _ = method
             a[n, p], a[n, P + p] = e_re, e_im  # Λ̄
             w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im  # w = Δ·ψ
@@ -125,7 +137,7 @@ def discretize_backward(spectrum, step, da, dw, dspectrum):
             re, im = min(spectrum.lam_re[p], step.clip), spectrum.lam_im[p]
             delta = bounded(delta, re, im, step.tustin)
             x, y = delta * re, delta * im
-            method = bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
+            method = bilinear(x, y) if step.tustin else zoh(x, y)
             _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = method
             g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)  # dΛ̄·conj(Λ̄'(z))
             # dw·conj(Δ·ψ'(z))

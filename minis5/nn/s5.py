@@ -17,7 +17,6 @@ Specification: reference.ssm. GPU form: cuda/minis5_cuda/nn/s5.py.
 Tests: tests/nn/test_s5.py, tests/nn/test_jax.py.
 """
 
-import math
 from functools import cache
 from typing import NamedTuple
 
@@ -54,8 +53,7 @@ def _one(xp):
 def _step(xp, dtype, discretization, clip_eigs, step_rescale, dt):
     real = np.float64 if dt is None else dtype
     dt, clip = _one(xp) if dt is None else dt.reshape(-1), discretize.CLIP if clip_eigs else np.inf
-    small = math.sqrt(np.finfo(real).eps)
-    return Step(dt, *map(real, (1, clip, step_rescale, small)), discretization == "bilinear")
+    return Step(dt, *map(real, (1, clip, step_rescale)), discretization == "bilinear")
 
 
 def ssm_weights(

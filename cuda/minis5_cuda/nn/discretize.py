@@ -38,9 +38,7 @@ def discretize_forward_kernel(spectrum, step, a, w):
             # Δ = rescale·exp(log_step)·dt
             delta = bounded(scale * step.dt[n], re, im, step.tustin)
             x, y = delta * re, delta * im  # z = Δ·Λ
-            e_re, e_im, psi_re, psi_im, _, _, _, _ = (
-                bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
-            )
+            e_re, e_im, psi_re, psi_im, _, _, _, _ = bilinear(x, y) if step.tustin else zoh(x, y)
             a[n, p], a[n, P + p] = e_re, e_im
             w[n, p], w[n, P + p] = delta * psi_re, delta * psi_im
 
@@ -62,9 +60,8 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
         for n in range(first, da.shape[0], cuda.gridsize(2)[1]):
             delta = bounded(scale * step.dt[n], re, im, step.tustin)
             x, y = delta * re, delta * im
-            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = (
-                bilinear(x, y, step.small) if step.tustin else zoh(x, y, step.small)
-            )
+            method = bilinear(x, y) if step.tustin else zoh(x, y)
+            _, _, psi_re, psi_im, de_re, de_im, dpsi_re, dpsi_im = method
             # in the forward pass a = Λ̄(z) and w = Δ·ψ(z), so here
             # dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z))
             g_re, g_im = times(da[n, p], da[n, P + p], de_re, -de_im)
@@ -152,7 +149,7 @@ def gain_backward_kernel(db, w, v, dw, dv):
 
 def typed(step):
     """Return ``step`` with scalars of dt's dtype, in which the kernels then compute."""
-    scalars = map(step.dt.dtype.type, (step.one, step.clip, step.rescale, step.small))
+    scalars = map(step.dt.dtype.type, (step.one, step.clip, step.rescale))
     return cpu.Step(step.dt, *scalars, bool(step.tustin))
 
 
