@@ -151,7 +151,7 @@ TASKS: dict[str, tuple[Settings, int]] = {
     "PositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "PositionOnlyPendulumHard": (SWING, 3_000_000),
-    # With 64 environments its return stopped to rise after 2M steps, while gradients grew.
+    # With 64 environments the return stopped rising after 2M steps, while gradients grew.
     "NoisyPositionOnlyPendulumHard": (SWING | {"num_envs": 256, "lr": 2e-3}, 10_000_000),
     "PositionOnlyCartPole": ({}, 1_000_000),
     "NoisyPositionOnlyCartPole": ({}, 1_000_000),
