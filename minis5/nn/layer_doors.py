@@ -113,7 +113,19 @@ def take_ssm(layer, u, reset, x0, dt, clip_eigs=False):
         dt = take_array("dt", dt, (T, B), dtype, "one step for each input", xp)
         if xp is np:  # on a GPU, looking would mean waiting
             check_steps(dt, layer["Lambda_re"], clip_eigs)
+            dt = plain(dt)
+    if xp is np:
+        layer, u, reset = {name: plain(z) for name, z in layer.items()}, plain(u), plain(reset)
     return layer, u, reset, x0, dt
+
+
+def plain(z):
+    """Return ``z``, or a copy in C order that may be written to.
+
+    Loops are compiled anew for other strides and for read-only arrays, and may then round
+    differently: where a product and a sum become one operation is the compiler's choice.
+    """
+    return np.require(z, None, ("C", "A", "W", "E"))
 
 
 def check_steps(dt, lam_re, clip_eigs):
