@@ -7,10 +7,10 @@ Leaves out: what is checked (minis5/verify). Tests: tests/run/test_verify.py.
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
+from minis5.envs.foreign.named import import_named
 from minis5.run.console import answer
 from minis5.run.parser import integer
 from minis5.verify import CHECKS, check_env
@@ -184,15 +184,13 @@ def named_function(name):
     Raises
     ------
     ValueError
-        It has another form, the module has no such name, or it is no function.
-    ModuleNotFoundError
-        There is no such module.
+        It has another form, there is no such module or no such name in it, or it is no function.
     """
     module, colon, path = name.partition(":")
     if not colon or not module or not path:
         remedy = "write the module's name, a colon, the function's name"
         raise ValueError(f"function: expected MODULE:FUNCTION, got {name!r}; {remedy}")
-    found = importlib.import_module(module)
+    found = import_named("function", name, module)
     for part in path.split("."):
         if not hasattr(found, part):
             there = [n for n in vars(found) if not n.startswith("_")] if module else []
