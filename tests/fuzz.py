@@ -82,7 +82,11 @@ def spoiled_dtype(x, rng):
     kinds = "f2 f4 f8 >f4 >f8 c8 c16 i1 i4 i8 >i8 u1 u8 ? O U4 M8[s] V4".split()
     try:
         return x.astype(kinds[rng.integers(len(kinds))])
-    except (TypeError, ValueError):
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # the last, of a date that four letters cannot hold
         return x.astype(object)
 
 
