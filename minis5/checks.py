@@ -140,9 +140,10 @@ def check_choice(name, value, choices):
 
 def check_float_type(name, dtype):
     """Return float32 or float64; raise ValueError for all that is neither."""
-    for known in FLOATS:
-        if dtype is known or (dtype is not None and dtype == np.dtype(known)):
-            return known
+    if isinstance(dtype, type | np.dtype | str):  # an array has no truth value
+        for known in FLOATS:
+            if dtype is known or dtype == np.dtype(known):
+                return known
     raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}; pass numpy.float32")
 
 

@@ -82,11 +82,7 @@ def spoiled_dtype(x, rng):
     kinds = "f2 f4 f8 >f4 >f8 c8 c16 i1 i4 i8 >i8 u1 u8 ? O U4 M8[s] V4".split()
     try:
         return x.astype(kinds[rng.integers(len(kinds))])
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # the last, of a date that four letters cannot hold
+    except (TypeError, ValueError, RuntimeError):  # or a date in four letters
         return x.astype(object)
 
 

@@ -201,6 +201,8 @@ def test_unusual_arrays_are_taken():
         ("dtype", np.int32),
         ("dtype", "float8"),
         ("dtype", None),
+        ("dtype", np.zeros(0)),
+        ("dtype", np.zeros(2)),
     ],
 )
 def test_arguments_of_init_ssm(name, value):
