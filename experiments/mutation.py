@@ -1,19 +1,25 @@
 """How many small faults in minis5's own code its tests catch.
 
     pip install cosmic-ray
-    python experiments/mutation.py [--count 300] [--seed 0] [--limit 180] [--out FOLDER]
+    python experiments/mutation.py [--count 300] [--seed 0] [--jobs 1]
+    python experiments/mutation.py --again       the survivors, once more
 
 Places in the code (operators, comparisons, numbers, loops, decorators, …) are drawn at random by
 seed, over SCOPE; each gets one of cosmic-ray's mutations of it, drawn too. The mutant is written
 into a copy of the repository, and the tests that the file's header names run there, until one
-fails. ``mutants.csv`` gets a row for each: caught, survived, or timeout (which is caught as well).
-A run that was stopped goes on where it was.
+fails: first the quick ones, then those marked slow. ``mutants.csv`` gets a row for each: caught,
+survived, or timeout (which is caught as well). A run that was stopped goes on where it was.
+
+``--again`` runs the survivors against the tests of today and fills the column ``after``. Write
+"equivalent: why" into the column ``remark``, which is kept.
 
 Annotations are left out, which no test can see, and so is what does not change the code. mutmut
 does not fit: it puts all mutants of a function into one, which Numba cannot compile. So cosmic-ray
-makes the mutants, and this script runs them.
+makes the mutants, and this script runs them. Numba keeps compiled code of a file until that file
+changes, even if it contains other files' code; so a mutant runs without the kept code of all
+files that import the mutated one.
 
-Leaves out: judging survivors. Write "equivalent: why" into the column ``remark``, which is kept.
+Leaves out: judging survivors; tests that the header does not name. Tests: tests/test_mutation.py.
 """
 
 import argparse
@@ -22,17 +28,25 @@ import csv
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 SCOPE = ("minis5/nn", "minis5/rl", "minis5/envs", "minis5/run/evaluate.py", "cuda/minis5_cuda")
-COLUMNS = ("id", "file", "line", "operator", "was", "is", "tests", "outcome", "seconds", "remark")
-LEFT_OUT = (".git", "__pycache__", "runs", ".*_cache", "*.egg-info")
+COLUMNS = ("id", "file", "line", "operator", "was", "is", "outcome", "caught_by", "seconds")
+COLUMNS += ("after", "now_caught_by", "remark")
+LEFT_OUT = (".git", "__pycache__", "runs", ".*_cache", "*.egg-info", "agents", "unfinished")
+MEMORY = 12 << 30  # bytes that a mutant's tests may take
 
 
 def files():
@@ -120,57 +134,201 @@ def is_same(source, mutated):
 
 
 def differing(source, mutated):
-    """Return the first line that differs, before and after."""
-    pairs = zip(source.splitlines(), mutated.splitlines(), strict=False)
-    return next(((a.strip(), b.strip()) for a, b in pairs if a != b), ("", "one line less"))
+    """Return the lines that differ, before and after, and the number of the first."""
+    before, after = source.splitlines(), mutated.splitlines()
+    same = next(i for i, (a, b) in enumerate(zip_longest(before, after)) if a != b)
+    while before and after and before[-1] == after[-1] and min(len(before), len(after)) > same:
+        before.pop()
+        after.pop()
+    return "\n".join(before[same:]), "\n".join(after[same:]), same + 1
+
+
+def applied(source, row):
+    """Return a source with a row's mutation, or None if its lines are no longer there."""
+    lines, was = source.splitlines(), row["was"].splitlines()
+    places = [i for i in range(len(lines)) if lines[i : i + len(was)] == was]
+    if not places:
+        return None
+    at = min(places, key=lambda i: abs(i + 1 - int(row["line"])))
+    return "\n".join([*lines[:at], *row["is"].splitlines(), *lines[at + len(was) :]]) + "\n"
+
+
+def imports(root):
+    """Return {file: (its module's name, names that it imports)} over the package and its tests."""
+    found = {}
+    for path in [p for part in ("minis5", "cuda", "tests") for p in (root / part).rglob("*.py")]:
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        found[path] = module(path.relative_to(root)), names
+    return found
+
+
+def module(path):
+    """Return the name by which a file is imported."""
+    parts = path.with_suffix("").parts
+    inner = parts[1:] if parts[0] in ("cuda", "tests") else parts
+    return ".".join(inner).removesuffix(".__init__")
+
+
+def dependents(known, path):
+    """Return the files whose compiled code may contain that of a file: importers, and theirs.
+
+    Parameters
+    ----------
+    known : dict
+        Of :func:`imports`.
+    """
+    wanted, todo = {path}, [known[path][0]]
+    while todo:
+        one = todo.pop()
+        for importer, (name, needed) in known.items():
+            if one in needed and importer not in wanted:
+                wanted.add(importer)
+                todo.append(name)
+    return wanted
 
 
 class Copy:
-    """A copy of the repository, in which a file at a time is changed and tests run."""
+    """A copy of the repository, in which a file at a time is changed and tests run.
 
-    def __init__(self, folder, limit):
-        self.folder, self.limit, self.sound = Path(folder), limit, set()
+    Parameters
+    ----------
+    folder : Path
+        Of the copy, which is made anew. Numba's compiled code is kept beside it.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.sound = folder / "code", {}
+        self.kept, self.used = folder / "compiled", folder / "compiled-mutant"
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(ROOT, self.folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        self.imports = imports(self.folder)
 
     def outcome(self, file, source, tests):
-        """Return what becomes of tests with a file changed, and the seconds that it took."""
+        """Return what becomes of tests with a file changed, and the test that caught it."""
         path = self.folder / file
-        original, begun = path.read_text(encoding="utf-8"), time.monotonic()
-        path.write_text(source, encoding="utf-8")
-        try:
-            return self.run(tests, self.limit), time.monotonic() - begun
-        finally:
-            path.write_text(original, encoding="utf-8")
+        original, times = path.read_text(encoding="utf-8"), path.stat()
+        for marks in ("not slow", "slow"):
+            seconds = self.check(tests, marks)
+            if seconds is None:
+                continue
+            shutil.rmtree(self.used, ignore_errors=True)
+            shutil.copytree(self.kept, self.used, copy_function=os.link)
+            for one in dependents(self.imports, path):
+                for kept in self.used.glob(f"*/{one.stem}.*"):
+                    kept.unlink()
+            path.write_text(source, encoding="utf-8")
+            try:
+                result = self.run(tests, marks, 30 + 3 * seconds, self.used)
+            finally:
+                path.write_text(original, encoding="utf-8")
+                # or Numba compiles anew
+                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+            if result[0] != "survived":
+                break
+        return result
 
-    def run(self, tests, limit):
-        """Return "survived", "caught" or "timeout"."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    def run(self, tests, marks, limit, compiled):
+        """Return ("survived", "caught", "timeout" or "none", name of the test that failed)."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
         paths = os.pathsep.join((str(self.folder), str(self.folder / "cuda")))
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": paths},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            return "caught" if process.wait(limit) else "survived"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)  # the tests' own processes too
-            process.wait()
-            return "timeout"
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                [*command, "-m", marks, *tests],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(compiled)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+            )
+            try:
+                code = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)  # the tests' own processes too
+                process.wait()
+                return "timeout", ""
+            output.seek(0)
+            text = output.read()
+        if code in (0, 5):
+            return ("none" if code else "survived"), ""
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
+        return "caught", failed[0] if failed else f"exit code {code}"
 
-    def check(self, tests):
-        """Raise RuntimeError unless tests pass without a mutant."""
-        if tuple(tests) in self.sound:
-            return
-        self.sound.add(tuple(tests))
-        outcome = self.run(tests, self.limit)
-        if outcome != "survived":
-            why = "fail" if outcome == "caught" else f"take over {self.limit:g} s (--limit)"
-            raise RuntimeError(f"{' '.join(tests)} {why} without any mutant")
+    def check(self, tests, marks):
+        """Return the seconds that tests take without a mutant, or None if there are none.
+
+        Raises
+        ------
+        RuntimeError
+            They fail.
+        """
+        key = (*tests, marks)
+        if key not in self.sound:
+            begun = time.monotonic()
+            outcome, failed = self.run(tests, marks, 3600, self.kept)
+            if outcome not in ("survived", "none"):
+                raise RuntimeError(f"{failed or tests}: {outcome} without any mutant")
+            self.sound[key] = None if outcome == "none" else time.monotonic() - begun
+        return self.sound[key]
+
+
+def read(table):
+    """Return the rows of a table of mutants."""
+    if not table.exists():
+        return []
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(table, rows):
+    """Write the rows, in order of their ids, whole or not at all."""
+    rows = sorted(rows, key=lambda row: [int(part) for part in row["id"].split("-")])
+    partial = table.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(table)
+
+
+def new_rows(options, done):
+    """Yield (row, mutated source) for each mutant that has no row yet."""
+    for number, (file, line, operator, mutated) in enumerate(draw(options.count, options.seed)):
+        name = f"{options.seed}-{number}"
+        if name not in done:
+            was, now, line = differing((ROOT / file).read_text(encoding="utf-8"), mutated)
+            facts = (name, file, line, operator, was, now)
+            yield dict.fromkeys(COLUMNS, "") | dict(zip(COLUMNS, facts, strict=False)), mutated
+
+
+def survivors(rows):
+    """Yield (row, mutated source) for each mutant that still survives and is not explained."""
+    for row in rows:
+        alive = "survived" in (row["after"] or row["outcome"])
+        if alive and not row["remark"].startswith("equivalent"):
+            source = (ROOT / row["file"]).read_text(encoding="utf-8")
+            mutated = applied(source, row)
+            if mutated is None:
+                row["after"] = "gone: the line has changed"
+            else:
+                yield row, mutated
+
+
+def summary(rows):
+    """Return how many mutants were caught at first and are now, as text."""
+    alive = [row for row in rows if row["outcome"] == "survived"]
+    same = [row for row in alive if row["remark"].startswith("equivalent")]
+    still = [row for row in alive if row["after"] in ("", "survived") and row not in same]
+    return (
+        f"{len(rows)} mutants: {len(rows) - len(alive)} caught at first, {len(alive)} survived; "
+        f"now {len(alive) - len(same) - len(still)} of these are caught, "
+        f"{len(same)} equivalent, {len(still)} survive"
+    )
 
 
 def main():
@@ -178,54 +336,45 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=300, metavar="N", help="default 300")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    parser.add_argument(
-        "--limit", type=float, default=180, metavar="S", help="seconds for the tests"
-    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once; default 1")
+    parser.add_argument("--again", action="store_true", help="run the survivors once more")
     parser.add_argument("--out", default=str(ROOT / "experiments" / "mutation"), metavar="FOLDER")
     parser.add_argument("--copy", default="/tmp/minis5-mutants", metavar="FOLDER", help="the copy")
     options = parser.parse_args()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "mutants.csv"
-    rows = []
-    if table.exists():
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    done, copy = {row["id"] for row in rows}, None
-    for number, (path, line, operator, mutated) in enumerate(draw(options.count, options.seed)):
-        name = f"{options.seed}-{number}"
-        if name in done:
-            continue
-        copy = copy or Copy(options.copy, options.limit)
-        tests = tests_of(path)
-        copy.check(tests)
-        outcome, seconds = copy.outcome(path, mutated, tests)
-        was, now = differing((ROOT / path).read_text(encoding="utf-8"), mutated)
-        facts = (
-            name,
-            path,
-            line,
-            operator,
-            was,
-            now,
-            " ".join(tests),
-            outcome,
-            f"{seconds:.0f}",
-            "",
-        )
-        rows.append(dict(zip(COLUMNS, facts, strict=True)))
-        with table.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"{name} {outcome} {path}:{line}: {was} → {now}", flush=True)
-    survived = [row for row in rows if row["outcome"] == "survived"]
-    equivalent = sum(row["remark"].startswith("equivalent") for row in survived)
-    caught = len(rows) - len(survived)
-    print(
-        f"{len(rows)} mutants: {caught} caught, {equivalent} equivalent, "
-        f"{len(survived) - equivalent} survived"
-    )
+    rows = read(table)
+    todo = list(survivors(rows) if options.again else new_rows(options, {r["id"] for r in rows}))
+    copies, lock = SimpleQueue(), threading.Lock()
+    for job in range(options.jobs):
+        copies.put(Copy(Path(options.copy) / str(job)))
+
+    def judge(row, mutated):
+        copy, begun = copies.get(), time.monotonic()
+        try:
+            outcome, failed = copy.outcome(row["file"], mutated, tests_of(row["file"]))
+        finally:
+            copies.put(copy)
+        with lock:
+            if options.again:
+                row |= {"after": outcome, "now_caught_by": failed}
+            else:
+                row |= {"outcome": outcome, "caught_by": failed}
+                row["seconds"] = f"{time.monotonic() - begun:.0f}"
+                rows.append(row)
+            write(table, rows)
+            place = f"{row['file']}:{row['line']}"
+            print(f"{row['id']} {outcome} {place}: {row['was']} → {row['is']}", flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        futures = [pool.submit(judge, *one) for one in todo]
+        try:
+            for future in futures:
+                future.result()
+        finally:  # after an error or a Ctrl-C: begin no others
+            pool.shutdown(wait=False, cancel_futures=True)
+    print(summary(rows))
 
 
 if __name__ == "__main__":
