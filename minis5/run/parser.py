@@ -15,7 +15,9 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
     def parse_args(self, argv):
-        options, rest = self.parse_known_args(argv)
+        many = any(action.nargs == "*" for action in self._get_positional_actions())
+        parse = self.parse_known_intermixed_args if many else self.parse_known_args
+        options, rest = parse(argv)  # intermixed: an option may stand between the positionals
         for token in rest:
             name = token.split("=")[0]
             flags = [flag for action in self._actions for flag in action.option_strings]

@@ -84,7 +84,7 @@ def test_files_of_a_program(folder, capsys):
     code, out, err = run(capsys, "verify", "v", "v")
     assert code == 2 and "write it anew with minis5 vectors" in err and not out
     (folder / "got/gae").mkdir(parents=True)
-    run(capsys, "vectors", "w", "gae", "--small", "--dtype", "float32")
+    run(capsys, "vectors", "w", "--small", "gae", "--dtype", "float32")
     code, out, _ = run(capsys, "verify", "w", "got")
     assert code == 1 and out.count("MISSING gae/") == 30
     assert out.splitlines()[-1] == "FAILED in core, truncation, extreme, reset: 30 missing"
