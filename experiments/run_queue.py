@@ -46,13 +46,14 @@ class Work(NamedTuple):
 
 
 LONG = ("MemoryChain-512", "MemoryChain-1024")
+CLEAN = ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")
 QUEUE = (  # what is worth most comes first
     Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
     Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (3, 4)),  # five seeds in the README's table
-    Work(POPGYM_HARD, ("s5",), SEEDS, ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")),
+    Work(POPGYM_HARD, ("s5",), SEEDS, CLEAN),
+    Work(POPGYM_HARD, ("none", "gru", "s5-noreset"), SEEDS[:3], CLEAN),
     Work(POPGYM_HARD, ("s5",), SEEDS),
-    Work(POPGYM_HARD, ("gru", "none"), SEEDS[:3]),
-    Work(POPGYM_HARD, ("s5-noreset",), SEEDS[:3]),
+    Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[:3]),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[3:]),
     Work(MEMORY_LENGTH, ("s5",), (3, 4)),
     Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), LONG),

@@ -92,7 +92,7 @@ def test_tasks_are_environments_and_their_settings_exist():
                 assert value in {getattr(c, field, None) for c in (agent, ppo, agent.core_config)}
     assert (
         resolve("PositionOnlyCartPoleEasy")[2] == 300_000
-        and resolve("PositionOnlyCartPoleHard")[2] == 1_000_000
+        and resolve("PositionOnlyCartPoleHard")[2] == 3_000_000
     )
 
 
