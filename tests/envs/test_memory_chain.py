@@ -8,14 +8,16 @@ from minis5.envs.registry import make_single, make_vec
 
 
 def test_an_episode_by_hand():
-    env = make_single("MemoryChain", memory_length=4, num_bits=3)
+    env = make_single("MemoryChain", memory_length=4, num_bits=3, render_mode="ansi")
     env.reset(seed=0)
     env._ints[0, memory_chain.QUERY :] = 2, 1, 0, 1
     obs = np.empty(5, np.float32)
     memory_chain.observe(env.task.params, env._ints[0], env._floats[0], obs)
-    assert obs.tolist() == [1, 0, 1, -1, 1]
+    assert obs.tolist() == [1, 0, 1, -1, 1] and env.render() == "step 1/4: cue 101, query -"
     for time, query in [(0.75, 0), (0.5, 0), (0.25, 2)]:
         obs, *rest = env.step(0)
+        text = f"step {5 - 4 * time:.0f}/4: cue -, query {query or '-'}"
+        assert env.render() == text
         assert obs.tolist() == [time, query, 0, 0, 0] and rest == [0.0, False, False, {}]
     obs, *rest = env.step(1)
     assert obs.tolist() == [0, 0, 0, 0, 0] and rest == [1.0, True, False, {}]

@@ -116,7 +116,7 @@ def discretised(form, lam, log_step, dt, dtype):
     return a[:, 0] + 1j * a[:, 1], w[:, 0] + 1j * w[:, 1], total[:, 0]
 
 
-@pytest.mark.parametrize("lam", [-0.5 + 3j, -1e-3 + 0j, -2.0 - 1e3j, -1e-4 + 1e-9j])
+@pytest.mark.parametrize("lam", [-0.5 + 3j, -1e-3 + 0j, -2.0 - 1e3j, -1e-4 + 1e-9j, -1e9 + 1e8j])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form, limit", [("zoh", (0, -1)), ("bilinear", (-1, -2))])
 def test_long_steps_have_their_limit(form, limit, dtype, lam):

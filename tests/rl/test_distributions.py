@@ -54,6 +54,11 @@ def test_backward(dist, spec):
     assert dist.backward(params, dist.sample(params, rng), zero, zero).dtype == np.float32
 
 
+def test_only_normals_have_a_deviation_that_is_learnt():
+    learnt = {name: dist.has_log_std for name, (dist, _) in CASES.items()}
+    assert learnt == {"categorical": False, "multi": False, "gaussian": True}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_categorical_with_extreme_logits(dtype):
     """Neither values nor gradients overflow; a constant added to all logits changes nothing."""
