@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from ball_states import any_states
 from control_tasks import (
     G,
     Play,
@@ -27,6 +26,7 @@ from suite_pairs import (
     check_trajectories,
     same,
 )
+from suite_steps import check_recorded_steps
 
 from minis5.envs.control import ball_in_cup, contact, physics
 from minis5.envs.registry import find, make_vec
@@ -215,9 +215,14 @@ def test_the_end_of_an_episode_is_the_suite_s(name):
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_single_steps_from_any_state_are_the_suite_s(name):
-    check_single_steps(name, any_states())
+    check_single_steps(name)
 
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_starts_are_drawn_as_the_suite_s(name):
     check_starts(name)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_recorded_steps_of_the_suite(name):
+    check_recorded_steps(name)

@@ -24,6 +24,7 @@ from suite_pairs import (
     check_trajectories,
     same,
 )
+from suite_steps import check_recorded_steps
 
 from minis5.envs.control import pendulum
 from minis5.envs.registry import find, make_vec
@@ -115,16 +116,16 @@ def test_the_end_of_an_episode_is_the_suite_s(name):
     check_end_of_an_episode(name)
 
 
-def any_states(n=300):
-    """Return random states, (n, 2)."""
-    return np.random.default_rng(1).uniform([-7, -10], [7, 10], (n, 2))
-
-
 @pytest.mark.parametrize("name", LEVELS)
 def test_single_steps_from_any_state_are_the_suite_s(name):
-    check_single_steps(name, any_states(), limits=False)
+    check_single_steps(name, limits=False)
 
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_starts_are_drawn_as_the_suite_s(name):
     check_starts(name)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_recorded_steps_of_the_suite(name):
+    check_recorded_steps(name)
