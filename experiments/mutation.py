@@ -3,6 +3,7 @@
     pip install cosmic-ray
     python experiments/mutation.py [--count 300] [--seed 0] [--jobs 1]
     python experiments/mutation.py --again       the survivors, once more
+    python experiments/mutation.py --again 0-17 0-64 --tests tests/envs/test_states.py
 
 Places in the code (operators, comparisons, numbers, loops, decorators, …) are drawn at random by
 seed, over SCOPE; each gets one of cosmic-ray's mutations of it, drawn too. The mutant is written
@@ -10,8 +11,8 @@ into a copy of the repository, and the tests that the file's header names run th
 fails: first the quick ones, then those marked slow. ``mutants.csv`` gets a row for each: caught,
 survived, or timeout (which is caught as well). A run that was stopped goes on where it was.
 
-``--again`` runs the survivors against the tests of today and fills the column ``after``. Write
-"equivalent: why" into the column ``remark``, which is kept.
+``--again`` runs the survivors, or those named, against the tests of today, or those named, and
+fills the column ``after``. Write "equivalent: why" into the column ``remark``, which is kept.
 
 Annotations are left out, which no test can see, and so is what does not change the code. mutmut
 does not fit: it puts all mutants of a function into one, which Numba cannot compile. So cosmic-ray
@@ -306,11 +307,14 @@ def new_rows(options, done):
             yield dict.fromkeys(COLUMNS, "") | dict(zip(COLUMNS, facts, strict=False)), mutated
 
 
-def survivors(rows):
-    """Yield (row, mutated source) for each mutant that still survives and is not explained."""
+def survivors(rows, names=()):
+    """Yield (row, mutated source) for each mutant that still survives and is not explained.
+
+    Only those with ids among ``names``, if any are given.
+    """
     for row in rows:
-        alive = "survived" in (row["after"] or row["outcome"])
-        if alive and not row["remark"].startswith("equivalent"):
+        alive = (row["after"] or row["outcome"]) in ("survived", "none")
+        if row["id"] in names or not names and alive and not row["remark"].startswith("equivalent"):
             source = (ROOT / row["file"]).read_text(encoding="utf-8")
             mutated = applied(source, row)
             if mutated is None:
@@ -321,9 +325,9 @@ def survivors(rows):
 
 def summary(rows):
     """Return how many mutants were caught at first and are now, as text."""
-    alive = [row for row in rows if row["outcome"] == "survived"]
+    alive = [row for row in rows if row["outcome"] in ("survived", "none")]
     same = [row for row in alive if row["remark"].startswith("equivalent")]
-    still = [row for row in alive if row["after"] in ("", "survived") and row not in same]
+    still = [row for row in alive if row["after"] in ("", "survived", "none") and row not in same]
     return (
         f"{len(rows)} mutants: {len(rows) - len(alive)} caught at first, {len(alive)} survived; "
         f"now {len(alive) - len(same) - len(still)} of these are caught, "
@@ -337,7 +341,9 @@ def main():
     parser.add_argument("--count", type=int, default=300, metavar="N", help="default 300")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once; default 1")
-    parser.add_argument("--again", action="store_true", help="run the survivors once more")
+    about = "run the survivors once more, or these"
+    parser.add_argument("--again", nargs="*", metavar="ID", help=about)
+    parser.add_argument("--tests", nargs="+", metavar="FILE", help="instead of the header's")
     parser.add_argument("--out", default=str(ROOT / "experiments" / "mutation"), metavar="FOLDER")
     parser.add_argument("--copy", default="/tmp/minis5-mutants", metavar="FOLDER", help="the copy")
     options = parser.parse_args()
@@ -345,7 +351,9 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     table = out / "mutants.csv"
     rows = read(table)
-    todo = list(survivors(rows) if options.again else new_rows(options, {r["id"] for r in rows}))
+    again = options.again is not None
+    done = {row["id"] for row in rows}
+    todo = list(survivors(rows, options.again) if again else new_rows(options, done))
     copies, lock = SimpleQueue(), threading.Lock()
     for job in range(options.jobs):
         copies.put(Copy(Path(options.copy) / str(job)))
@@ -353,11 +361,12 @@ def main():
     def judge(row, mutated):
         copy, begun = copies.get(), time.monotonic()
         try:
-            outcome, failed = copy.outcome(row["file"], mutated, tests_of(row["file"]))
+            tests = options.tests or tests_of(row["file"])
+            outcome, failed = copy.outcome(row["file"], mutated, tests)
         finally:
             copies.put(copy)
         with lock:
-            if options.again:
+            if again:
                 row |= {"after": outcome, "now_caught_by": failed}
             else:
                 row |= {"outcome": outcome, "caught_by": failed}

@@ -241,6 +241,18 @@ def test_forward_equals_reference(kind, core, activation):
         assert_close(got, wanted, T=7, c=32)
 
 
+@pytest.mark.parametrize("widths", [(5,), (6, 5, 4), (4, 6, 5, 7)])
+def test_any_number_of_dense_layers(widths):
+    """The core is as wide as the encoder's last layer."""
+    config = AgentConfig(widths, widths[1:], core_config=S5Config(n_layers=1, ssm_size=4))
+    agent = ActorCritic(OBSERVATION, ACTIONS["categorical"][0], config, seed=3)
+    x, reset, memory, _ = rollout(agent)
+    params, value, last, _ = agent.forward(x, reset, memory)
+    expected = reference_agent(agent, x, reset, memory)
+    for got, wanted in zip((params, value, last), expected, strict=True):
+        assert_close(got, wanted, T=7, c=32)
+
+
 @pytest.mark.parametrize("core", CORES)
 @kinds
 def test_backward_alone(kind, core):
