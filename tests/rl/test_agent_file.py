@@ -12,7 +12,7 @@ from gymnasium import spaces
 import minis5
 from minis5 import files
 from minis5.files import CheckpointError
-from minis5.rl.agent_file import save_agent
+from minis5.rl.agent_file import save_agent, start_from
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 NESTED = spaces.Dict([("z", BOX), ("a", spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(3))))])
@@ -80,6 +80,19 @@ def test_loaded_agent_acts_alike(saved):
         assert np.array_equal(action, other)
         assert all(np.array_equal(x, y) for x, y in zip(state, again, strict=True))
         reset[:] = False
+
+
+def test_an_agent_starts_from_a_file_or_a_run_s_folder(saved):
+    for path in (saved, saved.parent, str(saved.parent)):
+        fresh = make_agent()
+        fresh.parameter_vector[:] = 0
+        start_from(fresh, path)
+        assert np.array_equal(fresh.parameter_vector, minis5.load(saved).parameter_vector)
+    fresh, other = make_agent(), make_agent(heads=(4,))
+    with pytest.raises(ValueError, match=r"init_from: .*: heads \(5,\) there, \(4,\) here; give"):
+        start_from(other, saved)
+    with pytest.raises(FileNotFoundError, match="init_from"):
+        start_from(fresh, saved.parent / "none.npz")
 
 
 def test_readable_without_minis5(saved):
