@@ -25,7 +25,13 @@ from minis5.envs.control import cartpole as suite_cartpole
 from minis5.envs.control import pendulum as suite_pendulum
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.make import batch_maker, find_spec
-from minis5.envs.foreign.named import close_names, find_wrappers, import_environment
+from minis5.envs.foreign.named import (
+    MODULES,
+    PACKAGES,
+    close_names,
+    find_wrappers,
+    import_environment,
+)
 from minis5.envs.foreign.processes import ProcessVectorEnv
 from minis5.envs.popgym import (
     autoencode,
@@ -258,11 +264,7 @@ def _find_foreign(env_id):
     name = import_environment(env_id)
     if spec := find_spec(name):
         return spec
-    close = close_names(env_id, [*REGISTRY, *gymnasium.registry])
-    raise ValueError(
-        f"env_id: unknown environment {env_id!r}{close}; {_levels(env_id, close)}"
-        "others go by their Gymnasium id, such as CartPole-v1 or module:Env-v0"
-    )
+    raise ValueError(f"env_id: unknown environment {env_id!r}{_advice(env_id)}")
 
 
 def _make_foreign(env_id, make, num_envs):
@@ -312,23 +314,20 @@ def family(name):
     return re.sub(r"(Easy|Medium|Hard)$", "", name)
 
 
-def _levels(env_id, close):
-    """Say which levels the family has that the id begins with, or else which families there are.
-
-    The second is left out if there are names that are `close` to the id.
-    """
-    families = {}
-    for name in REGISTRY:
-        families.setdefault(family(name), []).append(name)
-    described = "(`minis5 envs` describes them), "
-    for name, levels in families.items():
-        if env_id.startswith(name):
-            return f"the levels of {name} are {', '.join(levels)} {described}"
+def _advice(env_id):
+    """Say which id may have been meant: one that is close, a level, or one of another package."""
+    name = env_id.rpartition(":")[2]
+    for begin, module in MODULES.items():
+        if name.startswith(begin) and module != env_id.rpartition(":")[0]:
+            package = PACKAGES[module]
+            return f"; write {module}:{name}, the module that registers it (pip install {package})"
+    levels = [level for level in REGISTRY if name and level.startswith(name)]
+    levels = levels or [level for level in REGISTRY if name.startswith(family(level))]
+    if levels:
+        return f"; levels are {', '.join(levels)}"
     return (
-        ""
-        if close
-        else f"native ones are {', '.join(families)}, most with a level behind the name, "
-        f"such as RepeatPreviousEasy, and {MIXTURE} {described}"
+        f"{close_names(env_id, [*REGISTRY, *gymnasium.registry])}; `minis5 envs` lists the native "
+        "ones, others go by their Gymnasium id, such as CartPole-v1 or module:Env-v0"
     )
 
 
@@ -341,7 +340,7 @@ def make_single(env_id, render_mode=None, **options):
     if native is None:
         raise ValueError(
             f"env_id: {env_id!r} is not native{close_names(env_id, REGISTRY)}; "
-            f"{_levels(env_id, '')}others come from gymnasium.make"
+            "`minis5 envs` lists those, others come from gymnasium.make"
         )
     return NativeEnv(*native, render_mode=render_mode)
 

@@ -28,6 +28,7 @@ from minis5.run.blame import blame
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate, json_figures, result_text
 from minis5.run.kept import find_agent
+from minis5.run.other_names import ADVICE
 from minis5.run.parser import Parser, add_trust, count, env_option, integer, real
 from minis5.run.plot import plot
 from minis5.run.train import resume, train
@@ -160,6 +161,7 @@ def _train_arguments(parser, argv):
     rest = [token for token in argv[1:] if token not in ("-h", "--help")]
     core = early.parse_known_args(rest)[0].core  # it decides which hyper-parameters there are
 
+    parser.advice = ADVICE
     add = parser.add_argument
     add(
         "env",
@@ -177,7 +179,8 @@ def _train_arguments(parser, argv):
         "--steps",
         type=count,
         metavar="N",
-        help="environment steps in all, rounded up to whole updates (default: the preset's)",
+        help="environment steps in all, such as 500k, 2e6 or 10M, rounded up to whole updates "
+        "(default: the preset's)",
     )
     add("--seed", type=integer, metavar="N", help="default 0")
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")

@@ -6,10 +6,17 @@ Leaves out: the commands themselves (minis5/run/cli.py). Tests: tests/run/test_c
 import argparse
 import difflib
 import json
+import re
+from collections.abc import Mapping
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, whose errors are ValueErrors of one line with the closest known name."""
+    """argparse's parser, whose errors are ValueErrors of one line with the closest known name.
+
+    ``advice`` has what to answer for options that other programs have (other_names.py).
+    """
+
+    advice: Mapping[str, str] = {}
 
     def error(self, message):
         raise ValueError(message)
@@ -22,6 +29,8 @@ class Parser(argparse.ArgumentParser):
             name = token.split("=")[0]
             flags = [flag for action in self._actions for flag in action.option_strings]
             known = [flag.removeprefix("--") for flag in flags if flag.startswith("--")]
+            if advice := self.advice.get(name.lstrip("-").replace("_", "-")):
+                raise ValueError(f"unknown argument {name}; {advice}")
             close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
             if close:
                 raise ValueError(f"unknown argument {name}; did you mean --{close[0]}?")
@@ -53,7 +62,7 @@ def number(convert, kind, least=None):
     def parse(text):
         try:
             value = convert(text.replace("_", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             value = None
         if value is None or (least is not None and value < least):
             bound = "" if least is None else f" of at least {least}"
@@ -63,8 +72,17 @@ def number(convert, kind, least=None):
     return parse
 
 
+THOUSANDS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+
+
+def _scaled(text):
+    """Return the number that a text such as 1e6, 500k or 2.5M says."""
+    amount, letter = re.fullmatch(r"(.*?)([kmb]?)", text.strip(), re.IGNORECASE).groups()
+    return float(amount) * THOUSANDS[letter.lower()]
+
+
 integer = number(int, "an integer", 0)
-count = number(lambda text: int(float(text)), "a count", 1)  # 1e6 is a count too
+count = number(lambda text: round(_scaled(text)), "a count", 1)  # 1e6 and 10M are counts too
 real = number(float, "a number")
 
 

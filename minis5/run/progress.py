@@ -191,7 +191,8 @@ class ProgressLine:
 
     def update(self, row, last=False):
         """Show a row of progress; the last one is shown however short ago the one before was."""
-        ended = f"return {row['return']:.3f}" if row["episodes"] else "no episode has ended yet"
+        mean = "–" if math.isnan(row["return"]) else f"{row['return']:.3f}"
+        ended = f"return {mean}" if row["episodes"] else "no episode has ended yet"
         figures = f"{ended}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
         if not (row["episodes"] or self.hinted) and (last or row["step"] >= NO_END):
             tell(f"no episode has ended in {row['step']:,} steps; set max_episode_steps")

@@ -93,12 +93,12 @@ def test_table():
         (
             ("CartPol-v1", 2),
             {},
-            r"unknown environment 'CartPol-v1' \(did you mean CartPole-v1 or .*\?\); others go by",
+            r"unknown environment 'CartPol-v1' \(did you mean CartPole-v1 or .*\?\); `minis5 envs`",
         ),
         (
             ("BattleshipExtreme", 2),
             {},
-            "levels of Battleship are BattleshipEasy, BattleshipMedium, BattleshipHard",
+            "levels are BattleshipEasy, BattleshipMedium, BattleshipHard$",
         ),
         (
             ("BattleshipEasy", 2),
@@ -123,7 +123,19 @@ def test_table():
             r"'nothing'\); put PYTHONPATH=. before the command if its file is in this folder$",
         ),
         (("not a module:Env-v0", 2), {}, r"cannot import the module of .* \(not the name of a mod"),
-        (("a b c", 2), {}, "unknown environment 'a b c'; native ones are MemoryChain, Repeat"),
+        (
+            ("a b c", 2),
+            {},
+            "unknown environment 'a b c'; `minis5 envs` lists the native ones, others",
+        ),
+        (("Repeat", 2), {}, "'Repeat'; levels are RepeatPreviousEasy, .*, RepeatFirstHard$"),
+        (
+            ("MiniGrid-MemoryS7-v0", 2),
+            {},
+            r"'MiniGrid-MemoryS7-v0'; write minigrid:MiniGrid-MemoryS7-v0, the module that "
+            r"registers it \(pip install minigrid\)$",
+        ),
+        (("ALE/Pong-v5", 2), {}, r"; write ale_py:ALE/Pong-v5, .* \(pip install ale-py\)$"),
         (("CartPole-v77", 2), {}, "unknown environment 'CartPole-v77'"),
         ((7, 2), {}, "env_id: expected a string such as"),
         (

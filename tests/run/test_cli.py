@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from command_line import CHAIN, error_of
 
 import minis5
 from minis5.run.cli import main
+from minis5.run.other_names import OTHERWISE, SAME
 from minis5.run.presets import fields, resolve
 from minis5.run.progress import read_progress
 
@@ -51,6 +53,17 @@ def test_hyper_parameters_follow_the_core(capsys):
     assert "unknown argument --ssm-size" in error_of(
         capsys, "train MemoryChain --core none --ssm-size 8"
     )
+
+
+def test_names_of_other_libraries_lead_to_options_that_there_are(capsys):
+    options = set()
+    for core in ("s5", "gru"):
+        with pytest.raises(SystemExit):
+            main(["train", "--core", core, "--help"])
+        options |= set(re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(SAME.values()) <= options and not options & set(SAME)
+    named = re.findall(r"--([\w-]+)", " ".join(OTHERWISE.values()))
+    assert set(named) <= options and not set(OTHERWISE) & set(SAME)
 
 
 def test_train_prints_progress_and_result(tmp_path, capsys):
@@ -124,6 +137,9 @@ def test_envs(capsys):
             "unknown argument --frobnicate; minis5 train --help lists",
         ),
         ("train MemoryChain extra", "unknown argument extra"),
+        ("train MemoryChain --total-timesteps 5", "--total-timesteps; here it is --steps"),
+        ("train MemoryChain --batch_size=64", "unknown argument --batch_size; --minibatches says"),
+        ("train MemoryChain --hidden 4", "unknown argument --hidden; --encoder and --heads are"),
         ("train MemoryChain --ssm-size many", "ssm_size: expected"),
         ("train MemoryChain --gamma 7", "gamma: expected"),
         ("train MemoryChain --core rnn", "core"),

@@ -9,7 +9,17 @@ from minis5.run.parser import Parser, count, integer, real
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
-    [(integer, "1_000", 1000), (integer, "0", 0), (count, "1e6", 10**6), (real, "-2.5", -2.5)],
+    [
+        (integer, "1_000", 1000),
+        (integer, "0", 0),
+        (count, "1e6", 10**6),
+        (count, "10M", 10**7),
+        (count, "2.3M", 2_300_000),
+        (count, "500k", 500_000),
+        (count, "1B", 10**9),
+        (count, "1_000K", 10**6),
+        (real, "-2.5", -2.5),
+    ],
 )
 def test_numbers(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
@@ -21,6 +31,10 @@ def test_numbers(kind, text, value):
         (integer, "1.5", "expected an integer of at least 0, got '1.5'"),
         (integer, "-1", "expected an integer of at least 0, got '-1'"),
         (count, "0", "expected a count of at least 1, got '0'"),
+        (count, "inf", "expected a count of at least 1, got 'inf'"),
+        (count, "nan", "expected a count of at least 1, got 'nan'"),
+        (count, "M", "expected a count of at least 1, got 'M'"),
+        (count, "3T", "expected a count of at least 1, got '3T'"),
         (real, "x", "expected a number, got 'x'"),
     ],
 )

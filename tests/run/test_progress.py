@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
-from minis5.run.progress import COLUMNS, Recorder, read_progress
+from minis5.run.progress import COLUMNS, ProgressLine, Recorder, read_progress
 from minis5.run.train import resume, train
 
 
@@ -90,3 +90,10 @@ def test_rows_that_do_not_fit(finished, tmp_path, reason):
 def test_the_columns_are_those_of_a_trainer(finished):
     rows = read_progress(finished / "progress.csv")
     assert tuple(rows[0]) == COLUMNS
+
+
+def test_a_rollout_without_an_end_has_no_return(capsys):
+    line = ProgressLine(total=10, start=0)
+    row = {"step": 5, "episodes": 3, "return": float("nan"), "loss": 1.0, "kl": 0.0}
+    line.update(row, last=True)
+    assert "  return –  loss 1.0000" in capsys.readouterr().err

@@ -22,6 +22,20 @@ import gymnasium
 KNOWN = {f"gymnasium.wrappers:{name}" for name in gymnasium.wrappers.__all__}
 KNOWN |= {f"minis5.envs.foreign.wrappers:{name}" for name in ("RandomProjection", "Trials")}
 FORM = "gymnasium.wrappers:FlattenObservation, or a pair of that and a dict of its options"
+# module: the package of the index that has it
+PACKAGES = {
+    "ale_py": "ale-py",
+    "minigrid": "minigrid",
+    "miniworld": "miniworld",
+    "popgym": "popgym",
+}
+MODULES = {  # how an id begins: the module that registers it
+    "ALE/": "ale_py",
+    "BabyAI-": "minigrid",
+    "MiniGrid-": "minigrid",
+    "MiniWorld-": "miniworld",
+    "popgym-": "popgym",
+}
 
 
 class Wrapper(NamedTuple):
@@ -54,10 +68,10 @@ def import_named(argument: str, text: str, module: str) -> Any:
             if not f"{module}.".startswith(f"{error.name}."):
                 raise  # the module is there, and one that it imports is missing
             reason = str(error)
-    raise ValueError(
-        f"{argument}: cannot import the module of {text!r} ({reason}); "
-        "put PYTHONPATH=. before the command if its file is in this folder"
-    )
+    remedy = "put PYTHONPATH=. before the command if its file is in this folder"
+    if module in PACKAGES:
+        remedy = f"pip install {PACKAGES[module]}"
+    raise ValueError(f"{argument}: cannot import the module of {text!r} ({reason}); {remedy}")
 
 
 def import_environment(env_id: str) -> str:
