@@ -2,6 +2,7 @@
 
     pip install cosmic-ray
     python experiments/mutation.py [--count 300] [--seed 0] [--jobs 1]
+    python experiments/mutation.py --quick       leave those that need slow tests for later
     python experiments/mutation.py --again       the survivors, once more
     python experiments/mutation.py --again 0-17 0-64 --tests tests/envs/test_states.py
 
@@ -200,10 +201,12 @@ class Copy:
     ----------
     folder : Path
         Of the copy, which is made anew. Numba's compiled code is kept beside it.
+    marks : sequence of str
+        Which tests run, one after the other, as pytest's -m has it.
     """
 
-    def __init__(self, folder):
-        self.folder, self.sound = folder / "code", {}
+    def __init__(self, folder, marks=("not slow", "slow")):
+        self.folder, self.sound, self.marks = folder / "code", {}, marks
         self.kept, self.used = folder / "compiled", folder / "compiled-mutant"
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(ROOT, self.folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -213,7 +216,8 @@ class Copy:
         """Return what becomes of tests with a file changed, and the test that caught it."""
         path = self.folder / file
         original, times = path.read_text(encoding="utf-8"), path.stat()
-        for marks in ("not slow", "slow"):
+        result = "none", ""
+        for marks in self.marks:
             seconds = self.check(tests, marks)
             if seconds is None:
                 continue
@@ -226,8 +230,7 @@ class Copy:
             try:
                 result = self.run(tests, marks, 30 + 3 * seconds, self.used)
             finally:
-                path.write_text(original, encoding="utf-8")
-                # or Numba compiles anew
+                path.write_text(original, encoding="utf-8")  # with its times, by which Numba goes
                 os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
             if result[0] != "survived":
                 break
@@ -341,6 +344,8 @@ def main():
     parser.add_argument("--count", type=int, default=300, metavar="N", help="default 300")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once; default 1")
+    about = "run quick tests only, and keep what they catch"
+    parser.add_argument("--quick", action="store_true", help=about)
     about = "run the survivors once more, or these"
     parser.add_argument("--again", nargs="*", metavar="ID", help=about)
     parser.add_argument("--tests", nargs="+", metavar="FILE", help="instead of the header's")
@@ -356,7 +361,8 @@ def main():
     todo = list(survivors(rows, options.again) if again else new_rows(options, done))
     copies, lock = SimpleQueue(), threading.Lock()
     for job in range(options.jobs):
-        copies.put(Copy(Path(options.copy) / str(job)))
+        marks = {"marks": ("not slow",)} if options.quick else {}
+        copies.put(Copy(Path(options.copy) / str(job), **marks))
 
     def judge(row, mutated):
         copy, begun = copies.get(), time.monotonic()
@@ -371,7 +377,8 @@ def main():
             else:
                 row |= {"outcome": outcome, "caught_by": failed}
                 row["seconds"] = f"{time.monotonic() - begun:.0f}"
-                rows.append(row)
+                if not options.quick or outcome not in ("survived", "none"):
+                    rows.append(row)
             write(table, rows)
             place = f"{row['file']}:{row['line']}"
             print(f"{row['id']} {outcome} {place}: {row['was']} → {row['is']}", flush=True)
