@@ -2,13 +2,11 @@
 
 A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. An error in
 code that is not minis5's, such as the user's environment, comes with its last places there.
-MINIS5_TRACEBACK=1 shows where an error came from. Hyper-parameters are options named after the
-fields of the configuration dataclasses (minis5/run/presets.py), so that none is written twice.
+MINIS5_TRACEBACK=1 shows where an error came from.
 
 Leaves out: the work itself, done by the other files of this folder. Tests: tests/run/test_cli.py.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -23,20 +21,18 @@ from minis5.envs.foreign.processes import ProcessError
 from minis5.envs.registry import table
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
-from minis5.run import bench, presets
+from minis5.run import bench
 from minis5.run.blame import blame
 from minis5.run.console import answer, prepare, silence, tell
-from minis5.run.evaluate import evaluate, json_figures, result_text
+from minis5.run.evaluate import evaluate, json_figures
 from minis5.run.kept import find_agent
-from minis5.run.other_names import ADVICE
-from minis5.run.parser import Parser, add_trust, count, env_option, integer, real
+from minis5.run.parser import Parser, add_trust, count, integer
 from minis5.run.plot import plot
-from minis5.run.train import resume, train
+from minis5.run.train_command import add_environment, add_evaluation, train_arguments, train_run
 from minis5.run.trust import check_trust
 from minis5.run.watch import watch_arguments, watch_run
 from minis5.run.weights import export_arguments, export_run, import_arguments, import_run
 
-METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
 # errors that tell of a mistake that the user can mend, or of something missing
 USER_ERRORS = (
     ValueError,
@@ -110,174 +106,6 @@ def _main(argv):
     return None
 
 
-def _wrapper(text):
-    name, equals, options = text.partition("=")
-    try:
-        return name, json.loads(options) if equals else {}
-    except json.JSONDecodeError:
-        raise argparse.ArgumentTypeError(
-            f'expected module:Name or module:Name={{"option": value}} with JSON, got {text!r}'
-        ) from None
-
-
-def _add_environment(parser):
-    add = parser.add_argument
-    add(
-        "--env-option",
-        type=env_option,
-        action="append",
-        metavar="NAME=VALUE",
-        help="for the environment",
-    )
-    add(
-        "--wrapper",
-        type=_wrapper,
-        action="append",
-        metavar="MODULE:NAME[=JSON]",
-        help="around each environment, innermost first, with options: "
-        'gymnasium.wrappers:TimeLimit={"max_episode_steps": 200}',
-    )
-
-
-def _add_evaluation(parser):
-    add = parser.add_argument
-    add(
-        "--eval-envs",
-        type=count,
-        metavar="N",
-        help="environments in which the evaluation plays (default: one for each episode)",
-    )
-    add(
-        "--eval-steps",
-        type=count,
-        metavar="N",
-        help="most steps of each of them; only episodes that have ended count",
-    )
-
-
-def _train_arguments(parser, argv):
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--core", default="s5")
-    rest = [token for token in argv[1:] if token not in ("-h", "--help")]
-    core = early.parse_known_args(rest)[0].core  # it decides which hyper-parameters there are
-
-    parser.advice = ADVICE
-    add = parser.add_argument
-    add(
-        "env",
-        nargs="?",
-        metavar="ENV",
-        help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too",
-    )
-    add("--preset", metavar="NAME", help="laptop (the default), paper or a2c")
-    add(
-        "--core",
-        metavar="NAME",
-        help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none",
-    )
-    add(
-        "--steps",
-        type=count,
-        metavar="N",
-        help="environment steps in all, such as 500k, 2e6 or 10M, rounded up to whole updates "
-        "(default: the preset's)",
-    )
-    add("--seed", type=integer, metavar="N", help="default 0")
-    add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
-    add(
-        "--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise"
-    )
-    add(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="processes (default: one for each CPU that divides the work)",
-    )
-    add("--out", metavar="FOLDER", help="default runs/ENV-CORE-seedN-DATE-TIME")
-    add(
-        "--resume",
-        metavar="RUN",
-        help="go on with the run in this folder; "
-        "only --steps, --device, --quiet and --trust go with it",
-    )
-    add_trust(parser, "with --resume: ")
-    add(
-        "--init-from",
-        metavar="RUN",
-        help="begin with this run's agent, or an agent.npz, of the same settings",
-    )
-    add(
-        "--target-return",
-        type=real,
-        metavar="R",
-        help="stop when a rollout's mean return is at least R, with the agent that played it",
-    )
-    add(
-        "--eval-episodes",
-        type=count,
-        metavar="N",
-        help="episodes of the evaluation at the end (default 100)",
-    )
-    _add_evaluation(parser)
-    add("--quiet", action="store_true", help="no progress line, no count of parameters")
-    _add_environment(parser)
-    add(
-        "--vector-option",
-        type=env_option,
-        action="append",
-        metavar="NAME=VALUE",
-        help="for the batch: processes, num_threads, vectorization_mode, vector_kwargs",
-    )
-    about = "by field name; in brackets the laptop preset's, which some environments change"
-    group = parser.add_argument_group("hyper-parameters", about)
-    for name, (kind, default, text) in presets.fields(core).items():
-        option = "--" + name.replace("_", "-")
-        default = presets.PRESETS["laptop"][0].get(name, default)
-        several = isinstance(default, tuple)
-        value = ",".join(map(str, default)) if several else str(default).lower()
-        settings = {"nargs": "?", "const": "true"} if kind in (bool, bool | None) else {}
-        settings["dest"], settings["default"] = f"hyper {name}", argparse.SUPPRESS
-        settings["metavar"] = METAVARS.get(kind, "N,N" if several else "X")
-        settings["help"] = f"{text} [{value}]".replace("%", "%%")
-        group.add_argument(option, **settings)
-
-
-def _train(options):
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if value is not None and value is not False
-    }
-    settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
-    overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
-    folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)
-    trust = settings.pop("trust", False)
-    if folder is not None:
-        steps, device = settings.pop("steps", None), settings.pop("device", None)
-        extra = [*settings, *overrides]
-        if extra:
-            raise ValueError(
-                f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
-            )
-        summary = resume(folder, steps=steps, device=device, quiet=quiet, trust=trust)
-    else:
-        if "env" not in settings:
-            raise ValueError("ENV is missing; minis5 envs lists the environments")
-        for name in ("env_option", "vector_option"):
-            settings[f"{name}s"] = dict(settings.pop(name, ()))
-        settings["wrappers"] = settings.pop("wrapper", [])
-        summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
-    result = (
-        f"{summary['env']}: {result_text(summary)}, "
-        "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
-        "{folder}".format(**summary)
-    )
-    try:
-        answer(result)
-    except OSError as error:  # the run has finished all the same
-        tell(f"{error}; the run has finished\n{result}")
-
-
 def _eval_arguments(parser, argv):
     del argv
     parser.add_argument(
@@ -294,11 +122,11 @@ def _eval_arguments(parser, argv):
     parser.add_argument(
         "--stochastic", action="store_true", help="sampled actions instead of the likeliest"
     )
-    _add_evaluation(parser)
+    add_evaluation(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     add_trust(parser)
-    _add_environment(parser)
+    add_environment(parser)
 
 
 def _eval(options):
@@ -382,7 +210,7 @@ def _kit():
 # name: (summary, a function that adds arguments to a Parser, a function of the parsed options);
 # without the second, the third takes the arguments as they are
 COMMANDS = {
-    "train": ("train an agent on an environment", _train_arguments, _train),
+    "train": ("train an agent on an environment", train_arguments, train_run),
     "eval": ("play fresh episodes with a trained agent", _eval_arguments, _eval),
     "watch": (
         "show an episode of a trained agent, as text or pictures",

@@ -96,6 +96,11 @@ SIZES: dict[str, tuple[str, Callable[[int], Any]]] = {
 # the widths in 2303.03982's tables, which have none for an MLP
 PAPER_UNITS = {"gru": 256, "lstm": 256}
 
+# what people change most, for the help
+COMMON = {"encoder", "heads", "n_layers", "ssm_size", *(field for field, _ in SIZES.values())}
+COMMON |= {"lr", "num_envs", "unroll", "epochs", "minibatches", "gamma", "gae_lambda"}
+COMMON |= {"entropy_coef", "normalize_observations", "normalize_rewards"}
+
 # If an action is paid at once and changes nothing later, a short horizon removes most of the noise
 # from its advantage.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5, "lr": 2e-3, "entropy_coef": 0.01}

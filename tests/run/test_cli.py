@@ -33,17 +33,29 @@ def test_version_and_help(capsys):
         assert end.value.code == 0 and text in capsys.readouterr().out
 
 
-def test_help_shows_the_values_of_the_laptop_preset(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "env", "preset", "core"),
+    [
+        ("", "an environment without settings of its own", "laptop", "s5"),
+        ("RepeatPreviousHard", "RepeatPreviousHard", "laptop", "s5"),
+        ("--core gru --preset paper RepeatPreviousHard", "RepeatPreviousHard", "paper", "gru"),
+        ("MemoryChain-256", "MemoryChain-256", "laptop", "s5"),
+    ],
+)
+def test_help_shows_the_values_that_hold(capsys, monkeypatch, arguments, env, preset, core):
     monkeypatch.setenv("COLUMNS", "1000")  # no line is broken at a hyphen
     with pytest.raises(SystemExit):
-        main(["train", "--help"])
+        main(["train", *arguments.split(), "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    configs = resolve("an environment without settings of its own")[:2]
+    *configs, steps = resolve(env, preset, core)
     values = vars(configs[1]) | vars(configs[0]) | vars(configs[0].core_config)
-    for name, (_, default, about) in fields("s5").items():
+    for name, (_, default, about) in fields(core).items():
         several = isinstance(default, tuple)
         value = ",".join(map(str, values[name])) if several else str(values[name]).lower()
         assert f"{about} [{value}]" in text, name
+    assert f"whole updates [{steps:,}]" in text
+    common, others = text.split("common hyper-parameters:")[1].split("all other hyper-parameters:")
+    assert "--lr X" in common and "--adam-eps X" in others
 
 
 def test_hyper_parameters_follow_the_core(capsys):

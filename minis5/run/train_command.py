@@ -1,0 +1,208 @@
+"""The arguments of `minis5 train`, and of those that it shares with `minis5 eval`.
+
+Hyper-parameters are options named after the fields of the configuration dataclasses
+(minis5/run/presets.py), so that none is written twice. The help shows the values that hold for the
+environment, the preset and the core that are named before --help.
+
+Leaves out: training itself (minis5/run/train.py). Tests: tests/run/test_cli.py.
+"""
+
+import argparse
+import json
+
+from minis5.run import presets
+from minis5.run.console import answer, tell
+from minis5.run.evaluate import result_text
+from minis5.run.other_names import ADVICE
+from minis5.run.parser import add_trust, count, env_option, integer, real
+from minis5.run.train import resume, train
+
+METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
+
+
+def _wrapper(text):
+    name, equals, options = text.partition("=")
+    try:
+        return name, json.loads(options) if equals else {}
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(
+            f'expected module:Name or module:Name={{"option": value}} with JSON, got {text!r}'
+        ) from None
+
+
+def add_environment(parser):
+    """Add options of the environment to a Parser."""
+    add = parser.add_argument
+    add(
+        "--env-option",
+        type=env_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="for the environment",
+    )
+    add(
+        "--wrapper",
+        type=_wrapper,
+        action="append",
+        metavar="MODULE:NAME[=JSON]",
+        help="around each environment, innermost first, with options: "
+        'gymnasium.wrappers:TimeLimit={"max_episode_steps": 200}',
+    )
+
+
+def add_evaluation(parser):
+    """Add options of an evaluation to a Parser."""
+    add = parser.add_argument
+    add(
+        "--eval-envs",
+        type=count,
+        metavar="N",
+        help="environments in which the evaluation plays (default: one for each episode)",
+    )
+    add(
+        "--eval-steps",
+        type=count,
+        metavar="N",
+        help="most steps of each of them; only episodes that have ended count",
+    )
+
+
+def train_arguments(parser, argv):
+    """Add the arguments of `minis5 train`; ``argv``: the command's."""
+    core, preset, env, values, steps = _defaults(argv[1:])
+    parser.advice, parser.usage = ADVICE, "minis5 train ENV [options]"
+    add = parser.add_argument
+    add(
+        "env",
+        nargs="?",
+        metavar="ENV",
+        help="minis5 envs lists its own; any Gymnasium id or module:Env-v0 does too",
+    )
+    add("--preset", metavar="NAME", help="laptop (the default), paper or a2c")
+    add(
+        "--core",
+        metavar="NAME",
+        help="the memory: s5 (the default), gru, lstm, attention; without memory: mlp, none",
+    )
+    add(
+        "--steps",
+        type=count,
+        metavar="N",
+        help="environment steps in all, such as 500k, 2e6 or 10M, rounded up to whole updates "
+        f"[{steps:,}]",
+    )
+    add("--seed", type=integer, metavar="N", help="default 0")
+    add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
+    add(
+        "--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise"
+    )
+    add(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes (default: one for each CPU that divides the work)",
+    )
+    add("--out", metavar="FOLDER", help="default runs/ENV-CORE-seedN-DATE-TIME")
+    add(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in this folder; "
+        "only --steps, --device, --quiet and --trust go with it",
+    )
+    add_trust(parser, "with --resume: ")
+    add(
+        "--init-from",
+        metavar="RUN",
+        help="begin with this run's agent, or an agent.npz, of the same settings",
+    )
+    add(
+        "--target-return",
+        type=real,
+        metavar="R",
+        help="stop when a rollout's mean return is at least R, with the agent that played it",
+    )
+    add(
+        "--eval-episodes",
+        type=count,
+        metavar="N",
+        help="episodes of the evaluation at the end (default 100)",
+    )
+    add_evaluation(parser)
+    add("--quiet", action="store_true", help="no progress line, no count of parameters")
+    add_environment(parser)
+    add(
+        "--vector-option",
+        type=env_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="for the batch: processes, num_threads, vectorization_mode, vector_kwargs",
+    )
+    where = f"{preset} for {env}" if env else preset
+    about = f"by field name; in brackets the values of {where}"
+    groups = {
+        True: parser.add_argument_group("common hyper-parameters", about),
+        False: parser.add_argument_group("all other hyper-parameters"),
+    }
+    for name, (kind, _, text) in presets.fields(core).items():
+        several = isinstance(values[name], tuple)
+        value = ",".join(map(str, values[name])) if several else str(values[name]).lower()
+        settings = {"nargs": "?", "const": "true"} if kind in (bool, bool | None) else {}
+        settings["dest"], settings["default"] = f"hyper {name}", argparse.SUPPRESS
+        settings["metavar"] = METAVARS.get(kind, "N,N" if several else "X")
+        settings["help"] = f"{text} [{value}]".replace("%", "%%")
+        groups[name in presets.COMMON].add_argument(f"--{name.replace('_', '-')}", **settings)
+
+
+def _defaults(arguments):
+    """Return core, preset, environment, values of hyper-parameters and steps, if nothing else is
+    said.
+
+    The core decides which hyper-parameters there are. What is wrong is said later.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--core", default="s5")
+    early.add_argument("--preset", default="laptop")
+    early.add_argument("env", nargs="?", default="")
+    rest = [token for token in arguments if token not in ("-h", "--help")]
+    said = early.parse_known_args(rest)[0]
+    preset = said.preset if said.preset in presets.PRESETS else "laptop"
+    agent, ppo, steps = presets.resolve(said.env, preset, said.core)
+    values = vars(ppo) | vars(agent) | vars(agent.core_config)
+    return said.core, preset, said.env, values, steps
+
+
+def train_run(options):
+    """Run `minis5 train`."""
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if value is not None and value is not False
+    }
+    settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
+    overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
+    folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)
+    trust = settings.pop("trust", False)
+    if folder is not None:
+        steps, device = settings.pop("steps", None), settings.pop("device", None)
+        extra = [*settings, *overrides]
+        if extra:
+            raise ValueError(
+                f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
+            )
+        summary = resume(folder, steps=steps, device=device, quiet=quiet, trust=trust)
+    else:
+        if "env" not in settings:
+            raise ValueError("ENV is missing; minis5 envs lists the environments")
+        for name in ("env_option", "vector_option"):
+            settings[f"{name}s"] = dict(settings.pop(name, ()))
+        settings["wrappers"] = settings.pop("wrapper", [])
+        summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
+    result = (
+        f"{summary['env']}: {result_text(summary)}, "
+        "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
+        "{folder}".format(**summary)
+    )
+    try:
+        answer(result)
+    except OSError as error:  # the run has finished all the same
+        tell(f"{error}; the run has finished\n{result}")
