@@ -11,6 +11,7 @@ In the order in which to read them:
     state_file   state.npz: the state of a run, from which it is resumed bit for bit
     trust        whether code that a run's files name may be run
     evaluate     returns of fresh episodes, without bias
+    evaluations  those on the way, and the best agent in them
     plot         learning curves
     weights      agents from and for other people's programs
     machine      versions of the libraries, the processor, the CPUs, the GPU

@@ -38,7 +38,7 @@ from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
 ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
-ADDED_LATER |= {"eval_envs": None, "eval_steps": None}
+ADDED_LATER |= {"eval_envs": None, "eval_steps": None, "eval_every": None}
 LARGEST = 1 << 24  # bytes of a config.json
 
 
@@ -61,6 +61,7 @@ class RunConfig:
     eval_episodes: int  # episodes of the evaluation at the end
     eval_envs: int | None  # environments that it plays in at the same time; None: see `evaluation`
     eval_steps: int | None  # most steps of each of them; None: see run/evaluate.py
+    eval_every: int | None  # training steps between evaluations on the way; None: none
     init_from: str | None  # file or folder of the agent that training began with
     agent: AgentConfig
     ppo: PPOConfig
@@ -73,7 +74,7 @@ class RunConfig:
         check_integer("steps", self.steps, 1, 2**62, "pass for example steps=500_000")
         check_choice("device", self.device, ("cpu", "cuda"))
         check_integer("eval_episodes", self.eval_episodes, 1, 2**31, "pass eval_episodes=100")
-        for name in ("eval_envs", "eval_steps"):
+        for name in ("eval_envs", "eval_steps", "eval_every"):
             if (value := getattr(self, name)) is not None:
                 check_integer(name, value, 1, 2**62, "leave it out for the default")
         check_workers(self.workers, self.ppo)
@@ -162,6 +163,7 @@ def configure(
     eval_episodes: int,
     eval_envs: int | None,
     eval_steps: int | None,
+    eval_every: int | None,
     init_from: str | PathLike | None,
 ) -> RunConfig:
     """Resolve the arguments of `minis5.run.train.train` into a run's configuration.
@@ -209,6 +211,7 @@ def configure(
             eval_episodes=eval_episodes,
             eval_envs=None if eval_envs is None else operator.index(eval_envs),
             eval_steps=None if eval_steps is None else operator.index(eval_steps),
+            eval_every=None if eval_every is None else operator.index(eval_every),
             init_from=None if init_from is None else str(Path(init_from).resolve()),
             agent=agent_config,
             ppo=ppo_config,

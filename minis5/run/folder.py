@@ -26,7 +26,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-TRAINED = ("state.npz", "agent.npz", "summary.json", "curve.png")  # files of a run that has begun
+# files of a run that has begun
+TRAINED = ("state.npz", "agent.npz", "evaluations.csv", "best.npz", "summary.json", "curve.png")
 FILES = ("config.json", "progress.csv", *TRAINED)
 
 _held: set[int] = set()  # descriptors of the locks of this process

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 
 from minis5.files import MISFIT, read_npz, reason, text, write_npz
+from minis5.rl.agent import ActorCritic
 from minis5.rl.agent_file import AGENT_FORMAT, RUN, agent_arrays, load_agent
 from minis5.run.config import RunConfig, parse_config, read_config
 
@@ -41,8 +42,18 @@ def keep_agent(
         As `minis5.load` and `read_config`, or the file cannot be written.
     """
     config, agent = read_config(run), load_agent(Path(run) / "agent.npz", argument="run")
-    # a path that only training needs
-    config = replace(config, init_from=None, command=list(command or config.command))
+    keep(agent, replace(config, command=list(command or config.command)), path)
+
+
+def keep(agent: ActorCritic, config: RunConfig, path: str | PathLike) -> None:
+    """Write an agent with the settings of its run into one compressed file, .npz.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; one that was there is as it was.
+    """
+    config = replace(config, init_from=None)  # a path that only training needs
     write_npz(path, {**agent_arrays(agent), RUN: json.dumps(config.to_json())}, compress=True)
 
 

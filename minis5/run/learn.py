@@ -21,6 +21,7 @@ from minis5.rl.ppo import PPO
 from minis5.run import state_file
 from minis5.run.config import read_config, write_config
 from minis5.run.console import tell
+from minis5.run.evaluations import Evaluations
 from minis5.run.machine import versions
 from minis5.run.progress import Recorder
 
@@ -75,6 +76,7 @@ def _learn(comm, folder, config, began, quiet, trust):
         if ppo.updates == 0:
             state_file.save(folder, comm, agent, ppo, config, facts)
         if facts.finished != config.steps:
+            evaluations = _evaluations(comm, folder, config, ppo, quiet)
             target, theta = config.target_return, agent.parameter_vector
             played = None if target is None else theta.copy()
             for row in ppo.iterations(config.steps):
@@ -85,6 +87,11 @@ def _learn(comm, folder, config, began, quiet, trust):
                 stop = save = finished = None
                 if recorder is not None:
                     stop, save, finished = recorder.record(row, time.monotonic() - began)
+                    if evaluations is not None and evaluations.due(row["step"]):
+                        since = time.monotonic()
+                        evaluations.evaluate(agent, row["step"])
+                        began += time.monotonic() - since  # the clock is that of training
+                        save = True
                 stop, save, finished = comm.broadcast((stop, save, finished))
                 if save:
                     total = config.steps if finished else None
@@ -103,6 +110,13 @@ def _learn(comm, folder, config, began, quiet, trust):
 def _recorder(comm, folder, config, ppo, quiet, logged):
     """Return the Recorder of rank 0, and of the others a context of None."""
     return nullcontext() if comm.rank else Recorder(folder, config, ppo, quiet, logged)
+
+
+def _evaluations(comm, folder, config, ppo, quiet):
+    """Return the Evaluations of rank 0, if the run has any."""
+    if comm.rank or config.eval_every is None:
+        return None
+    return Evaluations(folder, config, ppo.steps, quiet)
 
 
 def _take_up(folder, config, agent, ppo, facts, quiet):

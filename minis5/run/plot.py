@@ -1,7 +1,7 @@
 """Learning curves as a picture: mean return of an episode against environment steps.
 
 Each run is a line. Runs that differ in the seed alone share one line, their mean, in a band from
-the worst to the best. Needs matplotlib.
+the worst to the best. Dots are evaluations on the way (evaluations.csv). Needs matplotlib.
 
 Leaves out: interactive plots. Tests: tests/run/test_plot.py.
 """
@@ -16,6 +16,7 @@ import numpy as np
 
 from minis5.files import cannot_write, write_bytes
 from minis5.run.config import read_config
+from minis5.run.evaluations import FILE, read_evaluations
 from minis5.run.progress import read_progress
 
 POINTS = 300  # of the line of several runs
@@ -61,10 +62,12 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
         known = ", ".join(f".{name}" for name in kinds)
         raise ValueError(f"out: expected a name that ends in one of {known}, got {str(out)!r}")
     groups: dict[str, list] = {}
+    dots: dict[str, list[dict[int, float]]] = {}
     for run in runs:
         label, curve = _read(Path(run))
         if len(curve):
             groups.setdefault(label, []).append(curve)
+            dots.setdefault(label, []).append(_evaluated(Path(run)))
     if not groups:
         folders = ", ".join(map(str, runs))
         raise ValueError(f"plot: no episode has ended yet in {folders}; let them train longer")
@@ -80,11 +83,15 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
         (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
         if len(curves) > 1:
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        shared = sorted(set.intersection(*map(set, dots[label])))  # evaluated in every run
+        means = [np.mean([found[step] for found in dots[label]]) for step in shared]
+        axes.plot(shared, means, "o", color=line.get_color(), markersize=3.5)
     several = any(len(curves) > 1 for curves in groups.values())
     band = "; band: worst to best seed" if several else ""
+    with_dots = "; dots: evaluations" if any(map(any, dots.values())) else ""
     axes.set(
         xlabel="environment steps",
-        ylabel="mean return of an episode in training",
+        ylabel=f"mean return of an episode in training{with_dots}",
         title=f"Learning curves{band}",
     )
     axes.xaxis.set_major_formatter(_short)
@@ -125,6 +132,14 @@ def _read(run):
     ]
     curve = np.array(rows, float).reshape(-1, 3)
     return label, curve[~np.isnan(curve[:, 1])]
+
+
+def _evaluated(run):
+    """Return {step: mean return} of a run's evaluations on the way."""
+    if not (run / FILE).is_file():
+        return {}
+    rows = read_evaluations(run / FILE)
+    return {row["step"]: row["mean_return"] for row in rows if not np.isnan(row["mean_return"])}
 
 
 def _merge(curves):

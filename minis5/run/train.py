@@ -5,6 +5,8 @@ A run's folder holds
     progress.csv            a row for each update
     state.npz               all that resuming needs, in one file
     agent.npz               the agent alone
+    evaluations.csv         a row for each evaluation on the way, if there are any
+    best.npz                the best agent in these, with the run's settings inside
     summary.json, curve.png when the run has finished
 The work is split over processes (minis5/rl/comm.py). Each runs `train_rank`
 (minis5/run/learn.py) on its share of the environments. Rank 0, this process, alone writes; a lock
@@ -27,12 +29,14 @@ from minis5.arrays import DeviceError
 from minis5.envs.registry import find
 from minis5.files import reason, write_json
 from minis5.ops import array_library
+from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.rl.comm import run as run_ranks
 from minis5.run import state_file
 from minis5.run.config import configure, read_config, write_config
 from minis5.run.console import tell
 from minis5.run.evaluate import evaluate, json_figures
+from minis5.run.evaluations import BEST, FILE, read_evaluations
 from minis5.run.folder import (
     cannot_write,
     check_not_lost,
@@ -46,6 +50,8 @@ from minis5.run.machine import machine, versions
 from minis5.run.plot import plot
 from minis5.run.progress import read_progress
 from minis5.run.trust import check_trust
+
+MEAN = ("mean_return", "std_return", "episodes")  # what summary.json has of best.npz
 
 
 class Interrupted(KeyboardInterrupt):
@@ -71,6 +77,7 @@ def train(
     eval_episodes: int = 100,
     eval_envs: int | None = None,
     eval_steps: int | None = None,
+    eval_every: int | None = None,
     init_from: str | PathLike | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -115,6 +122,9 @@ def train(
         a foreign environment that is trained alone, or of which no more can be made.
     eval_steps : int
         Most steps of each of these environments (`step_limit` of `evaluate`).
+    eval_every : int
+        Training steps after which the agent is evaluated on the way as well, again and again, on
+        ``eval_episodes`` other episodes; the best agent is kept in best.npz. None: never.
     init_from : path
         A run's folder, or an agent.npz: begin with that agent's weights instead of random ones
         (fine-tuning). Its spaces and its settings of agent and core must be this run's.
@@ -153,6 +163,7 @@ def train(
         eval_episodes=eval_episodes,
         eval_envs=eval_envs,
         eval_steps=eval_steps,
+        eval_every=eval_every,
         init_from=init_from,
     )
     folder = make_folder(out, config.env, config.agent.core, config.seed)
@@ -277,8 +288,7 @@ def _finish(folder, config, agent, seconds, quiet):
     rows = read_progress(folder / "progress.csv")
     steps, updates = (rows[-1]["step"], rows[-1]["update"]) if rows else (0, 0)
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
-    which = agent, config.env, config.eval_episodes, config.seed
-    evaluation = evaluate(*which, quiet=quiet, **config.evaluation(), **config.environment())
+    evaluation = _evaluate(agent, config, quiet)
     summary = {
         "env": config.env,
         "env_options": config.env_options,
@@ -299,6 +309,7 @@ def _finish(folder, config, agent, seconds, quiet):
         "training_return_last": returns[-1] if returns else None,
         "training_return_best": max(returns) if returns else None,
         **json_figures(evaluation),
+        **_best(folder, config, quiet),
         "folder": str(folder),
     }
     write_json(folder / "summary.json", summary)
@@ -308,3 +319,19 @@ def _finish(folder, config, agent, seconds, quiet):
         except Exception as error:  # matplotlib's; the run has finished all the same
             tell(f"no picture of the learning curve: {reason(error)}")
     return summary
+
+
+def _evaluate(agent, config, quiet):
+    """Play the episodes of the evaluation at the end."""
+    which = agent, config.env, config.eval_episodes, config.seed
+    return evaluate(*which, quiet=quiet, **config.evaluation(), **config.environment())
+
+
+def _best(folder, config, quiet):
+    """Return what is told of the best agent of the evaluations on the way, if there were any."""
+    if config.eval_every is None or not (folder / BEST).exists():
+        return {}
+    rows = [row for row in read_evaluations(folder / FILE) if not math.isnan(row["mean_return"])]
+    step = max(rows, key=lambda row: (row["mean_return"], row["step"]))["step"]
+    found = json_figures(_evaluate(load_agent(folder / BEST, argument="run"), config, quiet))
+    return {"best_step": step} | {f"best_{name}": found[name] for name in MEAN}

@@ -128,6 +128,13 @@ def train_arguments(parser, argv):
         help="episodes of the evaluation at the end (default 100)",
     )
     add_evaluation(parser)
+    add(
+        "--eval-every",
+        type=count,
+        metavar="N",
+        help="also evaluate on the way, after each N steps, into evaluations.csv; keep the best "
+        "agent in best.npz",
+    )
     add("--quiet", action="store_true", help="no progress line, no count of parameters")
     add_environment(parser)
     add(
@@ -202,6 +209,9 @@ def train_run(options):
         "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"
         "{folder}".format(**summary)
     )
+    if "best_step" in summary:
+        best = {name: summary[f"best_{name}"] for name in ("mean_return", "std_return", "episodes")}
+        result += f"\nbest.npz, of step {summary['best_step']:,}: {result_text(best)}"
     try:
         answer(result)
     except OSError as error:  # the run has finished all the same

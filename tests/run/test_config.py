@@ -27,6 +27,7 @@ DEFAULTS = {
     "eval_episodes": 20,
     "eval_envs": None,
     "eval_steps": None,
+    "eval_every": None,
     "init_from": None,
 }
 
