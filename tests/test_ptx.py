@@ -138,6 +138,14 @@ def test_spills_and_stack_are_counted():
         ptx.assemble(ptxas, ".version 8.0\n.target sm_80\n.address_size 64\nnonsense", (8, 0))
 
 
+def test_a_table_shows_numbers_that_differ_between_targets():
+    code = SimpleNamespace(name="k", case="c", floats=["float32"], threads=8)
+    usage = ptx.Usage(*range(1, 1 + len(ptx.Usage._fields)))
+    results = {(8, 0): ("", usage), (9, 0): ("", usage._replace(registers=7))}
+    line = ptx.table([(code, results)], list(results))[2]
+    assert line == f"| k | c | float32 | 8 | 1 / 7 | {' | '.join(map(str, usage[1:]))} |"
+
+
 def test_the_command(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         ptx.main(["layer"])

@@ -125,6 +125,9 @@ def test_arguments_of_act(core):
     ]:
         with pytest.raises((TypeError, ValueError), match=rf"^{name}: {SENTENCE}"):
             agent.act(*arguments)
+    for wrong, got in ((previous[:2], "2"), (np.zeros(()), "a single number")):
+        with pytest.raises(ValueError, match=f"^memory: expected a batch of {B} as .*, got {got};"):
+            agent.act(obs, Memory(state, wrong), start)
     if state.size:
         bad = Memory(np.full_like(state, np.nan), previous)
         with pytest.raises(ValueError, match=rf"^memory.core: {SENTENCE}"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from minis5.rl.settings_json import from_fields
+from minis5.rl.settings_json import from_fields, short
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,9 @@ def test_no_object_and_missing_fields():
         from_fields(Settings, 3)
     with pytest.raises(ValueError, match="Settings: missing fields real"):
         from_fields(Settings, {"whole": 1})
+
+
+def test_long_values_are_cut_short():
+    assert short("a" * 58) == "'" + "a" * 58 + "'"  # 60 characters
+    assert short("a" * 59) == "'" + "a" * 59 + "…"
+    assert short(10**39) == str(10**39) and short(-(10**40)) == "a huge integer"
