@@ -2,10 +2,10 @@
 
 Every write goes to a temporary file in the same folder, is flushed to the disk and then renamed
 over the old file. A kill at any moment leaves the old file or the new one, never a mix; the folder
-is flushed too, so that a power cut does no more. An .npz is read with ``allow_pickle=False``. It
-carries its format, its version and a digest of its arrays. Sizes that a file declares are compared
-with the file's own before memory is taken, so that reading takes little more memory than the file:
-at most MOST_RATIO times as much where it is compressed.
+is flushed too, so that a power cut does no more. (A pipe or a device is written to as it is.) An
+.npz is read with ``allow_pickle=False``. It carries its format, its version and a digest of its
+arrays. Sizes that a file declares are compared with the file's own before memory is taken, so that
+reading takes little more memory than the file: at most MOST_RATIO times as much where compressed.
 
 Leaves out: migration between versions (there is one version). Tests: tests/test_files.py.
 """
@@ -69,6 +69,9 @@ def write_bytes(path: str | PathLike, data: bytes | memoryview) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if str(path.parent) in ("/dev", "/dev/fd") or path.is_fifo() or path.is_char_device():
+            path.write_bytes(data)  # /dev/stdout: it must not be replaced
+            return
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()

@@ -76,6 +76,17 @@ def test_writing_into_no_folder(tmp_path):
 # Reading
 
 
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(path, "here")
+        assert os.read(reader, 10) == b"here" and path.is_fifo()
+    finally:
+        os.close(reader)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file .*nothing.npz"):
         read_npz(tmp_path / "nothing.npz", FORMAT)

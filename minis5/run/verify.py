@@ -7,6 +7,7 @@ Leaves out: what is checked (minis5/verify). Tests: tests/run/test_verify.py.
 """
 
 import argparse
+import fnmatch
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ library. DIR/README.txt says how, in a page. The same seed gives the same bytes.
 VERIFY = """\
 Tells what is wrong with a recurrence, an S5 layer, advantages, a loss: a line for each failing
 case with the first wrong number and the probable cause, and a summary by flag. The exit code is 0
-if all is right, 1 if not.
+if all is right, 1 if a case is not, 2 if nothing was compared: a wrong option or folder.
 
   minis5 verify scan mymodule:my_scan    your Python function, in the current folder, which gets
                                          NumPy arrays; the same from a test of yours:
@@ -53,7 +54,7 @@ if all is right, 1 if not.
 
 A function may lack something (an argument that it does not take, a NotImplementedError, a file that
 is not there): that is "not implemented", which fails unless --flags leaves it out or --xfail
-expects it.
+expects it. Files in GOT that no case asks for are left alone.
 
 {operations}
 
@@ -121,6 +122,7 @@ def verify_arguments(parser, argv):
 def run_verify(options):
     """Run `minis5 verify`; return the exit code."""
     what, how = options.what, {"flags": options.flags, "xfail": expected_failures(options.xfail)}
+    check_report_files(options)
     only = {name: getattr(options, name) for name in ("small", "seed", "dtype")}
     given = [f"--{name}" for name, value in only.items() if value or value == 0 and name == "seed"]
     if what and what[0] == "env":
@@ -137,9 +139,11 @@ def run_verify(options):
         raise ValueError(f"WHAT: expected {wanted}, got {what[0]!r}; operations are {known}")
     else:
         report = check_folder(what[0], what[1], operations=what[2:] or None, **how)
-    if options.report:
+    if not report.results:
+        raise ValueError("--flags: expected flags that leave a case, got none; ask for others")
+    if options.report is not None:
         report.write_json(options.report)
-    if options.junit:
+    if options.junit is not None:
         report.write_junit(options.junit)
     answer(report.text())
     return 0 if report.passed else 1
@@ -204,8 +208,38 @@ def named_function(name):
 
 
 def expected_failures(path):
-    """Return the lines of a file of expected failures, without comments."""
+    """Return the lines of a file of expected failures, without comments.
+
+    Raises
+    ------
+    ValueError
+        There is no such text file, or a line has an operation that is not known.
+    """
     if path is None:
         return ()
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in (text.partition("#")[0].strip() for text in lines) if line)
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        wanted, remedy = "a text file in UTF-8", "write one expected failure a line"
+        raise ValueError(f"--xfail: expected {wanted}, got {path!r} ({error}); {remedy}") from None
+    found = tuple(line for line in (text.partition("#")[0].strip() for text in lines) if line)
+    known = (*OPERATIONS, *CHECKS, "env")
+    for line in found:
+        name, slash, _ = line.partition("/")
+        if slash and not any(fnmatch.fnmatchcase(operation, name) for operation in known):
+            wanted = f"an operation among {', '.join(dict.fromkeys(known))}"
+            raise ValueError(f"--xfail: expected {wanted}, got {line!r}; correct that line")
+    return found
+
+
+def check_report_files(options):
+    """Raise ValueError if a report could not be written: before the cases are tried, not after."""
+    paths = {f"--{name}": getattr(options, name) for name in ("report", "junit")}
+    given = {name: Path(path) for name, path in paths.items() if path is not None}
+    for name, path in given.items():
+        if path.is_dir() or not path.parent.is_dir():
+            wanted, remedy = "a file in a folder that is there", "make the folder, or name another"
+            raise ValueError(f"{name}: expected {wanted}, got {str(path)!r}; {remedy}")
+    if len(given) == 2 and len(set(given.values())) == 1:
+        wanted, got = "another file than --report", repr(options.junit)
+        raise ValueError(f"--junit: expected {wanted}, got {got}; name two files")

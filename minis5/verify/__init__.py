@@ -9,7 +9,7 @@
     judge        from outputs to a result with its probable cause
     operations/  the cases and known faults of each operation
     checks       check_scan and the others, for your own tests; learner_checks: loss, Adam, PPO
-    vectors      the cases as files, for any language (npy.py); folders: what a program wrote
+    vectors      the cases as files, for any language (npy, readme); folders: what a program wrote
     replay       check_replay and check_rollout: memory cores, and what a recurrent learner keeps
     environment  check_env: is this environment one of ours? observers/ know the rules, episodes
                  plays, samples compares distributions

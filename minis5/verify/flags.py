@@ -58,6 +58,9 @@ def check_flags(flags: Iterable[str] | None) -> tuple[frozenset[str], frozenset[
             known = ", ".join(FLAGS)
             remedy = f"the flags are {known}; no-NAME leaves one out"
             raise ValueError(f"flags: expected names of flags, got {name!r}; {remedy}")
+        if name == f"{LEAVE_OUT}core":
+            wanted, remedy = "names of features", "core is always tried; take it out of the list"
+            raise ValueError(f"flags: expected {wanted}, got {name!r}; {remedy}")
     without = frozenset(n.removeprefix(LEAVE_OUT) for n in names if n.startswith(LEAVE_OUT))
     return frozenset(n for n in names if not n.startswith(LEAVE_OUT)), without
 

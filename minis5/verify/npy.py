@@ -54,11 +54,14 @@ def from_npy(data: bytes, kind: str) -> np.ndarray:
     """
     stream = io.BytesIO(data)
     try:
-        shape, is_fortran, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
+        version = np.lib.format.read_magic(stream)
+        if version not in HEADERS:
+            raise ValueError("format {}.{}".format(*version))
+        shape, is_fortran, dtype = HEADERS[version](stream)
     except Exception as error:  # damage makes NumPy raise almost anything
-        kinds = "a .npy file of format 1.0 or 2.0"
-        words = " ".join(str(error).split())[:100] or type(error).__name__
-        raise ValueError(f"expected {kinds}, got {_beginning(data)} ({words})") from None
+        kinds, remedy = "a .npy file of format 1.0 or 2.0", "write it as README.txt says"
+        words = " ".join(str(error).split()).split(". ")[0][:100] or type(error).__name__
+        raise ValueError(f"expected {kinds}, got {_beginning(data)} ({words}); {remedy}") from None
     stored, accepted = KINDS[kind]
     if dtype.str not in accepted:
         named = f"{np.dtype(stored).name} ({stored!r})"
@@ -68,18 +71,20 @@ def from_npy(data: bytes, kind: str) -> np.ndarray:
                 f"expected little-endian {named}, got big-endian {dtype.str!r}; {remedy}"
             )
         got = "pickled objects" if dtype.hasobject else f"{dtype.name} ({dtype.str!r})"
-        raise ValueError(f"expected {kind} numbers as {named}, got {got}")
+        raise ValueError(f"expected {kind} numbers as {named}, got {got}; convert them")
     rest, size = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or rest != size:
-        raise ValueError(f"expected {size} bytes of numbers for shape {shape}, got {rest}")
+        wanted, remedy = f"{size} bytes of numbers for shape {shape}", "write the whole array"
+        raise ValueError(f"expected {wanted}, got {rest}; {remedy}")
     array = np.frombuffer(data, dtype, offset=stream.tell())
     array = array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
     if kind == "complex" and dtype.kind == "f":
         if shape[-1:] != (2,):
-            raise ValueError(f"expected a last axis of 2 (real, imaginary), got shape {shape}")
+            wanted, remedy = "a last axis of 2 (real, imaginary)", "write both parts of each number"
+            raise ValueError(f"expected {wanted}, got shape {shape}; {remedy}")
         array = np.ascontiguousarray(array, np.float64).view(np.complex128)[..., 0]
     if kind == "bool" and dtype.kind == "u" and (array > 1).any():
-        raise ValueError(f"expected flags 0 and 1, got {array.max()}")
+        raise ValueError(f"expected flags 0 and 1, got {array.max()}; write 1 for true")
     types = {"real": np.float64, "complex": np.complex128, "bool": np.bool_, "integer": np.int64}
     return array.astype(types[kind])
 

@@ -4,6 +4,7 @@ Leaves out: how a result comes about (judge.py). Tests: tests/verify/test_report
 """
 
 import fnmatch
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -72,6 +73,7 @@ class Report:
     Attributes
     ----------
     results : tuple of Result
+    xfail : tuple of str
     passed : bool
         No case failed and none is missing, but for expected ones.
 
@@ -82,9 +84,9 @@ class Report:
     """
 
     def __init__(self, results: Iterable[Result], xfail: Iterable[str] = ()) -> None:
-        results, listed = list(results), check_xfail(xfail)
+        results, self.xfail = list(results), check_xfail(xfail)
         often = Counter(cause for result in results for cause in result.causes)
-        self.results = tuple(_finished(result, listed, often) for result in results)
+        self.results = tuple(_finished(result, self.xfail, often) for result in results)
 
     @property
     def passed(self) -> bool:
@@ -128,9 +130,20 @@ class Report:
         return tuple(found)
 
     def __add__(self, other: "Report") -> "Report":
-        both = Report(())
+        both = Report((), dict.fromkeys(self.xfail + other.xfail))
         both.results = self.results + other.results
         return both
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The expected failures that no case matches, but for those of operations not tried."""
+        tried = {result.operation for result in self.results}
+        return tuple(
+            line
+            for line in self.xfail
+            if not any(_is_meant(line, result) for result in self.results)
+            and any(fnmatch.fnmatchcase(name, line.partition("/")[0]) for name in tried)
+        )
 
     def text(self, most: int | None = None) -> str:
         """Return the report in lines: what is wrong, probable causes, the summary by flag.
@@ -143,9 +156,11 @@ class Report:
         told = [r for r in self.results if r.status in (*FAILING, "xpass")]
         told += [r for r in self.results if r.ours is not None and r not in told]
         told += [r for r in self.results if r.status == "informational" and r not in told]
-        lines = [result.line for result in told[:most]]
-        if most is not None and len(told) > most:
-            lines.append(f"… and {len(told) - most} more")
+        lines = [*self._lines(told)]
+        if most is not None and len(lines) > most:
+            lines[most:] = [f"… and {len(lines) - most} more"]
+        remedy = "correct it or take it out"
+        lines += [f"xfail: no case that was tried is {x!r}; {remedy}" for x in self.unmatched]
         if self.causes:
             lines += ["", "Probable causes:"]
             lines += [f"  {n:4d} cases  {cause}" for cause, n in self.causes.items()]
@@ -157,6 +172,16 @@ class Report:
         counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
         where = f" in {', '.join(self.fails_in)}" if self.fails_in else ""
         return f"{'PASSED' if self.passed else f'FAILED{where}'}: {counts or 'no case was tried'}"
+
+    def _lines(self, told):
+        """Yield the lines of results; one for an operation that is missing as a whole."""
+        for operation, group in itertools.groupby(told, key=lambda result: result.operation):
+            results, all_of_it = list(group), [r for r in self.results if r.operation == operation]
+            if len(all_of_it) > 1 and all(r.status == "missing" for r in all_of_it):
+                some = f"all {len(results)} cases, such as {results[0].case}"
+                yield f"MISSING {operation}: {some}: {results[0].message}"
+            else:
+                yield from (result.line for result in results)
 
     def _table(self):
         rows = [("flag", *STATUSES)]
@@ -218,10 +243,15 @@ def check_xfail(xfail: Iterable[str]) -> tuple[str, ...]:
     return listed
 
 
+def _is_meant(line, result):
+    """Return whether a line of the expected failures means a result."""
+    return line in result.flags or fnmatch.fnmatchcase(result.id, line)
+
+
 def _finished(result, listed, often):
     """Return a result with its likeliest cause, and with its status if it was expected to fail."""
     cause = max(result.causes, key=lambda cause: often[cause], default="")
-    expected = any(line in result.flags or fnmatch.fnmatchcase(result.id, line) for line in listed)
+    expected = any(_is_meant(line, result) for line in listed)
     changes = {"failed": "xfail", "missing": "xfail", "passed": "xpass"} if expected else {}
     return result._replace(cause=cause, status=changes.get(result.status, result.status))
 

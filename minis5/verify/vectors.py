@@ -1,18 +1,19 @@
 """Test vectors: the cases as files that any language reads, in a folder or a .tar.xz archive.
 
     schema.json                  format, version, seed, flags, operations
-    README.txt                   how to read all this, for people
+    README.txt                   how to read all this, for people (readme.py)
     OPERATION/cases.tsv          a line for each case: id, flags, dtype, arrays, tolerances, options
     OPERATION/CASE/NAME.npy      inputs and expected outputs (npy.py)
 
 The same seed gives the same bytes. ``schema.json`` is written last, so that a folder that has it is
-complete. ``SMALL`` is the set that minis5 ships, an archive: names and headers of a thousand small
-files take more room than their numbers. ``minis5 vectors minis5/verify/small.tar.xz --small`` makes
-it.
+complete. It has a digest of each cases.tsv, so that none that was edited is believed. ``SMALL`` is
+the set that minis5 ships, an archive: names and headers of a thousand small files take more room
+than their numbers. ``minis5 vectors minis5/verify/small.tar.xz --small`` makes it.
 
 Leaves out: comparing (folders.py). Tests: tests/verify/test_vectors.py.
 """
 
+import hashlib
 import io
 import json
 import lzma
@@ -30,65 +31,13 @@ from minis5.verify.case import DTYPES, GRADIENT, Case
 from minis5.verify.flags import FLAGS
 from minis5.verify.npy import from_npy, kind_of, to_npy
 from minis5.verify.operations import OPERATIONS
+from minis5.verify.readme import readme
 
 FORMAT, VERSION = "minis5 test vectors", 1
 SMALL = Path(__file__).with_name("small.tar.xz")
 ARCHIVE = ".tar.xz"
 DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError)
 COLUMNS = ("id", "flags", "dtype", "inputs", "outputs", "steps")
-README = """\
-Test vectors of minis5, format version {version}, seed {seed}{small}.
-
-Each folder is an operation: what a function gets, and what it must return. A line of its cases.tsv
-is a case; the columns are separated by tabs, an empty cell means "not given":
-
-    id        the case's name, and the name of its folder
-    flags     what the case asks of a function, separated by commas (below)
-    dtype     the precision under test, float32 or float64: inputs are rounded to it already
-    inputs    NAME:KIND of each input, separated by spaces; an input that is not listed is not given
-    outputs   NAME:KIND:TOLERANCE of each output
-    steps     T in the tolerance
-    others    sizes, numbers and words of the call
-
-CASE/NAME.npy is an array, all of them in C order and little-endian:
-
-    real      float64 '<f8'
-    complex   float64 '<f8' with a last axis of 2: real, imaginary
-    bool      uint8 '|u1', 0 or 1
-    integer   int64 '<i8'
-
-A .npy file is: 8 bytes "\\x93NUMPY\\x01\\x00", the length of the header in 2 bytes (little-endian),
-the header in that many bytes, then the numbers. The header is text such as
-{{'descr': '<f8', 'fortran_order': False, 'shape': (33, 2, 3, 2), }}; the files here have no other
-form, so a reader needs the numbers in the brackets only.
-
-What to do: for each case read the inputs, convert them to dtype, call your function, and write each
-output as GOT/OPERATION/CASE/NAME.npy, in the form that the expected one has (float32 '<f4' will do
-too). Then run
-
-    minis5 verify THIS_FOLDER GOT
-
-which tells what is wrong, and why it probably is. A case without files counts as not implemented.
-Without minis5: an output is right if it is NaN, Inf and -Inf where the expected one is (of complex
-numbers: not finite where the expected one is not), and elsewhere
-max |got - expected| <= TOLERANCE max |expected|, or TOLERANCE alone if all that is expected is 0.
-
-Flags:
-
-{flags}
-
-Operations:
-
-{operations}
-
-Tolerances are c eps T: c = {forward} for outputs, {gradient} for gradients, eps that of dtype,
-2^-23 or 2^-52, T the column steps. Cases with the flag long or subnormal only inform.
-`minis5 verify --report FILE` writes JSON: "passed", "counts" by status, "fails_in" (the flags that
-explain the failures), "flags" (counts by flag), and "results", a list with for each case id,
-operation, case, flags, dtype, status (passed, failed, missing, xfail, xpass, informational),
-message, output, index, expected, got (the first wrong number), cause (the probable one), accuracy
-(max |error| / max |expected|) and minis5_accuracy.
-"""
 
 
 def write(
@@ -122,26 +71,24 @@ def write(
         A file cannot be written.
     """
     check_integer("seed", seed, 0, 2**63, "0 is the seed of the set that minis5 ships")
-    names = list(OPERATIONS) if operations is None else list(operations)
+    names = list(OPERATIONS if operations is None else dict.fromkeys(operations))
     for name in names:
         check_choice("operations", name, tuple(OPERATIONS))
     dtypes = [check_choice("dtypes", d, DTYPES) for d in as_list(dtypes)]
     with _Sink(folder) as put:
-        counts = {}
+        counts, digests = {}, {}
         for name in names:
             operation = OPERATIONS[name]
             cases = [c for dtype in dtypes for c in operation.cases(dtype, seed, small)]
             counts[name] = len(cases)
-            _write_cases(put, name, cases)
-        flags = "\n".join(f"    {flag:14} {about}" for flag, about in FLAGS.items())
+            digests[name] = _digest(_write_cases(put, name, cases))
         abouts = {name: OPERATIONS[name].about for name in names}
-        fill = {"version": VERSION, "seed": seed, "small": ", small set" if small else ""}
-        fill |= {"flags": flags, "forward": 64, "gradient": GRADIENT}
-        fill["operations"] = "\n\n".join(f"{n}\n    {about}" for n, about in abouts.items())
-        put("README.txt", README.format(**fill).encode())
+        put("README.txt", readme(VERSION, seed, small, abouts).encode())
         schema = {"format": FORMAT, "version": VERSION, "seed": seed, "small": small}
         schema |= {"dtypes": dtypes, "flags": FLAGS, "columns": COLUMNS}
-        schema["operations"] = {n: {"cases": counts[n], "about": abouts[n]} for n in names}
+        schema["operations"] = {
+            n: {"cases": counts[n], "sha256": digests[n], "about": abouts[n]} for n in names
+        }
         put("schema.json", (json.dumps(schema, indent=1) + "\n").encode())
     return sum(counts.values())
 
@@ -166,6 +113,12 @@ def _write_cases(put, operation, cases):
         for name, z in (case.inputs | case.expected).items():
             put(f"{operation}/{case.name}/{name}.npy", to_npy(z))
     put(f"{operation}/cases.tsv", ("\n".join(lines) + "\n").encode())
+    return lines
+
+
+def _digest(lines):
+    """Return a digest of lines, whatever characters end them."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _cell(value):
@@ -189,10 +142,12 @@ class _Sink:
 
     def __enter__(self):
         if self.folder.name.endswith(ARCHIVE):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.archive = tarfile.open(self.folder, "w:xz", format=tarfile.USTAR_FORMAT)
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             wanted = f"a new or empty folder, or a name that ends in {ARCHIVE}"
-            got = f"{str(self.folder)!r}, which has something in it"
+            kind = "has something in it" if self.folder.is_dir() else "is a file"
+            got = f"{str(self.folder)!r}, which {kind}"
             raise ValueError(f"folder: expected {wanted}, got {got}; choose another")
         return self.put
 
@@ -247,11 +202,18 @@ class Vectors:
         schema = self._schema()
         found = schema.get("format"), schema.get("version")
         if found != (FORMAT, VERSION):
-            raise self._error(f"expected {FORMAT!r} of version {VERSION}, got {found}")
+            got = "another format" if found[0] != FORMAT else f"version {found[1]!r}"
+            raise self._error(f"schema.json: expected {FORMAT}, version {VERSION}, got {got}")
         known, there = tuple(OPERATIONS), schema.get("operations")
         if not isinstance(there, dict) or not set(there) <= set(known):
-            raise self._error(f"expected operations among {', '.join(known)}, got {there!r:.80}")
-        self.operations = tuple(there)
+            got = ", ".join(there) if isinstance(there, dict) else repr(there)
+            wanted = f"operations among {', '.join(known)}"
+            raise self._error(f"schema.json: expected {wanted}, got {got:.200}")
+        self.operations, self._about = tuple(there), there
+
+    def about(self, operation: str) -> str:
+        """Return what an operation must do, in the words that were written with it."""
+        return str(self._about[operation].get("about", ""))
 
     def cases(self, operation: str) -> Iterator[Case]:
         """Yield the cases of an operation.
@@ -262,7 +224,10 @@ class Vectors:
             A file is damaged; the message names it.
         """
         try:
-            header, *lines = self._get(f"{operation}/cases.tsv").decode().splitlines()
+            lines = self._get(f"{operation}/cases.tsv").decode().splitlines()
+            if _digest(lines) != self._about[operation]["sha256"]:
+                raise ValueError("cases.tsv is not as it was written")
+            header = lines.pop(0)
             for line in lines:
                 row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
                 yield self._case(operation, row)
@@ -280,7 +245,8 @@ class Vectors:
                 try:
                     found[name] = from_npy(self._get(path), kind)
                 except ValueError as error:
-                    raise ValueError(f"{row['id']}/{name}.npy: {reason(error)}") from None
+                    what = reason(error).partition("; ")[0]  # another remedy follows
+                    raise ValueError(f"{row['id']}/{name}.npy: {what}") from None
         steps, eps = int(row["steps"]), float(np.finfo(row["dtype"]).eps)
         is_gradient = {n: round(t / (eps * steps)) == GRADIENT for n, t in tolerances.items()}
         return Case(
@@ -301,7 +267,9 @@ class Vectors:
             raise FileNotFoundError(f"{self.folder}: no such folder; {remedy}")
         try:
             schema = parse_json(self._get("schema.json").decode())
-        except (OSError, KeyError, ValueError) as error:
+        except (FileNotFoundError, KeyError):
+            raise self._error("expected test vectors, got no schema.json in it") from None
+        except (OSError, ValueError) as error:
             raise self._error(f"no readable schema.json ({reason(error)})") from None
         return schema if isinstance(schema, dict) else {}
 

@@ -33,6 +33,11 @@ def test_what_is_no_flag(flags):
         check_flags(flags)
 
 
+def test_core_cannot_be_left_out():
+    with pytest.raises(ValueError, match="got 'no-core'; core is always tried; take it out of the"):
+        check_flags("no-core")
+
+
 def test_every_case_has_flags_and_every_flag_a_case():
     used = set()
     for operation in OPERATIONS.values():

@@ -1,5 +1,8 @@
 """Files of a program: right, wrong, missing and damaged ones. None of them crashes the check."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -114,17 +117,93 @@ def test_damaged_files_are_said(message, vectors, got):
     assert report.counts["passed"] == len(report.results) - 1
 
 
-def test_a_folder_in_the_place_of_a_file_is_said(vectors, got):
-    case = first(vectors)
+def sparse(path):
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+NO_FILES = {  # what lies in the place of a file; a pipe without a writer would be waited for
+    "x: expected a file, got a folder; write a .npy file there": Path.mkdir,
+    "x: expected a file, got a pipe or a device": os.mkfifo,
+    "x: expected at most 1054720 bytes, got a file of 1099511627776; write this": sparse,
+}
+
+
+@pytest.mark.parametrize("message", NO_FILES)
+def test_what_lies_in_the_place_of_a_file_is_said(message, vectors, got):
+    case = next(c for c in Vectors(vectors).cases("scan") if c.expected["x"].nbytes == 96)
     (got / case.id / "x.npy").unlink()
-    (got / case.id / "x.npy").mkdir()
+    NO_FILES[message](got / case.id / "x.npy")
     (failed,) = (r for r in check_folder(vectors, got).results if r.status == "failed")
-    assert failed.id == case.id and "directory" in failed.message
+    assert failed.id == case.id and failed.message.startswith(message)
+
+
+def test_a_folder_that_cannot_be_read_is_said(vectors, got, monkeypatch):
+    """The system's refusal is played: root, who runs tests in containers, may read everything."""
+    case, stat = first(vectors), Path.stat
+
+    def refuse(path, **options):
+        if path.name == "x.npy" and path.parent.name == case.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    (failed,) = (r for r in check_folder(vectors, got).results if r.status == "failed")
+    assert failed.id == case.id and "x: [Errno 13] Permission denied" in failed.message
+
+
+def test_links_are_followed_and_dangling_ones_are_missing_files(vectors, got):
+    case, other = list(Vectors(vectors).cases("scan"))[:2]
+    (got / case.id).rename(got / "elsewhere")
+    (got / case.id).symlink_to(got / "elsewhere")
+    (got / other.id / "x.npy").unlink()
+    (got / other.id / "x.npy").symlink_to(got / "nowhere")
+    wrong = {r.id: r.status for r in check_folder(vectors, got).results if r.status != "passed"}
+    assert wrong == {other.id: "missing"}
+
+
+def test_pickled_objects_are_not_executed(vectors, got, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    case = first(vectors)
+    np.save(got / case.id / "x.npy", np.array([Evil()], object), allow_pickle=True)
+    (failed,) = (r for r in check_folder(vectors, got).results if r.status == "failed")
+    assert "got pickled objects; convert them" in failed.message
+    assert not (tmp_path / "executed").exists()
+
+
+def test_columns_first_and_files_that_nobody_asked_for_pass(vectors, got):
+    for case in Vectors(vectors).cases("scan"):
+        path = got / case.id / "x.npy"
+        np.save(path, np.asfortranarray(np.load(path)))
+    (got / "scan/of mine").mkdir()
+    (got / "scan/of mine/x.npy").write_text("notes")
+    assert check_folder(vectors, got).passed
+
+
+def test_an_operation_asked_for_twice_is_compared_once(vectors, got):
+    once, twice = (check_folder(vectors, got, operations=["scan"] * n) for n in (1, 2))
+    assert once.counts == twice.counts
+
+
+@pytest.mark.parametrize("place", [".", "scan"])
+def test_test_vectors_are_not_compared_with_themselves(place, vectors, got):
+    """They hold the expected numbers, so that all would pass."""
+    with pytest.raises(ValueError, match="expected what a program wrote, got test vectors"):
+        check_folder(vectors, vectors / place)
+    (got / "scan/cases.tsv").touch()
+    with pytest.raises(ValueError, match="minis5 verify DIR GOT in this order"):
+        check_folder(vectors, got)
 
 
 def test_what_cannot_be_asked(vectors, got):
     with pytest.raises(FileNotFoundError, match="no such folder; write GOT/OPERATION/CASE"):
         check_folder(vectors, got / "none")
+    (got / "file").touch()
+    with pytest.raises(NotADirectoryError, match="expected a folder, got a file; write GOT/OPERA"):
+        check_folder(vectors, got / "file")
     with pytest.raises(FileNotFoundError, match="minis5 vectors DIR writes test vectors"):
         check_folder(got / "none", got)
     with pytest.raises(ValueError, match="operations: expected one of 'scan', 'scan_vjp', got 'g"):

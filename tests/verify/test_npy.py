@@ -61,10 +61,19 @@ def test_what_others_write_is_read(kind, z, expected):
     assert np.array_equal(from_npy(saved(z, version=(2, 0)), kind), got)
 
 
+LONG_HEADER = b"\x93NUMPY\x01\x00" + (60_000).to_bytes(2, "little") + b" " * 60_000
+
+
 @pytest.mark.parametrize(
     "kind, data, message",
     [
         ("real", b"", "expected a .npy file of format 1.0 or 2.0, got an empty file"),
+        ("real", saved(np.zeros(3), version=(3, 0)), "(format 3.0); write it as README.txt says"),
+        (
+            "real",
+            LONG_HEADER,
+            "(Header info length (60000) is large and may not be safe to load sec",
+        ),
         ("real", b"PK\x03\x04zip", r"got one that begins with b'PK\x03\x04zi'"),
         ("real", b"1.5 2.0\n", "expected a .npy file"),
         ("real", to_npy(np.zeros(3))[:9], "expected a .npy file"),

@@ -45,6 +45,26 @@ def test_text():
     assert lines[-1] == "FAILED in reset, varying: 3 passed, 2 failed, 1 missing, 1 informational"
 
 
+def test_an_operation_that_is_missing_takes_one_line():
+    none = [
+        Result("gae", name, ("core",), "float32", "missing", "not implemented: no file")
+        for name in ("a", "b")
+    ]
+    lines = Report([*some()[:-1], *none]).text().splitlines()
+    assert lines[3] == "MISSING gae: all 2 cases, such as a: not implemented: no file"
+    assert lines[2].startswith("MISSING scan/d: ") and "gae/b" not in "".join(lines)
+
+
+def test_expected_failures_that_no_case_matches_are_told():
+    unknown = ["scan/z", "*/z", "scan/*-float16", "adam/z", "masks"]
+    report = Report(some(), [*unknown, "scan/b", "scan/[cd]", "varying"])
+    assert report.unmatched == ("scan/z", "*/z", "scan/*-float16")  # adam was not tried
+    assert "xfail: no case that was tried is 'scan/z'; correct it or take it out" in report.text()
+    assert "xfail: " not in Report(some(), ["scan/b"]).text()
+    both = Report(some()[:-1], ["*/z", "gae/*"]) + Report(some()[-1:], ["*/z", "gae/*", "gae/z"])
+    assert both.unmatched == ("*/z", "gae/z")
+
+
 def test_most_lines():
     text = Report(some()).text(most=1)
     assert "scan/b" in text and "scan/c" not in text and "… and 4 more" in text

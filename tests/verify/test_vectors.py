@@ -107,7 +107,7 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "full/file").write_text("mine")
     with pytest.raises(ValueError, match="folder: expected a new or empty folder, or a name that"):
         write(tmp_path / "full", operations=["gae"])
-    with pytest.raises(ValueError, match="folder: expected a new or empty folder"):
+    with pytest.raises(ValueError, match="folder: expected a new or empty folder.*which is a file"):
         write(tmp_path / "full/file", operations=["gae"])
     with pytest.raises(ValueError, match="operations: expected one of 'scan'.*got 'gru'"):
         write(tmp_path / "v", operations=["gru"])
@@ -121,7 +121,7 @@ def test_what_is_refused(tmp_path):
 def test_what_is_no_set_of_vectors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder; minis5 vectors DIR writes test"):
         Vectors(tmp_path / "none")
-    with pytest.raises(ValueError, match="no readable schema.json"):
+    with pytest.raises(ValueError, match="expected test vectors, got no schema.json in it; write"):
         Vectors(tmp_path)
     (tmp_path / "file").write_bytes(b"text")
     with pytest.raises(ValueError, match="not a readable .tar.xz archive"):
@@ -130,10 +130,10 @@ def test_what_is_no_set_of_vectors(tmp_path):
     with pytest.raises(ValueError, match="not a readable .tar.xz archive"):
         Vectors(tmp_path / "cut.tar.xz")
     for schema, message in (
-        ("[]", r"expected 'minis5 test vectors' of version 1, got \(None, None\)"),
-        ('{"format": "minis5 test vectors", "version": 2}', "version 1, got .*2"),
+        ("[]", "schema.json: expected minis5 test vectors, version 1, got another format; write"),
+        ('{"format": "minis5 test vectors", "version": 2}', "version 1, got version 2; write it"),
         ('{"format": "minis5 test vectors", "version": 1}', "expected operations among scan"),
-        ('{"format": "minis5 test vectors", "version": 1, "operations": {"gru": 1}}', "got {'gru'"),
+        ('{"format": "minis5 test vectors", "version": 1, "operations": {"gru": 1}}', "got gru; w"),
         ("{", "no readable schema.json"),
     ):
         (tmp_path / "schema.json").write_text(schema)
@@ -145,10 +145,9 @@ def test_what_is_no_set_of_vectors(tmp_path):
     "file, data, message",
     [
         ("cases.tsv", None, "gae: "),
-        ("cases.tsv", b"", "gae: "),
+        ("cases.tsv", b"", "gae: cases.tsv is not as it was written"),
         ("cases.tsv", b"\xff\xfe", "gae: "),
-        ("cases.tsv", b"id\tflags\nonly", "gae: "),
-        ("cases.tsv", b"id\tinputs\noutputs\na\tb\tc", "gae: "),
+        ("cases.tsv", b"id\tflags\nonly", "gae: cases.tsv is not as it was written"),
         ("CASE/rewards.npy", None, "gae: "),
         ("CASE/rewards.npy", b"", "rewards.npy: expected a .npy file"),
         ("CASE/advantages.npy", b"\x93NUMPY", "advantages.npy: expected a .npy file"),
@@ -162,6 +161,38 @@ def test_damaged_vectors_are_said(file, data, message, tmp_path):
     with pytest.raises(ValueError) as caught:
         list(Vectors(tmp_path / "v").cases("gae"))
     assert message in str(caught.value) and "write it anew with minis5 vectors" in str(caught.value)
+
+
+@pytest.mark.parametrize("edit", ["line out", "line twice", "looser", "blank", "sizes"])
+def test_edited_cases_are_not_believed(edit, tmp_path):
+    write(tmp_path / "v", operations=["gae"], small=True, dtypes="float32")
+    path = tmp_path / "v/gae/cases.tsv"
+    lines = path.read_text().splitlines()
+    edited = {
+        "line out": [lines[0], *lines[2:]],
+        "line twice": [*lines, lines[-1]],
+        "looser": [line.replace("advantages:real:", "advantages:real:1") for line in lines],
+        "blank": [*lines, ""],
+        "sizes": [*lines[:-1], lines[-1].replace("\t2\t", "\t3\t")],
+    }[edit]
+    assert edited != lines
+    path.write_text("\n".join(edited) + "\n")
+    with pytest.raises(ValueError, match="gae: cases.tsv is not as it was written; write it anew"):
+        list(Vectors(tmp_path / "v").cases("gae"))
+
+
+def test_lines_may_end_as_windows_ends_them(tmp_path):
+    write(tmp_path / "v", operations=["gae"], small=True, dtypes="float32")
+    path, before = tmp_path / "v/gae/cases.tsv", list(Vectors(tmp_path / "v").cases("gae"))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    after = list(Vectors(tmp_path / "v").cases("gae"))
+    assert [case.options for case in after] == [case.options for case in before]
+
+
+def test_an_operation_asked_for_twice_is_written_once(tmp_path):
+    once = write(tmp_path / "once", operations=["gae"], small=True)
+    assert write(tmp_path / "new/twice.tar.xz", operations=["gae", "gae"], small=True) == once
+    assert len(list(Vectors(tmp_path / "new/twice.tar.xz").cases("gae"))) == once
 
 
 def test_an_input_and_an_output_of_one_name_are_an_error(tmp_path, monkeypatch):

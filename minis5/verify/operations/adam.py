@@ -41,7 +41,8 @@ max_norm=number (flags max_norm, max_norm_exact): g is multiplied by max_norm / 
 rates={name: factor} (flag rates): lr is multiplied by the factor for that param.
 
 In the test vectors, start_NAME is a param at the start, grads_NAME (K, ...) are its gradients in K
-steps, and the output params_NAME (K, ...) is what it is after each step.
+steps, and the output params_NAME (K, ...) is what it is after each step. The column names lists the
+params; the column rates has their factors in the same order.
 """
 
 

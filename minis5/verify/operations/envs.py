@@ -156,12 +156,15 @@ CAUSES = {
 OPERATION = Operation(
     name="envs",
     about="""observations, rewards, terminated, truncated = play(task, start, actions): one episode
-of `task`, a level of minis5 with `options`, whose rules are in minis5/envs: T steps.
-observations (T + 1, numbers of one): integers, or real; the last one is that after the last step.
-rewards (T); terminated, truncated (T) bool. actions (T) or (T, numbers of one).
-The episode begins from either of these:
-draws, all random words of 32 bits in the order in which they are drawn, by reset and by steps
-(minis5/random.py makes integers, uniform and normal numbers of them);
+of `task`, a level of minis5 with `options` (a list of "name=integer"), T steps. The rules are too
+long for this text: `minis5 envs` lists the tasks, and minis5/envs in its source has their files.
+observations (T + 1, numbers of one): integers, or real; the first one is that of the reset, the
+last one that after the last step. rewards (T); terminated, truncated (T) bool. actions (T) or (T,
+numbers of one). The episode begins from either of these (`seed` is what minis5 made them of):
+draws, all random words w of 32 bits in the order in which they are drawn, by reset and by steps: a
+uniform number is u = w / 2^32, an integer below n is floor(u n), a normal number takes two,
+√(-2 log(1 - u)) cos(2π u'), and a shuffle of n things exchanges, for last = n - 1, ..., 1, the ones
+at last and at an integer below last + 1;
 ints and floats, the state after the reset, laid out as the task's file says, without the first
 three integers, which are the generator's. (Tasks that draw in steps need the draws.)
 In Python, start is a dict of draws, ints, floats, options and seed.""",

@@ -27,21 +27,27 @@ PPO's loss of N steps and its gradients with respect to params and value:
 
     mean over valid steps of -min(r A, clip(r) A) + value_coef v - entropy_coef H
 
-r = exp(log p(action) - batch.log_probs), clip(r) within 1 ± clip, A = batch.advantages,
-v = (value - batch.returns)² / 2, H the entropy of the policy.
+r = exp(log p(action) - batch.log_probs), clip(r) = min(max(r, 1 - clip), 1 + clip),
+A = batch.advantages, v = (value - batch.returns)² / 2, H = -sum of p log p, the entropy of the
+policy (0 log 0 = 0). Within the clip the gradient is that of r A. No case lies on the edge of one.
 
 params (N, A): logits; log p is their log-softmax. A logit of -inf masks its action (flag masks).
 value (N,). batch has actions int64 (N,); log_probs, values (both of the policy that acted),
 advantages, returns (N,); valid bool (N,), True where a step counts (flag padding has others, one
-case with NaN in them). Returned: a number, and arrays of the shapes of params and value.
+case with NaN in them). Returned: a number, and arrays of the shapes of params and value. Gradients
+are 0 for steps that do not count and for masked logits. In the test vectors the fields of batch are
+inputs of their own.
 
 Three more keywords come only in the cases that need them:
 clip_value=True (flag clip_value): v is the larger of (value - returns)² / 2 and
-    (c - returns)² / 2, where c is value moved to within ± clip of batch.values.
+    (c - returns)² / 2, where c is value moved to within ± clip of batch.values; the gradient of c
+    is 1 where it was not moved, else 0.
 distribution="gaussian" (flag gaussian): params (N, 2A) are [mean | log of the standard deviation];
-    actions are float (N, A). Sum log p and H over A.
+    actions are float (N, A). With mean μ and deviation s, log p = -((action - μ) / s)² / 2
+    - log s - log(2π) / 2 and H = log s + log(2π e) / 2, each summed over A.
 normalize="population" or "sample" (flags normalized, normalized_sample): A is
-    (A - mean) / (s + 1e-8) over the valid steps; s is the deviation with n, or with n - 1.
+    (A - mean) / (s + 1e-8) over the valid steps; s is the deviation with n, or with n - 1. A is a
+    constant for the gradient.
 """
 GAP = 2e-3  # how far ratios and values stay from the edges of their clips
 COEFFICIENTS = {"clip": 0.2, "value_coef": 0.7, "entropy_coef": 0.05}

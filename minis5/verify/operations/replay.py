@@ -218,12 +218,16 @@ Inputs are what the environments gave, in autoreset mode `mode`: first_observati
 then by each step observations, final_observations (infos["final_obs"], NaN for none), terminated,
 truncated, and restarted, what reset(options={"reset_mask": ended}) gave after it; (N, B) each.
 actions (N, B) are the agent's. (numbers and scripts are what this was made of.)
+Step 0 starts from first_observations, step t + 1 from restarted[t] if step t ended an episode in
+mode disabled, else from observations[t]. What truly followed step t is final_observations[t] if it
+ended one in mode same_step, else observations[t]. In mode next_step, the step after one that ended
+an episode only resets: it ignores its action, and observations has the next episode's first.
 Outputs: reset (N, B), the flag that the network is fed, which empties the memory before the step;
 first (N, B), the flag of an episode's first step; previous_action (N, B), 0 for none; valid (N, B),
 false for a step that only resets; values (N, B); next_values (N, B), of the observation that truly
-followed, with the memory of its own episode, 0 after a termination; initial_state (rollouts, B),
-the memory before each rollout's first step. Write 0 where valid is false, and for a state that the
-next step resets or that belongs to a step that only resets.
+followed (m' of it with first = 0 and this step's action), 0 after a termination; initial_state
+(rollouts, B), the memory before each rollout's first step. Write 0 where valid is false, and for a
+state that the next step resets or that belongs to a step that only resets.
 In Python: kept = function(envs, network, length, rollouts), a dict of these; envs is a
 gymnasium.vector.VectorEnv, network.step(obs, previous_action, first, reset, state) → action, value,
 state, network.initial_state(B) → state.""",

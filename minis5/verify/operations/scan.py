@@ -246,7 +246,8 @@ OPERATION = Operation(
     name="scan",
     about="""x = scan(a, b, reset=None, x0=None), the resettable recurrence:
     x[t] = a[t]·x[t-1] + b[t],  x[t] = b[t] where reset[t],  x[-1] = x0 (zero if not given).
-a (P,) or (T, B, P); b, x (T, B, P); reset (T, B) bool; x0 (B, P); a, b, x0, x real or complex.
+a (P,), the same at every step, or (T, B, P); b, x (T, B, P); reset (T, B) bool; x0 (B, P); a, b, x0
+and x all real or all complex. Where reset[0] is set, x0 is not read.
 T is time, B the batch, P the states. A reset selects: x[t-1] is not read, NaN and Inf included.""",
     cases=cases,
     call=call,

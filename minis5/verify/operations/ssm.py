@@ -233,9 +233,12 @@ OPERATION = Operation(
     zoh: Λ̄ = exp(Λ Δ), w = (Λ̄ - 1)/Λ;  bilinear: r = 1/(1 - ΛΔ/2), Λ̄ = r (1 + ΛΔ/2), w = r Δ;
     Δ = step_rescale exp(log_step), times dt[t] if given;  clip_eigs: Re Λ is at most -1e-4.
 layer: Lambda_re (P,), Lambda_im (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1); the last
-axis of B and C is (real, imaginary). u, y (T, B, H); reset (T, B) bool or None; x0 complex (B, P)
-or None; x_last complex; dt (T, B). Keywords come only in cases that need them (flags bilinear,
-options, irregular). More results than two are not looked at.""",
+axis of B and C is (real, imaginary): B̃ = B[..., 0] + i B[..., 1], C̃ likewise, Λ = Lambda_re + i
+Lambda_im. u, y (T, B, H) real; reset (T, B) bool or None; x0 complex (B, P) or None for zero;
+x_last complex (B, P); dt (T, B), one for all P. w is Δ at Λ = 0, and exact where Λ Δ is small:
+Λ̄ - 1 needs expm1. In the test vectors each array of layer is an input, B and C real ones. Keywords
+come only in cases that need them (flags bilinear, options, irregular). More results than two are
+not looked at.""",
     cases=cases,
     call=call,
     causes=FORWARD_CAUSES,

@@ -41,16 +41,17 @@ critic (2P, 1), critic_bias (1,). rollout is a NamedTuple: obs (T, B, H), reset 
 what truly followed step t; done is terminated or truncated.
 
 First the advantages A (T, B), once, as in gae, with gamma and lam; the returns are A + values. Then
-for each row of groups (K, n), in this order: take the environments in the row, all T steps, with
-their x0; normalise their A (normalize is "population" or "sample", as in ppo_loss, or "none"); take
-the gradient of the loss as in ppo_loss; make a step of Adam as in adam, which goes on from one
-minibatch to the next.
+for each row of groups (K, n), in this order: take the environments in the row, counted from 0, all
+T steps, with their x0; normalise their T n advantages (normalize is "population" or "sample", as
+in ppo_loss, or "none"); take the gradient of the loss as in ppo_loss, in which all steps count,
+through all T steps of x; make a step of Adam as in adam, which goes on from one minibatch to the
+next.
 
 Two more keywords come only in the cases that need them: clip_value=True (flag clip_value), as in
 ppo_loss; max_norm=number (flag max_norm), as in adam.
 
 In the test vectors start_NAME is a param at the start, and the output params_NAME (K, ...) is what
-it is after each minibatch.
+it is after each minibatch; the fields of rollout are inputs of their own.
 """
 ALWAYS = {
     "lr": 0.02,
