@@ -171,25 +171,36 @@ def _plot(options):
 
 
 def _envs_arguments(parser, argv):
-    del parser, argv
+    del argv
+    parser.add_argument("word", nargs="?", metavar="WORD", help="only ids that contain it")
+    parser.add_argument("--json", action="store_true", help="a JSON list on stdout")
 
 
 def _envs(options):
-    del options
+    levels = [level for level in table() if (options.word or "").lower() in level["id"].lower()]
+    if not levels:
+        raise ValueError(f"WORD: no native id contains {options.word!r}; minis5 envs lists them")
+    if options.json:
+        answer(json.dumps([json_figures(level) for level in levels], indent=2))
+        return
     columns = ("id", "observation_space", "action_space", "episode_length")
     columns += ("worst_return", "random_return", "best_return", "options")
-    rows = [columns, *([_cell(level[name]) for name in columns] for level in table())]
+    rows = [columns, *([_cell(level[name]) for name in columns] for level in levels)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines += [
-        "",
-        "Any other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.",
-        "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': "
-        "dmc/cartpole-swingup, dmc/DOMAIN-TASK.",
-    ]
+    lines += (
+        []
+        if options.word
+        else [
+            "",
+            "Any other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.",
+            "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': "
+            "dmc/cartpole-swingup, dmc/DOMAIN-TASK.",
+        ]
+    )
     answer("\n".join(lines))
 
 

@@ -133,9 +133,9 @@ def _summary(returns, episodes):
     return {**summary, "episodes": len(returns), "unfinished": episodes - len(returns)}
 
 
-def json_figures(summary: dict[str, float]) -> dict[str, float | None]:
-    """Return the result of `evaluate` as JSON has it, with None instead of NaN."""
-    return {name: None if math.isnan(value) else value for name, value in summary.items()}
+def json_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures, such as the result of `evaluate`, as JSON has them: None instead of NaN."""
+    return {name: None if value != value else value for name, value in figures.items()}
 
 
 def result_text(summary: dict[str, Any]) -> str:

@@ -86,6 +86,18 @@ count = number(lambda text: round(_scaled(text)), "a count", 1)  # 1e6 and 10M a
 real = number(float, "a number")
 
 
+def seeds(text):
+    """Return the seeds that "0-4" or "0,2,5" names, a tuple."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        first, last = (int(end or match[1]) for end in match.groups()) if match else (1, 0)
+        found += range(first, last + 1) if last - first < 1000 else ()
+    if not found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"expected seeds such as 0-4 or 0,2,5, got {text!r}")
+    return tuple(found)
+
+
 def env_option(text):
     """Return name and value of "name=value"; the value is JSON, or else a text."""
     name, equals, value = text.partition("=")

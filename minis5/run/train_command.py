@@ -9,12 +9,15 @@ Leaves out: training itself (minis5/run/train.py). Tests: tests/run/test_cli.py.
 
 import argparse
 import json
+from pathlib import Path
+
+import numpy as np
 
 from minis5.run import presets
 from minis5.run.console import answer, tell
 from minis5.run.evaluate import result_text
 from minis5.run.other_names import ADVICE
-from minis5.run.parser import add_trust, count, env_option, integer, real
+from minis5.run.parser import add_trust, count, env_option, integer, real, seeds
 from minis5.run.train import resume, train
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
@@ -92,6 +95,13 @@ def train_arguments(parser, argv):
         f"[{steps:,}]",
     )
     add("--seed", type=integer, metavar="N", help="default 0")
+    add(
+        "--seeds",
+        type=seeds,
+        metavar="A-B",
+        help="a run for each seed, one after another, and their mean: 0-4 or 0,2,5; "
+        "with --out in the folders FOLDER/seedN",
+    )
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
     add(
         "--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise"
@@ -203,7 +213,35 @@ def train_run(options):
         for name in ("env_option", "vector_option"):
             settings[f"{name}s"] = dict(settings.pop(name, ()))
         settings["wrappers"] = settings.pop("wrapper", [])
+        if "seeds" in settings:
+            _several(settings.pop("env"), settings, overrides=overrides, quiet=quiet)
+            return
         summary = train(settings.pop("env"), overrides=overrides, quiet=quiet, **settings)
+    _tell_result(summary)
+
+
+def _several(env, settings, **others):
+    """Train a run for each seed; tell each result, then the mean over seeds."""
+    if "seed" in settings:
+        raise ValueError("--seed, --seeds: expected one of them, got both; leave out --seed")
+    numbers, out, found = settings.pop("seeds"), settings.pop("out", None), []
+    for seed in numbers:
+        folder = None if out is None else Path(out) / f"seed{seed}"
+        found.append(train(env, seed=seed, out=folder, **settings, **others))
+        _tell_result(found[-1])
+    returns = [summary["mean_return"] for summary in found]
+    if None in returns:
+        answer(f"{env}: no mean over seeds, because in a run no episode of the evaluation ended")
+        return
+    if len(returns) > 1:
+        error = np.std(returns, ddof=1) / np.sqrt(len(returns))
+        answer(
+            f"{env}, {len(returns)} seeds: mean return {np.mean(returns):.3f} ± {error:.3f} "
+            f"(standard error), worst {min(returns):.3f}, best {max(returns):.3f}"
+        )
+
+
+def _tell_result(summary):
     result = (
         f"{summary['env']}: {result_text(summary)}, "
         "after {steps:,} steps in {seconds:.1f} s ({steps_per_second:,.0f} steps/s)\n"

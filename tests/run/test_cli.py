@@ -9,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import CHAIN, error_of
 
 import minis5
+from minis5.envs.registry import table
 from minis5.run.cli import main
 from minis5.run.other_names import OTHERWISE, SAME
 from minis5.run.presets import fields, resolve
 from minis5.run.progress import read_progress
+
+LEVELS = ("Easy", "Medium", "Hard")
 
 
 def test_version_and_help(capsys):
@@ -126,7 +130,38 @@ def test_eval_for_people(runs, capsys):
 
 def test_envs(capsys):
     assert main(["envs"]) == 0
-    assert "RepeatPreviousHard" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "RepeatPreviousHard" in text and "module:Env-v0" in text
+    assert main(["envs", "repeat"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        f"Repeat{which}{level}" for which in ("Previous", "First") for level in LEVELS
+    ]
+    assert "no native id contains 'zebra'" in error_of(capsys, "envs zebra")
+
+
+def test_envs_as_json(capsys):
+    assert main(["envs", "--json"]) == 0
+    levels = json.loads(capsys.readouterr().out)
+    assert [level["id"] for level in levels] == [level["id"] for level in table()]
+    by_id = {level["id"]: level for level in levels}
+    assert by_id["MemoryChain"]["options"] == {"memory_length": 64, "num_bits": 1}
+    assert all(level["random_return"] is not None for level in levels)
+
+
+def test_several_seeds(tmp_path, capsys):
+    assert main(f"{CHAIN} --steps 128 --seeds 0-1,5 --out {tmp_path / 'a'}".split()) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["seed0", "seed1", "seed5"]
+    returns = [
+        json.loads((tmp_path / "a" / f"seed{seed}" / "summary.json").read_text())["mean_return"]
+        for seed in (0, 1, 5)
+    ]
+    error = np.std(returns, ddof=1) / np.sqrt(3)
+    assert last == (
+        f"MemoryChain, 3 seeds: mean return {np.mean(returns):.3f} ± {error:.3f} (standard "
+        f"error), worst {min(returns):.3f}, best {max(returns):.3f}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,6 +193,11 @@ def test_envs(capsys):
         ("train MemoryChain --preset desktop", "preset"),
         ("train MemoryChain --steps few", "--steps: expected a count of at least 1, got 'few'"),
         ("train MemoryChain --steps 0", "--steps: expected a count of at least 1, got '0'"),
+        ("train MemoryChain --seed 0 --seeds 0-1", "--seed, --seeds: expected one of them, got"),
+        ("train --resume x --seeds 0-1", "--resume takes the run's own settings; leave out seeds"),
+        ("train MemoryChain --seeds 4-0", "--seeds: expected seeds such as 0-4 or 0,2,5, got"),
+        ("train MemoryChain --seeds 0,0", "--seeds: expected seeds such as 0-4 or 0,2,5, got"),
+        ("train MemoryChain --seeds a", "--seeds: expected seeds such as 0-4 or 0,2,5, got"),
         ("train MemoryChain --seed -1", "--seed: expected an integer of at least 0, got '-1'"),
         ("train MemoryChain --tf32", "tf32: expected false with device='cpu', got true"),
         ("train MemoryChain --env-option 3", "--env-option: expected name=value, got '3'"),
