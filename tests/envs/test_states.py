@@ -68,6 +68,16 @@ def test_every_integer_has_a_range(name):
     assert covered.all()
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_count_of_steps_is_below_the_length_of_an_episode(name):
+    env, task = environment_and_task(name)
+    place = getattr(env, "STEPS", getattr(env, "TIME", None))
+    if place is None:  # the position in the pack counts
+        return
+    (counted,) = (r for r in task.ranges if r.array == "ints" and r.begin <= place < r.end)
+    assert (counted.low, counted.high) == (0, task.episode_length - 1)
+
+
 def anything_legal(task, rng, n=64):
     """Return a state whose numbers are at random within their ranges, often at an edge."""
     ints, floats = np.zeros((n, task.ints), np.int64), rng.uniform(-1, 1, (n, task.floats))

@@ -59,3 +59,17 @@ def test_bad_state(state):
         match=r"state\['ints'\]: expected int64 \(2, 6\), got .*; pass the state of the same",
     ):
         envs.set_state(state)
+
+
+def test_views_are_copies_and_known_by_name():
+    envs = make_vec("PositionOnlyCartPoleEasy", 3, trials=2)
+    envs.reset()
+    first = envs.view("trial")
+    assert first.tolist() == [0, 0, 0]
+    first[:] = 7
+    assert envs.view("trial").tolist() == [0, 0, 0]
+    for name in ("trail", None, 3, ["trial"]):
+        with pytest.raises(ValueError, match=r"name: expected one of .*'trial'.*, got"):
+            envs.view(name)
+    with pytest.raises(ValueError, match="name: expected no name at all, as this environment has"):
+        make_vec("MemoryChain-5", 1).view("trial")

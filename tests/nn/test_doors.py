@@ -93,6 +93,19 @@ def test_several_arrays_that_do_not_fit():
         s5.ssm_forward(wrong, inputs(), None, None)
 
 
+def test_the_majority_decides_which_arrays_do_not_fit():
+    """Two arrays say 15 states, three say 16: the two are wrong."""
+    wrong = layer()
+    for name in ("Lambda_re", "Lambda_im"):
+        wrong[name] = wrong[name][:-1].copy()
+    with pytest.raises(ValueError, match=r"^Lambda_re: expected float32 .16., got float32 .15,."):
+        s5.ssm_forward(wrong, inputs(), None, None)
+    wrong = layer()  # of features: C and the input against B and D
+    wrong["B"], wrong["D"] = wrong["B"][:, :-1].copy(), wrong["D"][:-1].copy()
+    with pytest.raises(ValueError, match=rf"^[CBDu]: {SENTENCE}"):
+        s5.ssm_forward(wrong, inputs(), None, None)
+
+
 @pytest.mark.parametrize("change", ["pop", "add", "none", "list"])
 def test_a_layer_has_six_arrays(change):
     wrong = layer()

@@ -225,7 +225,15 @@ def test_names_and_shapes():
 
 
 @pytest.mark.parametrize(
-    "name, value", [("gate", "glu"), ("discretization", "euler"), ("n_layers", 0)]
+    "name, value",
+    [
+        ("gate", "glu"),
+        ("discretization", "euler"),
+        ("n_layers", 0),
+        ("step_rescale", 0.0),
+        ("step_rescale", np.inf),
+        ("step_rescale", np.nan),
+    ],
 )
 def test_bad_configurations_are_named(name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected .*got "):
