@@ -330,3 +330,10 @@ def test_the_two_worlds_agree_on_cartpole():
     )
     # Four features here, two there: the draws are the same, in the rows' order.
     assert np.array_equal(env.observation_matrix.ravel()[:10], envs.view("M_o").ravel())
+
+
+def test_sizes_are_the_paper_s_unless_others_are_named():
+    """12 numbers observed and 2 of actions, in 2303.03982's meta-environments."""
+    env = RandomProjection(Walk())
+    assert env.observation_matrix.shape[0] == 12 and env.action_matrix.shape[1] == 2
+    assert env.observation_space.shape == (14,) and env.action_space.shape == (2,)
