@@ -7,6 +7,7 @@ operation. The functions at the end check kernels at the ends of the numbers.
 import numpy as np
 from kernel_checks import DTYPES, Case
 
+from minis5 import spaces
 from minis5.nn import discretize, layers, s5
 from minis5.nn.discretize import Spectrum, Step
 from minis5.ops import gpu_form
@@ -22,7 +23,7 @@ SHAPES = dict.fromkeys(
     [(1, 1), (4, 2), (13, 5)],
 ) | dict.fromkeys(
     # around blocks of 4 threads, at most 16 of them
-    ("distributions", "loss", "adam"),
+    ("distributions", "loss", "adam", "spaces"),
     [(1, 1), (4, 2), (67, 5)],
 )
 
@@ -241,6 +242,17 @@ def adam_step(rng, dtype, N, H, bound, count=0, spoil=None, rates=False):
     return [theta, grad, Moments(m, v, np.array([count])), settings, blank(np.float64, 1), *more]
 
 
+# spaces
+
+
+def one_hot(rng, dtype, N, H):
+    """Components that start below 0, at 0 and above; every value is legal."""
+    start, sizes = np.arange(H) - H // 2, rng.integers(1, 5, H)
+    values = start + rng.integers(0, sizes, (N, H))
+    offsets = np.cumsum(sizes) - sizes
+    return [values, start, sizes, offsets, np.zeros((N, sizes.sum()), np.float32)]
+
+
 def plain(file, *makers):
     """Return a case for each operation whose arguments need no options."""
     return {make.__name__: Case(getattr(file, make.__name__), make) for make in makers}
@@ -265,6 +277,7 @@ CASES = {
     ),
     "loss": {},
     "adam": {},
+    "spaces": plain(spaces, one_hot),
 }
 for slope in (0, 0.01):
     options = {"slope": slope}

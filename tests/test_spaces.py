@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
+from kernel_checks import check_in_simulator
 
 from minis5.spaces import ObservationEncoder
 
@@ -214,3 +215,7 @@ def test_unsupported_spaces(space):
 def test_empty_space():
     with pytest.raises(ValueError, match="got the empty"):
         ObservationEncoder(spaces.Tuple(()))
+
+
+def test_the_kernel_in_the_simulator_is_the_loop(tmp_path):
+    check_in_simulator("spaces", tmp_path)

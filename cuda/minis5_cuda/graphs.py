@@ -10,8 +10,8 @@ writes the same addresses again.
 
 Leaves out: an update of a recorded graph; functions with arguments.
 Source: CUDA C++ Programming Guide, "CUDA Graphs". Specification: the function itself, called each
-time, as in the simulator. Tests: tests/gpu/test_training.py; the rules above:
-tests/rl/test_cuda_training.py.
+time, as in the simulator. Tests: tests/test_graphs.py; on a GPU tests/gpu/test_training.py; the
+rules above: tests/rl/test_cuda_training.py.
 """
 
 from contextlib import suppress

@@ -2,7 +2,8 @@
 
 Leaves out: a check of the values. An illegal value leaves zeros, where the CPU form reports it.
 Source, specification and CPU form: one_hot in minis5/spaces.py.
-Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
+Tests: tests/test_spaces.py and tests/rl/test_cuda_training.py with the simulator,
+tests/gpu/test_kernels.py and tests/gpu/test_training.py on a GPU.
 """
 
 from numba import cuda

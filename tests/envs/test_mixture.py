@@ -210,3 +210,17 @@ def test_actions_with_other_bounds(monkeypatch):
             match=r"expected the same bounds for all actions, got Box.* for A and Box.* for B",
         ):
             mixture.mix(natives)
+
+
+def test_a_state_names_a_task_that_there_is():
+    envs = make_vec("Mixture", 2, tasks="CartPoleSwingUp,CartPoleBalance,PendulumSwingUp")
+    envs.reset()
+    state = envs.get_state()
+    place = envs.task.views["task"][1]
+    for task in (0, 1, 2):
+        state["ints"][:, place] = task
+        envs.set_state(state)
+    for task in (-1, 3):
+        state["ints"][:, place] = task
+        with pytest.raises(ValueError, match=r"^state\['ints'\]: expected .*, got .*"):
+            envs.set_state(state)

@@ -307,6 +307,10 @@ def test_returns_of_trials(env, monkeypatch):
     del options["trials"]
     options["env_options"] = {"trials": 3}
     assert np.array_equal(trial_returns(agent, env, **options), returns)
+    del options["seed"]  # by default 0, as in `evaluate`
+    zero = trial_returns(agent, env, **options)
+    assert np.array_equal(trial_returns(agent, env, seed=0, **options), zero)
+    assert not np.array_equal(zero, returns)
 
 
 def test_returns_of_trials_are_refused(monkeypatch):

@@ -43,3 +43,13 @@ def test_limit_force_by_hand():
     assert abs(physics.limit_force(-1.0, 0.5, 0.8, 3.0, 2.0, tc) - 9.5 / (1 + 28.5)) < 1e-14
     # it is leaving: no force holds it back
     assert physics.limit_force(-1.0, 5.0, 0.8, 3.0, 2.0, tc) == 0
+
+
+@pytest.mark.parametrize(("radius", "length"), [(0.1, 0.3), (0.02, 1.0)])
+def test_mass_and_inertia_of_a_cylinder_by_tubes(radius, length):
+    """Along its axis, a thin tube of radius r has the moment r**2 of its mass."""
+    edges = np.linspace(0, radius, 20_001)
+    middles, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    masses = 1000 * 2 * math.pi * middles * width * length
+    expected = masses.sum(), (masses * middles**2).sum()
+    np.testing.assert_allclose(physics.cylinder(radius, length), expected, rtol=1e-6)
