@@ -218,6 +218,15 @@ def first_of_next(env, obs, reward, terminated, truncated):
     return env.env.reset()[0] if ended else obs, reward, terminated, truncated
 
 
+def in_numpy_s_types(env, obs, reward, terminated, truncated):
+    """Right: what is returned is of NumPy's types, rewards are float32."""
+    return np.int64(obs), np.float32(reward), np.bool_(terminated), np.bool_(truncated)
+
+
+def free_of_cost(env, obs, reward, terminated, truncated):
+    return obs, max(reward, 0.0), terminated, truncated
+
+
 def times(factor):
     return lambda env, obs, reward, *flags: (obs, reward * factor, *flags)
 
@@ -271,6 +280,12 @@ WRONG = [
         "rewards are multiplied by 0.923077",
         "RepeatPreviousEasy",
         edited(RepeatPrevious, unit=1 / 52),
+        {},
+    ),
+    (
+        "what is wrong costs nothing: negative rewards are 0",
+        "RepeatFirstEasy",
+        changed("RepeatFirstEasy", free_of_cost),
         {},
     ),
     ("the second card", "RepeatFirstEasy", edited(RepeatFirst, asked=1), {}),

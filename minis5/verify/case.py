@@ -99,11 +99,14 @@ def on_circle(rng: np.random.Generator, shape: Any, *, is_complex: bool = True) 
     return cosine + 1j * sign * np.sqrt(1.0 - cosine * cosine) if is_complex else sign
 
 
-def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
+def invoke(
+    function: Callable, *arguments: Any, names: tuple[str, ...] = (), **keywords: Any
+) -> Any:
     """Return what a user's function returns.
 
     Last arguments that are None are left out, if the function has defaults for them or does not
-    know them.
+    know them. With ``names`` of the arguments, one is given by its name if that is a keyword of the
+    function, or stands elsewhere in its signature.
 
     Raises
     ------
@@ -114,6 +117,8 @@ def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # compiled functions may have none
         return function(*arguments, **keywords)
+    arguments, by_name = _by_name(signature, arguments, names)
+    keywords |= by_name
     needed = len(arguments)
     while needed and arguments[needed - 1] is None:
         needed -= 1
@@ -126,3 +131,24 @@ def invoke(function: Callable, *arguments: Any, **keywords: Any) -> Any:
         else:
             return function(*arguments[:n], **keywords)
     raise NotImplementedError(f"the function does not take these arguments: {reasons[0]}")
+
+
+def _by_name(signature, arguments, names):
+    """Return the arguments to give by position, and those to give by name, {name: argument}."""
+    taken = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    places = {p.name: i for i, p in enumerate(taken) if p.kind is not p.POSITIONAL_ONLY}
+    fixed = {p.name for p in taken if p.kind is p.KEYWORD_ONLY}
+    left, by_name = [], {}
+    for i, (name, argument) in enumerate(zip(names, arguments, strict=bool(names))):
+        if name in fixed or places.get(name, i) != i:
+            if (
+                argument is not None
+                or signature.parameters[name].default is inspect.Parameter.empty
+            ):
+                by_name[name] = argument
+        elif i < len(taken) and taken[i].name in set(names) - {name}:  # the place of another one
+            if argument is not None:
+                raise NotImplementedError(f"the function has no argument {name}")
+        else:
+            left.append(argument)
+    return (tuple(left), by_name) if names else (arguments, {})

@@ -30,6 +30,8 @@ import jax
 import numpy as np
 
 from minis5.verify.case import invoke
+from minis5.verify.operations.scan import ARGUMENTS as SCAN
+from minis5.verify.operations.ssm import ARGUMENTS as SSM
 from minis5.verify.trees import map_leaves
 
 WIDE = (np.float64, np.complex128)
@@ -90,7 +92,11 @@ def vjp(scan: Callable) -> Callable:
     def scan_vjp(a, b, reset, x0, x, dx):
         x0 = np.zeros_like(b[0]) if x0 is None else x0
         flags = to_jax(reset)
-        return gradients(lambda a, b, x0: invoke(scan, a, b, flags, x0), to_jax((a, b, x0)), dx)
+
+        def forward(a, b, x0):
+            return invoke(scan, a, b, flags, x0, names=SCAN)
+
+        return gradients(forward, to_jax((a, b, x0)), dx)
 
     return scan_vjp
 
@@ -111,7 +117,7 @@ def ssm_vjp(ssm: Callable) -> Callable:
         flags, options = to_jax(reset), to_jax(options)
 
         def forward(u, x0, layer):
-            return tuple(invoke(ssm, layer, u, flags, x0, **options)[:2])
+            return tuple(invoke(ssm, layer, u, flags, x0, names=SSM, **options)[:2])
 
         dx_last = np.zeros_like(x0) if dx_last is None else dx_last
         return gradients(forward, to_jax((u, x0, dict(layer))), (dy, dx_last))

@@ -20,11 +20,9 @@ def judge(operation: Operation, case: Case, outputs: dict[str, Any]) -> Result:
     informs = bool(INFORMATIONAL & set(case.flags))
     causes: tuple[str, ...] = ()
     if wrong is not None and not informs:
-        causes = tuple(
-            cause
-            for cause, outputs_of in operation.causes.items()
-            if _gives(case, outputs, outputs_of)
-        )
+        fits = {cause: _fit(case, outputs, f) for cause, f in operation.causes.items()}
+        best = max(fits.values(), default=0)
+        causes = tuple(cause for cause, fit in fits.items() if fit == best > 0)
     return Result(
         operation=case.operation,
         case=case.name,
@@ -61,11 +59,18 @@ def our_accuracy(operation: Operation, case: Case) -> float | None:
         return accuracy(case, operation.call(operation.ours, case))
 
 
-def _gives(case, outputs, outputs_of):
-    """Return whether a fault would have given these outputs."""
+def _fit(case, outputs, outputs_of):
+    """Return 2 if a fault would have given these outputs, 1 if those that are wrong, else 0.
+
+    Whoever writes gradients by hand may have a fault in the loss, but not in its gradients.
+    """
     with np.errstate(all="ignore"):
         try:
             faulty = outputs_of(case)
         except (KeyError, ValueError, IndexError, ZeroDivisionError):
-            return False  # this fault cannot be in such a case
-        return agrees(case, outputs, {k: faulty.get(k, z) for k, z in case.expected.items()})
+            return 0  # this fault cannot be in such a case
+        faulty = {k: faulty.get(k, z) for k, z in case.expected.items()}
+        if agrees(case, outputs, faulty):
+            return 2
+        right = [k for k, z in case.expected.items() if agrees(case, outputs, {k: z})]
+        return int(agrees(case, outputs, faulty | {k: case.expected[k] for k in right}))

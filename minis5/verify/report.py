@@ -164,6 +164,8 @@ class Report:
         if self.causes:
             lines += ["", "Probable causes:"]
             lines += [f"  {n:4d} cases  {cause}" for cause, n in self.causes.items()]
+            left = self.counts["failed"] - sum(self.causes.values())
+            lines += [f"  {left:4d} cases  none of the faults that are known"] if left else []
         return "\n".join([*lines, *([""] if lines else []), *self._table(), "", self.headline])
 
     @property

@@ -22,6 +22,7 @@ import numpy as np
 
 from minis5.spaces import leaves
 
+NEAR = 1e-6  # of the largest: numbers no farther apart are the same
 MOST_NUMBERS = 12  # of an observation; others are summed up in their mean and mean square
 
 
@@ -95,6 +96,7 @@ def table(traces):
 
 def p_value(got, expected):
     """Return the p-values of the tests that apply to two samples of a number; none if constant."""
+    got, expected = merged(got, expected)
     values = np.unique(np.concatenate([got, expected]))
     if values.size == 1:
         return []
@@ -105,6 +107,16 @@ def p_value(got, expected):
     shape = kolmogorov_smirnov(got, expected)
     spread = abs(got - center), abs(expected - center)
     return [shape, permutation_z(got, expected), permutation_z(*spread)]
+
+
+def merged(one, other):
+    """Return two samples in which numbers that differ by rounding, as float32, are the same."""
+    both = np.concatenate([one, other])
+    order = np.argsort(both)
+    apart = np.diff(both[order], prepend=-np.inf) > NEAR * abs(both).max()
+    same = np.empty(both.size)
+    same[order] = both[order][apart][np.cumsum(apart) - 1]
+    return same[: one.size], same[one.size :]
 
 
 def permutation_z(got, expected):
@@ -121,7 +133,7 @@ def permutation_z(got, expected):
 def mean_p(difference, error):
     """Return the p-value of a difference of means with a standard error."""
     if error == 0:
-        return float(difference == 0)
+        return float(abs(difference) <= NEAR)
     return math.erfc(abs(difference) / error / math.sqrt(2.0))
 
 

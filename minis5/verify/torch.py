@@ -28,6 +28,8 @@ import numpy as np
 import torch
 
 from minis5.verify.case import invoke
+from minis5.verify.operations.scan import ARGUMENTS as SCAN
+from minis5.verify.operations.ssm import ARGUMENTS as SSM
 from minis5.verify.trees import map_leaves
 
 
@@ -106,7 +108,7 @@ def vjp(scan: Callable, device: Any = "cpu") -> Callable:
     def scan_vjp(a, b, reset, x0, x, dx):
         x0 = np.zeros_like(b[0]) if x0 is None else x0
         leaves = to_torch((a, b, x0), device, requires_grad=True)
-        got = invoke(scan, *leaves[:2], to_torch(reset, device), leaves[2])
+        got = invoke(scan, *leaves[:2], to_torch(reset, device), leaves[2], names=SCAN)
         return gradients(got, leaves, to_torch(dx, device))
 
     return scan_vjp
@@ -128,7 +130,8 @@ def ssm_vjp(ssm: Callable, device: Any = "cpu") -> Callable:
             x0 = np.zeros((len(u[0]), len(layer["log_step"])), np.result_type(u, np.complex64))
         leaves = to_torch((u, x0, *layer.values()), device, requires_grad=True)
         own, options = dict(zip(layer, leaves[2:], strict=True)), to_torch(options, device)
-        y, x_last = invoke(ssm, own, leaves[0], to_torch(reset, device), leaves[1], **options)[:2]
+        given = own, leaves[0], to_torch(reset, device), leaves[1]
+        y, x_last = invoke(ssm, *given, names=SSM, **options)[:2]
         dx_last = np.zeros_like(x0) if dx_last is None else dx_last
         du, dx0, *grads = gradients((y, x_last), leaves, to_torch((dy, dx_last), device))
         return du, dx0, dict(zip(layer, grads, strict=True))

@@ -175,6 +175,8 @@ class Trial:
         scales = {scale(observer(params), trace) for trace in traces[:20]}
         if len(scales) == 1 and (factor := scales.pop()) is not None:
             yield f"rewards are multiplied by {factor:.6g}"
+        if all(spares(observer(params), trace) for trace in traces[:20]):
+            yield "what is wrong costs nothing: negative rewards are 0"
         ends = {(bool(t.terminated[-1]), bool(t.truncated[-1])) for t in traces}
         swapped = all(fits_exchanged(observer(params), trace) for trace in traces[:20])
         if swapped and ends == {(False, True)}:
@@ -284,7 +286,13 @@ def scale(observer, trace):
         if kind != "reward" or not rule:
             return None
         factors.add(float(f"{got / rule:.6g}"))
-    return factors.pop() if len(factors) == 1 and factors != {-1.0} else None
+    return factors.pop() if len(factors) == 1 and not factors & {-1.0, 0.0} else None
+
+
+def spares(observer, trace):
+    """Return whether all that is wrong with a trace are rewards of 0 instead of negative ones."""
+    wrong = list(faults(observer, trace))
+    return all(kind == "reward" and got == 0 and rule < 0 for kind, _, got, rule in wrong)
 
 
 def fits_exchanged(observer, trace):

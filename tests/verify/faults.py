@@ -1,6 +1,7 @@
 """The catalogue of faults: wrong implementations, each one edit away from a right one.
 
-The right ones are the functions of textbook.py and textbook_ppo.py. A file of
+The right ones are the functions of textbook.py and textbook_ppo.py, and the collector of
+tests/other_cores.py. A file of
 catalogue/ has the faults of an operation, each in four lines:
 
     scan: resets are ignored                   the function, or function/helper if the edit is there
@@ -13,19 +14,20 @@ among them); ``only``, the dtypes in which the fault shows; ``found in``, well-k
 it; ``set: whole``, the small set of cases does not show it. Some faults have no cause: the kit
 knows none that gives the same numbers.
 
-Wrong environments are in tests/other_envs.py, wrong memory cores and collectors of experience in
-tests/other_cores.py.
+Wrong environments are in tests/other_envs.py, wrong memory cores and more wrong collectors of
+experience in tests/other_cores.py.
 """
 
 import inspect
 from pathlib import Path
 from typing import NamedTuple
 
+import other_cores
 import textbook
 import textbook_ppo
 
 HERE = Path(__file__).parent
-MODULES = (textbook, textbook_ppo)
+MODULES = (textbook, textbook_ppo, other_cores)
 OPERATION = {  # right function: operation of the kit
     "scan": "scan",
     "scan_in_chunks": "scan",
@@ -35,6 +37,7 @@ OPERATION = {  # right function: operation of the kit
     "ssm": "ssm",
     "ppo_loss": "ppo_loss",
     "adam": "adam",
+    "collect": "replay",
 }
 
 

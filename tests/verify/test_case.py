@@ -69,6 +69,27 @@ def test_invoke_leaves_out_what_is_not_needed():
         invoke(short, 0, None, dt=1)
 
 
+def test_arguments_are_given_by_name_where_a_function_has_them_elsewhere():
+    names = ("a", "reset", "x0")
+    for function in (
+        lambda a, *, reset=None, x0=None: (a, reset, x0),
+        lambda a, x0=None, reset=None: (a, reset, x0),
+        lambda *, x0=None, reset=None, a: (a, reset, x0),
+        lambda a, resets=None, h0=None: (a, resets, h0),
+        lambda *z: (*z, None, None)[:3],
+        lambda a, *z, **more: (a, *z, None, None)[:3],
+    ):
+        assert invoke(function, 0, None, None, names=names) == (0, None, None)
+        assert invoke(function, 0, 1, None, names=names) == (0, 1, None)
+        assert invoke(function, 0, 1, 2, names=names) == (0, 1, 2)
+        assert invoke(function, 0, None, 2, names=names) == (0, None, 2)
+    without = [lambda a, x0=None: (a, x0), lambda a, *, x0=None: (a, x0)]
+    for function in without:
+        assert invoke(function, 0, None, 2, names=names) == (0, 2)
+        with pytest.raises(NotImplementedError, match="argument|too many"):
+            invoke(function, 0, 1, None, names=names)
+
+
 def test_a_type_error_inside_is_the_function_s_own():
     with pytest.raises(TypeError, match="inside"):
         invoke(lambda a: cast_badly(a), 1)

@@ -59,6 +59,10 @@ def test_shapes_come_first():
 def test_kinds():
     assert words(COMPLEX, REAL) == "x: expected complex numbers, got real ones"
     assert words(REAL, COMPLEX) == "x: expected real numbers, got complex ones"
+    assert words(REAL, REAL + 0j) is None  # of one who computes with complex numbers alone
+    assert words(REAL, REAL.astype(object)) == (
+        "x: expected an array of numbers, got an array of dtype object"
+    )
     assert words(REAL, "text") == "x: expected an array of numbers, got str"
     assert words(REAL, None) == "x: expected an array of numbers, got NoneType"
     assert words(REAL, [[1, 2], [3]]) == "x: expected an array of numbers, got list"
@@ -105,6 +109,8 @@ def test_any_part_of_a_complex_number_may_be_nan():
         (lambda z: 2 * z, "times 2"),
         (lambda z: -z, "times -1"),
         (lambda z: 0.5 * z, "times 0.5"),
+        (lambda z: 0.0123 * z, "times 0.0123"),
+        (lambda z: z.real + 0j, "the imaginary part is missing"),
         (lambda z: 0 * z, "all zero"),
         (np.conj, "conjugated"),
         (lambda z: z[::-1], "reversed in time"),

@@ -5,7 +5,7 @@ import re
 import gymnasium
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from other_envs import RIGHT, WRONG
+from other_envs import RIGHT, WRONG, changed, in_numpy_s_types
 from popgym_peers import peer_class
 
 from minis5.envs.registry import REGISTRY, find, make_single, make_vec
@@ -37,6 +37,11 @@ def test_plain_environments_pass(task):
     expected = ["spaces", "bounds", "rules", "seeds", "distribution-random"]
     assert cases(report, task) == [*expected, "distribution-knowing"]
     assert len(check_env(RIGHT[task], task, episodes=40).results) == 7  # and the known return
+
+
+@pytest.mark.parametrize("task", ["RepeatFirstEasy", "RepeatPreviousEasy", "CountRecallEasy"])
+def test_numbers_of_numpy_s_types_pass(task):
+    check_env(changed(task, in_numpy_s_types), task, episodes=40)
 
 
 @pytest.mark.parametrize("task", LEVELS)

@@ -43,6 +43,31 @@ def test_wrong_with_its_causes():
     assert result.accuracy == pytest.approx(2 / 5)
 
 
+def test_a_fault_may_show_in_some_outputs_only():
+    """The loss is wrong, its gradient by hand is right."""
+
+    def outputs(x, y):
+        return {"x": np.full(4, x), "y": np.full(4, y)}
+
+    both = {"both": lambda case: outputs(3.0, 5.0), "another": lambda case: outputs(2.0, 5.0)}
+    case = case_of("core")._replace(expected=outputs(1.0, 4.0))
+    for got, causes in (
+        (outputs(3.0, 5.0), ("both",)),
+        (outputs(3.0, 4.0), ("both",)),
+        (outputs(2.0, 4.0), ("another",)),
+        (outputs(1.0, 5.0), ("both", "another")),
+        (outputs(3.0, 6.0), ()),
+    ):
+        assert judge(ADDITION._replace(causes=both), case, got).causes == causes
+
+
+def test_zeros_of_a_fault_are_not_tiny_numbers():
+    case = case_of("core")._replace(expected={"x": np.full(4, 1e-20)})
+    zero = {"all is zero": lambda case: {"x": np.zeros(4)}}
+    assert judge(ADDITION._replace(causes=zero), case, {"x": np.full(4, 3e-20)}).causes == ()
+    assert judge(ADDITION._replace(causes=zero), case, {"x": np.zeros(4)}).causes
+
+
 def test_wrong_without_a_cause():
     result = judge(OPERATION, case_of("core"), {"x": np.arange(4.0) + 3})
     assert result.status == "failed" and result.causes == ()

@@ -38,6 +38,10 @@ def test_text():
         "passed scan/f: error 1.0e-06 of the largest number, minis5's 1.0e-07",
     ]
     assert "     2 cases  two" in lines
+    assert not any("none of the faults" in line for line in lines)
+    strange = [*some(), result("g", "failed", ("core",), message="x[0]: expected 1, got 2")]
+    told = Report(strange).text().splitlines()
+    assert "     1 cases  none of the faults that are known" in told
     table = {
         line.split()[0]: line.split()[1:] for line in lines if line.startswith(("core", "var"))
     }

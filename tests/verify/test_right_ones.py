@@ -4,6 +4,8 @@ minis5's own functions and those of the specification, and, where they are insta
 its autograd and JAX with the associative scan. The textbook's functions are in test_faults.py.
 """
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,83 @@ def test_minis5_passes(operation, dtype):
 @pytest.mark.parametrize("operation", ["scan", "scan_vjp", "gae"])
 def test_the_specification_passes(operation):
     passes(operation, getattr(reference, operation), "float64")
+
+
+class ArrayLike:
+    """Of another library."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+def wide(z):
+    return None if z is None else z.astype(np.result_type(z.dtype, np.float64))
+
+
+def in_place(a, b, reset=None, x0=None):
+    a, x = np.broadcast_to(a, b.shape), x0
+    for t in range(len(b)):
+        if x is not None:
+            kept = a[t] * x
+            b[t] += kept if reset is None else np.where(reset[t][:, None], 0, kept)
+        x = b[t]
+    return b
+
+
+def doubling(a, b, reset=None, x0=None):
+    """Hillis and Steele's scan."""
+    a, b, c = np.array(np.broadcast_to(a, b.shape)), b.copy(), np.zeros((*b.shape[:2], 1), bool)
+    c |= False if reset is None else reset[..., None]
+    if x0 is not None:
+        b[0] += np.where(c[0], 0, a[0] * x0)
+    c[0], step = True, 1
+    while step < len(b):
+        earlier, later = slice(None, -step), slice(step, None)
+        b[later] = b[later] + np.where(c[later], 0, a[later] * b[earlier])
+        a[later] = np.where(c[later], 0, a[later] * a[earlier])
+        c[later], step = c[later] | c[earlier], 2 * step
+    return b
+
+
+def styled(change):
+    """Return a scan whose result is changed in a way that does not matter."""
+    return lambda a, b, reset=None, x0=None: change(reference.scan(a, b, reset, x0).astype(b.dtype))
+
+
+STYLES = {
+    "computes in float64": lambda a, b, reset=None, x0=None: reference.scan(
+        wide(a), wide(b), reset, wide(x0)
+    ),
+    "doubling": doubling,
+    "in place": in_place,
+    "keywords": lambda a, b, *, x0=None, reset=None: reference.scan(a, b, reset, x0),
+    "another order": lambda x0, reset, b, a: reference.scan(a, b, reset, x0),
+    "complex alone": styled(lambda x: x + 0j),
+    "lists": styled(lambda x: x.tolist()),
+    "a list of steps": styled(list),
+    "read-only": styled(lambda x: np.broadcast_to(x[None], (1, *x.shape))[0]),
+    "Fortran's order": styled(np.asfortranarray),
+    "not contiguous": styled(lambda x: np.repeat(x, 2, axis=0)[::2]),
+    "big-endian": styled(lambda x: x.astype(x.dtype.newbyteorder(">"))),
+    "another library's arrays": styled(ArrayLike),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_scans_in_other_styles_pass(style):
+    for dtype in ("float32", "float64"):
+        passes("scan", STYLES[style], dtype, small=True)
+
+
+def test_adam_may_return_more_than_the_params():
+    def make(params, **options):
+        step = OPERATIONS["adam"].ours(params, **options)
+        return lambda grads: MappingProxyType({"count": 1} | step(grads))
+
+    passes("adam", make, "float64", flags="no-betas")
 
 
 def torch_scan(torch, a, b, reset, x0):

@@ -42,6 +42,14 @@ def test_constants_need_no_test_and_differing_ones_differ():
     assert p_value(np.zeros(20), np.ones(40)) == [pytest.approx(1 / math.comb(60, 20))]
 
 
+def test_rounding_is_no_difference():
+    """As where one environment returns float32."""
+    values = np.repeat([1 / 51, -1 / 51, 1 / 3, 0.0], 20)
+    assert min(p_value(values.astype(np.float32).astype(float), np.tile(values, 2))) > 0.9
+    assert p_value(np.full(9, np.float32(0.1), float), np.full(20, 0.1)) == []
+    assert min(p_value(np.arange(40.0), np.arange(80.0) + 100.0)) < 1e-6
+
+
 def noise(seed, count, scale=1.0, mean=0.0):
     rng = np.random.default_rng(seed)
     for _ in range(count):

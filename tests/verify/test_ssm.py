@@ -10,8 +10,8 @@ from minis5.verify import check_ssm, check_ssm_vjp
 from minis5.verify.checks import Failed, run_operation
 from minis5.verify.gradients import check_gradients
 from minis5.verify.operations import ssm, ssm_vjp
-from minis5.verify.operations.ssm_faults import GRADIENTS
 from minis5.verify.operations.ssm_stages import LAYER, forward
+from minis5.verify.operations.ssm_vjp_faults import GRADIENTS
 
 REGULAR = [
     case

@@ -2,9 +2,10 @@
 
 scan        the resettable recurrence; the sizes, resets and numbers that others reuse
 scan_vjp    its adjoint; exact: both without rounding errors
-ssm         the S5 layer; ssm_vjp its gradients; ssm_stages, ssm_faults: both, right and wrong
-gae         generalised advantage estimation
-ppo_loss    PPO's loss and its gradients; ppo_parts, ppo_faults: it, right and wrong
+ssm         the S5 layer; ssm_vjp its gradients; ssm_stages: both; ssm_faults, ssm_vjp_faults: wrong
+            ones
+gae         generalised advantage estimation; gae_faults
+ppo_loss    PPO's loss and its gradients; ppo_parts: it; ppo_faults, ppo_policy_faults: wrong ones
 adam        Adam; adam_faults
 replay      what a recurrent learner keeps of rollouts; rollouts: scripts and a toy network,
             our_rollouts: minis5's collector with it

@@ -72,6 +72,7 @@ class Optimizer(NamedTuple):
     decoupled: float = 0.0  # apart from it
     amsgrad: bool = False
     rates_on_gradients: bool = False
+    counts_tensors: bool = False  # wrong: the number of the step grows with each param
     rates_rotated: bool = False  # wrong: each param has the factor of the one before
 
     def __call__(self, case, **changed):
@@ -84,12 +85,13 @@ class Optimizer(NamedTuple):
             own = dict(zip(NAMES, [*own.values()][-1:] + [*own.values()][:-1], strict=True))
         for t, grads in enumerate(gradients(case.inputs, o["K"]), start=self.first):
             grads, new = self.clip(grads, o["max_norm"]) if "max_norm" in o else grads, {}
-            for key, theta in params.items():
+            for place, (key, theta) in enumerate(params.items(), start=1):
+                number = (t - 1) * len(params) + place if self.counts_tensors else t
                 factors = (own[key], 1.0) if self.rates_on_gradients else (1.0, own[key])
                 g = factors[0] * grads[key] + self.l2 * theta
                 m[key], v[key] = self.moments(m[key], v[key], g, o)
                 top[key] = np.maximum(top[key], v[key]) if self.amsgrad else v[key]
-                step = self.change(m[key], top[key], t, o) + self.decoupled * theta
+                step = self.change(m[key], top[key], number, o) + self.decoupled * theta
                 new[key] = theta - o["lr"] * factors[1] * step
             params = new
             after.append(params)
@@ -124,6 +126,43 @@ def _squared_norm(grads, bound):
 def _mean_norm(grads, bound):
     norm = global_norm(grads) / np.sqrt(sum(g.size for g in grads.values()))
     return {key: g * (bound / norm if norm > bound else 1.0) for key, g in grads.items()}
+
+
+def _norm_of(norm_of):
+    """Return a clip by another norm, norm_of(list of arrays)."""
+
+    def part(grads, bound):
+        norm = norm_of(list(grads.values()))
+        return {key: g * (bound / norm if norm > bound else 1.0) for key, g in grads.items()}
+
+    return part
+
+
+def _lazy(m, v, g, o):
+    new = moments(m, v, g, o)
+    return np.where(g == 0, m, new[0]), np.where(g == 0, v, new[1])
+
+
+def _before(case):
+    """Return the params before each step."""
+    after = Optimizer()(case)
+    starts = {f"params_{key}": case.inputs[f"start_{key}"][None] for key in NAMES}
+    return {key: np.concatenate([starts[key], z[:-1]]) for key, z in after.items()}
+
+
+def _updates(case):
+    before = _before(case)
+    return {key: z - before[key] for key, z in Optimizer()(case).items()}
+
+
+def _other_rates(change):
+    """Return the cause with other factors of the rates, change(factor, lr)."""
+
+    def outputs(case):
+        factors = [change(factor, case.options["lr"]) for factor in case.options.get("rates", ())]
+        return Optimizer()(case, **({"rates": factors} if factors else {}))
+
+    return outputs
 
 
 def _unweighted(m, v, g, o):
@@ -188,6 +227,14 @@ CAUSES = {
     "every step has the bias correction of the first": _with(
         change=lambda m, v, t, o: change(m, v, 1, o)
     ),
+    "steps are counted for each param, not for all together": _with(counts_tensors=True),
+    "the params before the step are returned": _before,
+    "the change of the params is returned, not the new params": _updates,
+    "the gradient takes the place of m, as in RMSprop": _asked(beta1=0.0),
+    "the step is not divided by the root of v": _with(
+        change=lambda m, v, t, o: corrected(m, v, t, o)[0]
+    ),
+    "where a gradient is 0, m and v are left as they are": _with(moments=_lazy),
     "beta1 and beta2 are swapped": lambda case: Optimizer()(
         case, beta1=case.options["beta2"], beta2=case.options["beta1"]
     ),
@@ -204,9 +251,20 @@ CAUSES = {
     "each number of the gradient is clipped, not the norm": _with(clip=_by_value),
     "gradients are scaled to max_norm even if their norm is smaller": _with(clip=_always_scaled),
     "1e-6 is added to the norm before it clips, as torch does": _with(clip=_larger_norm),
+    "the norm is the sum of |g|, not the root of the sum of squares": _with(
+        clip=_norm_of(lambda all_g: sum(abs(g).sum() for g in all_g))
+    ),
+    "the norm is the largest |g|": _with(
+        clip=_norm_of(lambda all_g: max(abs(g).max() for g in all_g))
+    ),
+    "the norms of all tensors are added": _with(
+        clip=_norm_of(lambda all_g: sum(np.sqrt((g**2).sum()) for g in all_g))
+    ),
     "the squared norm is compared with max_norm": _with(clip=_squared_norm),
     "the norm is the root of the mean square, not of the sum": _with(clip=_mean_norm),
     "rates are ignored": _asked(rates=[1.0] * len(NAMES)),
+    "rates replace lr, instead of multiplying it": _other_rates(lambda factor, lr: factor / lr),
+    "a rate of 0 is taken for none": _other_rates(lambda factor, lr: factor or 1.0),
     "rates multiply the gradient, which Adam divides out again": _with(rates_on_gradients=True),
     "rates go to the wrong params": _with(rates_rotated=True),
 }

@@ -6,37 +6,8 @@ Tests: tests/verify/test_ppo_loss.py.
 
 import numpy as np
 
-from minis5.verify.operations.ppo_parts import (
-    EPSILON,
-    LOG_2PI,
-    Batch,
-    Discrete,
-    Gaussian,
-    Loss,
-    critic,
-    normalise,
-    policy,
-    spread,
-)
-
-OPTIONS = ("distribution", "clip", "value_coef", "entropy_coef", "clip_value", "normalize")
-OUTPUTS = ("loss", "d_params", "d_value")
-
-
-def outputs(case, loss=None, **changed):
-    """Return what a loss, the right one if None, gives for a case with other options."""
-    batch = Batch(*(case.inputs[name] for name in Batch._fields))
-    options = {name: case.options[name] for name in OPTIONS} | changed
-    found = (loss or Loss())(case.inputs["params"], case.inputs["value"], batch, **options)
-    return {name: np.asarray(found[name]) for name in OUTPUTS}
-
-
-def _with(**parts):
-    return lambda case: outputs(case, Loss(**parts))
-
-
-def _asked(**options):
-    return lambda case: outputs(case, **options)
+from minis5.verify.operations.ppo_parts import EPSILON, critic, normalise, policy, spread
+from minis5.verify.operations.ppo_policy_faults import DISTRIBUTIONS, asked, with_parts
 
 
 def _two_sided(low, high, larger=False):
@@ -87,6 +58,36 @@ def _clipped_logarithm(log_ratio, advantage, clip):
     return -np.minimum(free, clipped), np.where(free > clipped, 0.0, -free)
 
 
+def _two_clips(log_ratio, advantage, clip):
+    terms, slopes = policy(log_ratio, advantage, clip)
+    capped = (advantage < 0) & (terms > -3 * advantage)
+    return np.where(capped, -3 * advantage, terms), np.where(capped, 0.0, slopes)
+
+
+def _blind(log_ratio, advantage, clip):
+    terms, slopes = policy(log_ratio, advantage, clip)
+    ratio = np.exp(log_ratio)
+    return terms, np.where(abs(ratio - 1) <= clip, -ratio * advantage, 0.0 * slopes)
+
+
+def _huber(value, old, target, reach):
+    error = value - target
+    far = abs(error) > 1
+    return np.where(far, abs(error) - 0.5, 0.5 * error**2), np.where(far, np.sign(error), error)
+
+
+def _absolute(value, old, target, reach):
+    return abs(value - target), np.sign(value - target)
+
+
+def _larger_mean(value, old, target, reach):
+    free, clipped = (
+        _unclipped_value(value, old, target, reach),
+        _clipped_value(value, old, target, reach),
+    )
+    return free if free[0].mean() >= clipped[0].mean() else clipped
+
+
 def _unhalved(value, old, target, reach):
     return tuple(2 * z for z in critic(value, old, target, reach))
 
@@ -123,49 +124,6 @@ def _errors(value, old, target, reach):
     return value - target, old + np.clip(moved, -reach, reach) - target, abs(moved) <= reach
 
 
-class _Overflowing(Discrete):
-    """Log-probabilities from exp(logits), the largest not subtracted."""
-
-    @classmethod
-    def of(cls, params, action):
-        return cls(params - np.log(np.exp(params).sum(axis=1, keepdims=True)), action)
-
-
-class _Naive(Discrete):
-    """0·(-inf) = NaN for p log p where p is 0."""
-
-    def entropy(self):
-        return -(np.exp(self.log_p) * self.log_p).sum(axis=1)
-
-    def backward(self, d_log_prob, d_entropy):
-        p = np.exp(self.log_p)
-        spread = 0.0 * (p * self.log_p).sum(axis=1)  # softmax carries a NaN to the whole row
-        return super().backward(d_log_prob, d_entropy) + (d_entropy * spread)[:, None]
-
-
-class _NaiveGradient(_Naive):
-    """The entropy is right, but its gradient is NaN in a row with p = 0."""
-
-    def entropy(self):
-        return Discrete.entropy(self)
-
-
-class _Logged(_Naive):
-    """The logarithm of the probabilities, which may have become 0."""
-
-    @classmethod
-    def of(cls, params, action):
-        return cls(np.log(np.exp(Discrete.of(params, action).log_p)), action)
-
-
-def _gaussian(**wrong):
-    def of(params, action):
-        fixed = {k: f(action.shape[1]) if callable(f) else f for k, f in wrong.items()}
-        return Gaussian(action, *np.split(params, 2, axis=1), **fixed)
-
-    return _with(gaussian=of)
-
-
 def _normalised(change):
     """Return the cause whose advantages are change(advantages, counted, deviation)."""
 
@@ -173,56 +131,73 @@ def _normalised(change):
         counted = advantages[valid]
         return advantages if how == "none" else change(advantages, counted, spread(counted, how))
 
-    return _with(normalise=part)
+    return with_parts(normalise=part)
 
 
 def _swapped(wanted, used):
     """Return the cause that takes another deviation than the one that is wanted."""
-    return _with(
+    return with_parts(
         normalise=lambda a, valid, how: normalise(a, valid, used if how == wanted else how)
     )
 
 
 CAUSES = {
-    "the policy term has the wrong sign": _with(factors=(-1.0, 1.0, -1.0)),
-    "the ratio is not clipped": _with(policy=_unclipped),
-    "the clipped ratio alone, without the minimum": _with(
+    "the policy term has the wrong sign": with_parts(factors=(-1.0, 1.0, -1.0)),
+    "the ratio is not clipped": with_parts(policy=_unclipped),
+    "the clipped ratio alone, without the minimum": with_parts(
         policy=_clipped_alone(lambda c: 1 - c, lambda c: 1 + c)
     ),
-    "the larger of the two objectives, not the smaller": _with(
+    "the larger of the two objectives, not the smaller": with_parts(
         policy=_two_sided(lambda c: 1 - c, lambda c: 1 + c, larger=True)
     ),
-    "the ratio is clipped from above for negative advantages too, not from below": _with(
+    "the ratio is clipped from above for negative advantages too, not from below": with_parts(
         policy=_clipped_alone(lambda c: -np.inf, lambda c: 1 + c)
     ),
-    "the lower bound of the ratio is 1/(1 + clip), not 1 - clip": _with(
+    "the lower bound of the ratio is 1/(1 + clip), not 1 - clip": with_parts(
         policy=_two_sided(lambda c: 1 / (1 + c), lambda c: 1 + c)
     ),
-    "the logarithm of the ratio is clipped, not the ratio": _with(policy=_clipped_logarithm),
-    "the ratio is old to new, not new to old": _with(policy=_inverted),
-    "the ratio is a difference of log-probabilities, without exp": _with(policy=_no_exponential),
-    "the gradient passes the clipped ratio": _with(policy=_leaky),
-    "the ratio is detached: the policy term has no gradient": _with(slopes=(0.0, 1.0, 1.0)),
-    "the value loss lacks the factor 1/2 (if yours has none, halve value_coef)": _with(
+    "the logarithm of the ratio is clipped, not the ratio": with_parts(policy=_clipped_logarithm),
+    "the ratio is old to new, not new to old": with_parts(policy=_inverted),
+    "the ratio is a difference of log-probabilities, without exp": with_parts(
+        policy=_no_exponential
+    ),
+    "the gradient passes the clipped ratio": with_parts(policy=_leaky),
+    "no gradient wherever the ratio is beyond the clip, whichever is smaller": with_parts(
+        policy=_blind
+    ),
+    "the objective of a negative advantage is bounded by 3 A (dual clip)": with_parts(
+        policy=_two_clips
+    ),
+    "the ratio is detached: the policy term has no gradient": with_parts(slopes=(0.0, 1.0, 1.0)),
+    "the value loss lacks the factor 1/2 (if yours has none, halve value_coef)": with_parts(
         critic=_unhalved
     ),
-    "value_coef is not applied": _asked(value_coef=1.0),
-    "the smaller of the two value losses, not the larger": _with(critic=_smaller),
-    "the clipped value alone, without the maximum": _with(critic=_clipped_value),
-    "the gradient passes the clipped value": _with(critic=_leaky_value),
-    "the value is clipped around the return, not around the old value": _with(critic=_near_target),
-    "the value loss is not clipped": _asked(clip_value=False),
-    "the value loss is clipped without being asked to": _asked(clip_value=True),
-    "the entropy has the wrong sign: it is punished": _with(factors=(1.0, 1.0, 1.0)),
-    "the entropy is left out": _asked(entropy_coef=0.0),
-    "entropy_coef is not applied": _asked(entropy_coef=1.0),
-    "the entropy has no gradient": _with(slopes=(1.0, 1.0, 0.0)),
-    "summed over the steps, not averaged": _with(shares=lambda valid: 1.0 * valid),
-    "divided by all steps, not by those that count": _with(shares=lambda valid: valid / valid.size),
-    "steps that do not count are averaged too": _with(
+    "the value loss is Huber's, not a square": with_parts(critic=_huber),
+    "the value loss is |value - return|, not a square": with_parts(critic=_absolute),
+    "the larger mean of the two value losses, not the mean of the larger ones": with_parts(
+        critic=_larger_mean
+    ),
+    "value_coef is not applied": asked(value_coef=1.0),
+    "the smaller of the two value losses, not the larger": with_parts(critic=_smaller),
+    "the clipped value alone, without the maximum": with_parts(critic=_clipped_value),
+    "the gradient passes the clipped value": with_parts(critic=_leaky_value),
+    "the value is clipped around the return, not around the old value": with_parts(
+        critic=_near_target
+    ),
+    "the value loss is not clipped": asked(clip_value=False),
+    "the value loss is clipped without being asked to": asked(clip_value=True),
+    "the entropy has the wrong sign: it is punished": with_parts(factors=(1.0, 1.0, 1.0)),
+    "the entropy is left out": asked(entropy_coef=0.0),
+    "entropy_coef is not applied": asked(entropy_coef=1.0),
+    "the entropy has no gradient": with_parts(slopes=(1.0, 1.0, 0.0)),
+    "summed over the steps, not averaged": with_parts(shares=lambda valid: 1.0 * valid),
+    "divided by all steps, not by those that count": with_parts(
+        shares=lambda valid: valid / valid.size
+    ),
+    "steps that do not count are averaged too": with_parts(
         shares=lambda valid: np.full(valid.size, 1 / valid.size)
     ),
-    "steps that do not count are multiplied by 0 instead of left out: NaN passes": _with(
+    "steps that do not count are multiplied by 0 instead of left out: NaN passes": with_parts(
         selects=False
     ),
     "the advantages are normalised without being asked to, by std with n": _swapped(
@@ -231,7 +206,7 @@ CAUSES = {
     "the advantages are normalised without being asked to, by std with n - 1": _swapped(
         "none", "sample"
     ),
-    "the advantages are not normalised": _asked(normalize="none"),
+    "the advantages are not normalised": asked(normalize="none"),
     "the deviation of the advantages divides by n, not by n - 1": _swapped("sample", "population"),
     "the deviation of the advantages divides by n - 1, not by n": _swapped("population", "sample"),
     "the advantages are divided by their variance, not their deviation": _normalised(
@@ -240,27 +215,19 @@ CAUSES = {
     "the mean of the advantages is not subtracted": _normalised(
         lambda a, counted, s: a / (s + EPSILON)
     ),
+    "the advantages are not divided by their deviation": _normalised(
+        lambda a, counted, s: a - counted.mean()
+    ),
+    "1e-5 is added to the deviation of the advantages, not 1e-8": _normalised(
+        lambda a, counted, s: (a - counted.mean()) / (s + 1e-5)
+    ),
     "1e-8 is inside the root of the advantages' variance": _normalised(
         lambda a, counted, s: (a - counted.mean()) / np.sqrt(s**2 + EPSILON)
     ),
     "nothing is added to the deviation of the advantages": _normalised(
         lambda a, counted, s: (a - counted.mean()) / s
     ),
-    "advantages of steps that do not count enter mean and deviation": _with(
+    "advantages of steps that do not count enter mean and deviation": with_parts(
         normalise=lambda a, valid, how: normalise(a, np.ones_like(valid), how)
     ),
-    "exp of the logits overflows: subtract the largest first": _with(discrete=_Overflowing.of),
-    "p log p is NaN where p is 0": _with(discrete=_Naive.of),
-    "the logarithm of a probability that became 0: take log_softmax": _with(discrete=_Logged.of),
-    "the gradient of p log p is NaN where p is 0": _with(discrete=_NaiveGradient.of),
-    "the log-probability is averaged over the action's numbers, not summed": _gaussian(
-        weight=lambda A: 1 / A
-    ),
-    "the second half of params is taken as log σ², not log σ": _gaussian(variance=0.5),
-    "the log-probability lacks -log σ": _gaussian(volume=0.0),
-    "the log-probability lacks -log(2π)/2": _gaussian(constants=(0.0, 0.5 * (LOG_2PI + 1))),
-    "the entropy lacks its constant log(2πe)/2": _gaussian(constants=(0.5 * LOG_2PI, 0.0)),
-    "the entropy has log(2π)/2 instead of log(2πe)/2": _gaussian(
-        constants=(0.5 * LOG_2PI, 0.5 * LOG_2PI)
-    ),
-}
+} | DISTRIBUTIONS

@@ -3,7 +3,7 @@
 No case lies on the edge of a clip, where any slope between those of the two sides is right. Some
 lie just within and just beyond it. Cases with one term alone tell which term is wrong.
 
-What the loss is, to the last epsilon: ppo_parts.py. Wrong ones: ppo_faults.py.
+What the loss is, to the last epsilon: ppo_parts.py. Wrong ones: ppo_faults.py and the like.
 Leaves out: squashed Gaussians, several choices at a time.
 Source: 1707.06347, eq. 7 and 9. Tests: tests/verify/test_ppo_loss.py.
 """
@@ -16,8 +16,9 @@ from minis5.rl import loss as our_loss
 from minis5.rl.config import PPOConfig
 from minis5.rl.distributions import Categorical, DiagGaussian
 from minis5.verify.case import Case, Operation, draws, invoke, rounded, uniform
-from minis5.verify.operations.ppo_faults import CAUSES, OUTPUTS, outputs
+from minis5.verify.operations.ppo_faults import CAUSES
 from minis5.verify.operations.ppo_parts import Batch, normalise
+from minis5.verify.operations.ppo_policy_faults import OUTPUTS, outputs
 from minis5.verify.operations.scan_vjp import named
 
 ABOUT = """\

@@ -122,6 +122,14 @@ def _at_dummy(r):
     return r.dummy | (r.first & _from_first(r))
 
 
+def _after(r, ends):
+    """Return whether each row's episode follows one of such ends."""
+    ended_last = np.zeros_like(ends)
+    for t in range(1, len(ends)):
+        ended_last[t] = np.where(r.dummy[t - 1], ended_last[t - 1], ends[t - 1])
+    return ended_last
+
+
 def _old_action(r):
     started = np.arange(len(r.obs))[:, None] == 0
     return np.where(started, 0, earlier(action_of(r.obs)))
@@ -130,6 +138,54 @@ def _old_action(r):
 def _from_first(r):
     """Return whether each row belongs to the environment's first episode."""
     return np.cumsum(r.first, axis=0) <= 1
+
+
+def _at_starts(flags, value):
+    """Return a part that has ``value`` at the first step of each rollout but the first one."""
+
+    def part(r, length):
+        starts = (np.arange(len(r.obs)) % length == 0) & (np.arange(len(r.obs)) > 0)
+        return np.where(starts[:, None], value, flags(r))
+
+    return part
+
+
+def _each_start(**parts):
+    """Return a cause; its parts are functions of the rollout and of the rollouts' length."""
+
+    def outputs(case):
+        length = case.options["length"]
+        if case.options["rollouts"] == 1:
+            raise ValueError("this fault cannot be in such a case")
+        return fault(**{k: lambda r, p=p: p(r, length) for k, p in parts.items()})(case)
+
+    return outputs
+
+
+def _right_previous(r):
+    return np.where(r.first, 0, earlier(action_of(r.obs)))
+
+
+def _beginning(first):
+    """Return the cause in which reset, first and previous action follow other flags, first(r)."""
+    return fault(
+        reset=first,
+        first=first,
+        previous=lambda r: np.where(first(r), 0, earlier(action_of(r.obs))),
+    )
+
+
+def _seen_with(action):
+    """Return the next values with another action, action(r), in place of the step's."""
+    return lambda r, before, after: np.where(
+        r.terminated, 0.0, look(after, r.follows, action(r), 0, False)
+    )
+
+
+def _in_next_episode(r, before, after):
+    following = np.concatenate([r.obs[1:], r.after[None]])
+    values = look(after, following, action_of(r.obs), 0, False)
+    return np.where(r.terminated, 0.0, values)
 
 
 CAUSES = {
@@ -145,6 +201,27 @@ CAUSES = {
     "the reset flag comes one step early": fault(
         reset=lambda r: earlier(r.first, -1) | (r.first & _from_first(r))
     ),
+    "episodes begin anew after terminations only, not after truncations": _beginning(
+        lambda r: r.first & (_from_first(r) | _after(r, r.terminated))
+    ),
+    "episodes begin anew after truncations only, not after terminations": _beginning(
+        lambda r: r.first & (_from_first(r) | _after(r, r.truncated))
+    ),
+    "the end of an episode in one row of the batch resets all rows": _beginning(
+        lambda r: r.first | r.first.any(axis=1, keepdims=True)
+    ),
+    "the reset flag of an episode that begins with a rollout is lost": _each_start(
+        reset=_at_starts(lambda r: r.first, False)
+    ),
+    "each rollout begins with the reset flag": _each_start(
+        reset=_at_starts(lambda r: r.first, True)
+    ),
+    "each rollout begins with the first-step flag": _each_start(
+        first=_at_starts(lambda r: r.first, True)
+    ),
+    "the previous action is not carried from rollout to rollout": _each_start(
+        previous=_at_starts(_right_previous, 0)
+    ),
     "resets are ignored": fault(reset=lambda r: r.first & _from_first(r)),
     "the final observation is lost: the next episode's first one is valued after a truncation": (
         fault(next_values=if_none(lambda r: r.dummy, next_in_time))
@@ -155,6 +232,18 @@ CAUSES = {
             look(after, r.follows, action_of(r.obs), 0, True),
             right_next_values(r, before, after),
         )
+    ),
+    "after a truncation the next episode's first observation is valued, with the old memory": (
+        fault(next_values=if_none(lambda r: r.dummy, _in_next_episode))
+    ),
+    "the next value is seen with the previous action, not the step's own": fault(
+        next_values=_seen_with(_right_previous)
+    ),
+    "the next value is seen without the step's action": fault(
+        next_values=_seen_with(lambda r: 0 * action_of(r.obs))
+    ),
+    "the next value is the value of the step itself": fault(
+        next_values=lambda r, before, after: np.where(r.terminated, 0.0, after)
     ),
     "the next value is seen with the memory before the step, not after it": fault(
         next_values=lambda r, before, after: right_next_values(
@@ -176,6 +265,8 @@ CAUSES = {
             right_next_values(r, before, after),
         )
     ),
+    "steps that a time limit cut are left out": fault(valid=lambda r: ~r.dummy & ~r.truncated),
+    "the first steps of episodes are left out": fault(valid=lambda r: ~r.dummy & ~r.first),
     "the step that only resets is learnt from": fault(valid=lambda r: np.ones_like(r.dummy)),
     "the last step of an episode is left out, not the step that only resets": fault(
         valid=if_any(lambda r: r.dummy, lambda r: ~ended(r))
@@ -185,6 +276,9 @@ CAUSES = {
     ),
     "the state at the rollout's start is zero": fault(
         start=lambda r, before, after, length: 0.0 * before[::length]
+    ),
+    "the state at every rollout's start is the last one: it was written over, not copied": fault(
+        start=lambda r, before, after, length: np.broadcast_to(after[-1], before[::length].shape)
     ),
     "the state at the rollout's start is that of its end": fault(
         start=lambda r, before, after, length: after[length - 1 :: length]

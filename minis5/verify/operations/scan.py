@@ -24,6 +24,7 @@ LENGTHS = (1, 2, 3, 31, 32, 33, 63, 257)
 RESETS = ("none", "all", "first", "last", "edges", "random")
 SMALL = ((33, "first"), (33, "edges"))  # of the longer ones, in the small set
 RADII = {"near 1": (0.999, 1.0), "near 0": (0.0, 1e-3), "any": (0.0, 1.0)}
+ARGUMENTS = ("a", "b", "reset", "x0")
 LONG = (0.99999, 1.0)  # so that thousands of steps are remembered
 
 
@@ -122,6 +123,7 @@ def shapes() -> Iterator[Shape]:
                 radius=tuple(RADII)[(i // 3 + j) % 3],
                 small=T in (1, 3) or (T, kind) in SMALL,
             )
+    yield Shape(1, 2, 2, varying=True)  # a single step goes on from the initial state
     for T in (97, 257):  # what enters a chunk outlives the chunks that follow
         yield Shape(T, 1, 2, is_complex=T == 97, radius="near 1", small=T == 97)
     for is_complex in (False, True):  # each feature alone, so that a library learns which it lacks
@@ -239,7 +241,7 @@ def cases(dtype: str, seed: int, small: bool) -> Iterator[Case]:
 def call(function, case: Case) -> dict[str, Any]:
     """Return {"x": function(a, b, reset, x0)}."""
     z = case.cast()
-    return {"x": invoke(function, z["a"], z["b"], z.get("reset"), z.get("x0"))}
+    return {"x": invoke(function, *(z.get(name) for name in ARGUMENTS), names=ARGUMENTS)}
 
 
 OPERATION = Operation(

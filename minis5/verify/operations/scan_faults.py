@@ -83,6 +83,21 @@ def _state_before(case):
     return {"x": np.concatenate([z["x0"][None], states(z, right_step)])[:-1]}
 
 
+def _cut_from_its_start(size):
+    """Return a step that cuts what enters a chunk if there is a reset anywhere in the chunk."""
+
+    def reset(z):
+        chunks = [z["reset"][i : i + size] for i in range(0, len(z["reset"]), size)]
+        first = [np.concatenate([c.any(axis=0, keepdims=True), c[1:]]) for c in chunks]
+        return np.concatenate(first)
+
+    return instead(reset=reset)
+
+
+def _replacing(z, t, previous):
+    return np.where(z["reset"][t], 0.0, np.nan_to_num(z["a"][t] * previous)) + z["b"][t]
+
+
 def _backwards(case):
     z = complete(case.inputs)
     z |= {name: z[name][::-1] for name in ("a", "b", "reset")}
@@ -119,7 +134,11 @@ CAUSES = {  # of two that explain as many cases the first is named: special ones
     "a reset at the first step does not clear the initial state": instead(
         reset=lambda z: z["reset"] & (np.arange(len(z["reset"])) > 0)[:, None, None]
     ),
+    "a reset acts only where all rows of the batch have one": instead(
+        reset=lambda z: z["reset"].all(axis=1, keepdims=True)
+    ),
     "resets are ignored": instead(reset=lambda z: np.zeros_like(z["reset"])),
+    "a single step ignores the initial state": instead(x0=lambda z: z["x0"] * (len(z["b"]) > 1)),
     "the initial state is ignored": instead(x0=lambda z: np.zeros_like(z["x0"])),
     "a reset acts one step late, after the step instead of before it": instead(
         reset=lambda z: later(z["reset"], 1)
@@ -131,6 +150,27 @@ CAUSES = {  # of two that explain as many cases the first is named: special ones
     "a reset goes back to the initial state instead of forgetting": stepwise(
         lambda z, t, p: z["a"][t] * np.where(z["reset"][t], z["x0"], p) + z["b"][t]
     ),
+    "a reset takes up the initial state as it is, without a": stepwise(
+        lambda z, t, p: np.where(z["reset"][t], z["x0"], z["a"][t] * p) + z["b"][t]
+    ),
+    "resets are read as their opposite: True keeps the state, False forgets it": instead(
+        reset=lambda z: ~z["reset"]
+    ),
+    "a reset acts in its own step and in the next one": instead(
+        reset=lambda z: z["reset"] | later(z["reset"], 1)
+    ),
+    "NaN and Inf in the state are replaced by numbers: they should stay": stepwise(_replacing),
+    "the input is multiplied by 1 - a, as in a moving average": instead(
+        b=lambda z: (1.0 - z["a"]) * z["b"]
+    ),
+    "the input is multiplied by √(1 - |a|²), as the LRU does": instead(
+        b=lambda z: np.sqrt(1.0 - np.abs(z["a"]) ** 2) * z["b"]
+    ),
+    "the initial state is conjugated": instead(x0=lambda z: z["x0"].conj()),
+    "a is multiplied twice": instead(a=lambda z: z["a"] ** 2),
+    "|a| is used": instead(a=lambda z: np.abs(z["a"])),
+    "only the real part of the state is kept": stepwise(lambda z, t, p: right_step(z, t, p).real),
+    "the a of the first state is used in all states": instead(a=lambda z: z["a"][..., :1]),
     "the initial state is not multiplied by a[0]": stepwise(
         lambda z, t, p: right_step(z, t, p) if t else z["b"][0] + np.where(z["reset"][0], 0.0, p)
     ),
@@ -162,6 +202,9 @@ for _size in (16, 32, 64, 128):
     CAUSES[f"the state is lost between chunks of {_size} steps"] = chunk_lost(_size)
     CAUSES[f"a reset at the first step of a chunk of {_size} steps is ignored"] = (
         chunk_reset_ignored(_size)
+    )
+    CAUSES[f"a reset cuts what enters its chunk of {_size} steps from the chunk's start on"] = (
+        _cut_from_its_start(_size)
     )
     CAUSES[f"what enters a chunk of {_size} steps passes the resets inside it"] = (
         _carry_passes_resets(_size)

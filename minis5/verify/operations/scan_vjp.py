@@ -16,7 +16,7 @@ import minis5.reference as reference
 from minis5.nn.scan import scan_vjp as our_scan_vjp
 from minis5.verify.case import Case, Operation, draws, invoke, rounded, uniform
 from minis5.verify.operations.exact import exact_scan_vjp
-from minis5.verify.operations.scan import Shape, Trial, problem, resets_at, trials
+from minis5.verify.operations.scan import ARGUMENTS, Shape, Trial, problem, resets_at, trials
 from minis5.verify.operations.scan_faults import complete, later, right_step, states
 
 OUTPUTS = ("da", "db", "dx0")
@@ -64,8 +64,8 @@ def _case(trial, dtype, seed):
 def call(function, case: Case) -> dict[str, Any]:
     """Return the three gradients by name."""
     z = case.cast()
-    arguments = (z["a"], z["b"], z.get("reset"), z.get("x0"), z["x"], z["dx"])
-    return named(invoke(function, *arguments), OUTPUTS)
+    names = (*ARGUMENTS, "x", "dx")
+    return named(invoke(function, *(z.get(name) for name in names), names=names), OUTPUTS)
 
 
 def named(results, names) -> dict[str, Any]:
@@ -235,6 +235,26 @@ CAUSES = {
     "only the gradient of the last step is taken": adjoint(
         dx=lambda z: np.concatenate([np.zeros_like(z["dx"][:-1]), z["dx"][-1:]])
     ),
+    "the gradient of the last step is taken twice": adjoint(
+        dx=lambda z: np.concatenate([z["dx"][:-1], 2.0 * z["dx"][-1:]])
+    ),
+    "dx is conjugated": adjoint(dx=lambda z: z["dx"].conj()),
+    "db is dx: nothing that flows back is in it": adjoint(after=lambda r, z: {"db": z["dx"]}),
+    "db is multiplied by conj(a)": adjoint(after=lambda r, z: {"db": z["a"].conj() * r["db"]}),
+    "db is zero at resets": adjoint(after=lambda r, z: {"db": np.where(z["reset"], 0.0, r["db"])}),
+    "the imaginary part of da is missing": adjoint(after=lambda r, z: {"da": r["da"].real + 0.0j}),
+    "da is taken with the initial state at resets": adjoint(
+        product=lambda z, t, g, p: g * np.where(z["reset"][t], z["x0"], p).conj()
+    ),
+    "a[0] is not conjugated in the gradient of the initial state": adjoint(
+        carry=lambda z, t, g: (
+            right_carry(z, t, g) if t else np.where(z["reset"][0], 0.0, z["a"][0] * g)
+        )
+    ),
+    "NaN and Inf in the gradients are replaced by numbers: they should stay": adjoint(
+        after=_all(np.nan_to_num)
+    ),
+    "da and db are exchanged": adjoint(after=lambda r, z: {"da": r["db"], "db": r["da"]}),
     "dx is one step late": adjoint(dx=lambda z: later(z["dx"], 1)),
 }
 for _size in (16, 32, 64, 128):
@@ -246,8 +266,9 @@ OPERATION = Operation(
     g[t] = dx[t] + conj(a[t+1])·g[t+1], the second term absent where reset[t+1] or at the end;
     db = g;  da[t] = g[t]·conj(x[t-1]), 0 where reset[t];  dx0 = conj(a[0])·g[0], 0 where reset[0].
 a (P,) or (T, B, P), da the same: a constant a gets the sum over t and the batch. b, x, dx, db
-(T, B, P); reset (T, B) bool; x0, dx0 (B, P). x is what scan returned. The gradient of a complex z
-is ∂L/∂Re z + i ∂L/∂Im z, of dx too (PyTorch's convention; JAX's is the conjugate).""",
+(T, B, P); reset (T, B) bool; x0, dx0 (B, P), dx0 also if x0 is None. x is what scan returned. The
+gradient of a complex z is ∂L/∂Re z + i ∂L/∂Im z, of dx too (PyTorch's convention; JAX's is the
+conjugate).""",
     cases=cases,
     call=call,
     causes=CAUSES,

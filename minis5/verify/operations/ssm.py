@@ -204,6 +204,9 @@ def cases(dtype: str, seed: int, small: bool) -> Iterator[Case]:
         yield Case("ssm", name, flags, dtype, shape.options, inputs, expected, steps=shape.T)
 
 
+ARGUMENTS = ("layer", "u", "reset", "x0")
+
+
 def arguments(case: Case) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments layer, u, reset, x0 of a call, and its keywords that are no defaults."""
     z = case.cast()
@@ -217,7 +220,7 @@ def arguments(case: Case) -> tuple[list[Any], dict[str, Any]]:
 def call(function, case: Case) -> dict[str, Any]:
     """Return y and x_last of function(layer, u, reset, x0, **options) → y, x_last, …."""
     positional, keywords = arguments(case)
-    results = invoke(function, *positional, **keywords)
+    results = invoke(function, *positional, names=ARGUMENTS, **keywords)
     if not isinstance(results, tuple | list) or len(results) < 2:
         got = f"{len(results)}" if isinstance(results, tuple | list) else type(results).__name__
         raise TypeError(f"expected at least 2 results, y and x_last, got {got}; return a tuple")

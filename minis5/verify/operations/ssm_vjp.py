@@ -17,9 +17,17 @@ from minis5.nn.s5 import ssm_backward, ssm_forward
 from minis5.verify.case import Case, Operation, draws, invoke, rounded, uniform
 from minis5.verify.operations.scan import resets_at
 from minis5.verify.operations.scan_vjp import named
-from minis5.verify.operations.ssm import Shape, Trial, arguments, exact_outputs, problem, trials
-from minis5.verify.operations.ssm_faults import BACKWARD_CAUSES, GRADIENTS
+from minis5.verify.operations.ssm import (
+    ARGUMENTS,
+    Shape,
+    Trial,
+    arguments,
+    exact_outputs,
+    problem,
+    trials,
+)
 from minis5.verify.operations.ssm_stages import LAYER, backward
+from minis5.verify.operations.ssm_vjp_faults import BACKWARD_CAUSES, GRADIENTS
 
 LEFT_OUT = "large-steps"
 
@@ -65,7 +73,8 @@ def call(function, case: Case) -> dict[str, Any]:
     """Return the gradients by name, of function(layer, u, reset, x0, dy, dx_last, **options)."""
     positional, keywords = arguments(case)
     z = case.cast()
-    results = invoke(function, *positional, z["dy"], z.get("dx_last"), **keywords)
+    names = (*ARGUMENTS, "dy", "dx_last")
+    results = invoke(function, *positional, z["dy"], z.get("dx_last"), names=names, **keywords)
     gradients = named(results, ("du", "dx0", "grads"))
     grads = gradients.pop("grads")
     if not isinstance(grads, dict) or not set(LAYER) <= set(grads):

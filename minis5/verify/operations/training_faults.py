@@ -6,10 +6,11 @@ Tests: tests/verify/test_training.py.
 
 import numpy as np
 
-from minis5.reference import categorical
+from minis5.reference import categorical, scan, scan_vjp
 from minis5.verify.operations.adam_faults import clip
 from minis5.verify.operations.ppo_parts import Loss, normalise, policy
-from minis5.verify.operations.update import Update, forward, part, update
+from minis5.verify.operations.scan_faults import later
+from minis5.verify.operations.update import Update, forward, gradient, part, update
 
 
 def _with(**parts):
@@ -76,6 +77,32 @@ def _multiplying_vjp(a, b, reset, x0, x, dx):
     return da, db, later
 
 
+def _vjp_of_each_step(a, b, reset, x0, x, dx):
+    before = np.concatenate([x0[None], x[:-1]])
+    product = np.where(reset[..., None], 0.0, dx * before.conj())
+    return product.sum(axis=(0, 1)), dx, np.zeros_like(x0)
+
+
+def _vjp_of_other_sign(*arguments):
+    da, db, dx0 = scan_vjp(*arguments)
+    return da.conj(), db.conj(), dx0.conj()
+
+
+def _blind(actor, critic):
+    """Return the cause in which the memory does not learn from the policy, or from the value."""
+
+    def parts(params, r, d_logits, d_value, *scans):
+        seen = gradient(params, r, actor * d_logits, critic * d_value, *scans)
+        heads = gradient(params, r, d_logits, d_value, *scans)
+        return heads | {key: z for key, z in seen.items() if key[0] in "aw" and key[1] == "_"}
+
+    return _with(gradient=parts)
+
+
+def _next_in_batch(r):
+    return np.concatenate([r.values[1:], r.next_values[-1:]])
+
+
 CAUSES = {
     "the stored initial state is not used: the replay begins at zero": _in_replay(
         x0=lambda r, _: 0 * np.nan_to_num(r.x0)
@@ -85,6 +112,22 @@ CAUSES = {
     ),
     "the reset multiplies the state by zero instead of selecting: NaN passes": _with(
         scans=(_multiplying_scan, _multiplying_vjp)
+    ),
+    "resets come one step late in the replay": _in_replay(reset=lambda r, _: later(r.reset, 1)),
+    "resets come one step early in the replay": _in_replay(reset=lambda r, _: later(r.reset, -1)),
+    "done is taken for reset in the replay: one step early": _in_replay(reset=lambda r, _: r.done),
+    "a reset at the first step is ignored in the replay": _in_replay(
+        reset=lambda r, _: r.reset & (np.arange(len(r.reset)) > 0)[:, None]
+    ),
+    "initial states go to the wrong environments of the minibatch": _in_replay(
+        x0=lambda r, _: r.x0[::-1]
+    ),
+    "no gradient flows back in time": _with(scans=(scan, _vjp_of_each_step)),
+    "gradients of imaginary parts have the wrong sign": _with(scans=(scan, _vjp_of_other_sign)),
+    "the memory does not learn from the value": _blind(1.0, 0.0),
+    "the memory does not learn from the policy": _blind(0.0, 1.0),
+    "values[t+1] of the rollout are taken instead of next_values": _rollout(
+        next_values=_next_in_batch
     ),
     "resets are ignored in the replay": _in_replay(reset=lambda r, _: r.reset & False),
     "episodes end where they were truncated: nothing is bootstrapped there": _rollout(
@@ -116,6 +159,7 @@ CAUSES = {
     "the value loss lacks the factor 1/2": lambda case: update(
         case, value_coef=2 * case.options["value_coef"]
     ),
+    "the entropy is left out": _asked(entropy_coef=0.0),
     "the entropy has the wrong sign: it is punished": _with(loss=Loss(factors=(1.0, 1.0, 1.0))),
     "the loss is summed over the steps, not averaged": _with(
         loss=Loss(shares=lambda valid: 1.0 * valid)

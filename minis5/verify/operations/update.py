@@ -88,6 +88,7 @@ class Update(NamedTuple):
     forgets: str = ""  # Adam begins anew in each "minibatch" or "epoch"
     frozen: bool = False  # every gradient is taken at the start
     scans: tuple = (scan, scan_vjp)
+    gradient: Callable = gradient
 
     def __call__(self, case: Any, **changed: Any) -> dict[str, np.ndarray]:
         """Return params_NAME (K, ...) for a case, with other options than it asks for."""
@@ -136,7 +137,7 @@ class Update(NamedTuple):
             **{name: o[name] for name in names},
         )
         slopes = found["d_params"].reshape(*shape, A), found["d_value"].reshape(shape)
-        return gradient(params, mine, *slopes, *self.scans)
+        return self.gradient(params, mine, *slopes, *self.scans)
 
 
 update = Update()
