@@ -65,6 +65,10 @@ def test_every_integer_has_a_range(name):
         if range_.array == "ints":
             covered[range_.begin : range_.end] = True
             assert 0 <= range_.begin < range_.end <= task.ints
+            # -1: no card of Concentration is up; else they are counts, places and kinds
+            assert (
+                range_.low >= (-1 if name.startswith("Concentration") else 0) or range_ is GENERATOR
+            )
     assert covered.all()
 
 

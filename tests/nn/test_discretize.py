@@ -138,6 +138,15 @@ def test_long_steps_have_their_limit(form, limit, dtype, lam):
     np.testing.assert_allclose(near, (a, w), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("form, limit", [("zoh", (0, -1)), ("bilinear", (-1, -2))])
+def test_the_product_of_step_and_eigenvalue_decides_what_is_long(form, limit):
+    """Neither is near the end of float32 alone; Δ/Re Λ is small."""
+    lam = -1e22 + 1e21j
+    a, w, _ = discretised(form, lam, 0.0, [1e24, 1e20], np.float32)
+    np.testing.assert_allclose(a, limit[0], atol=1e-6)
+    np.testing.assert_allclose(w, limit[1] / lam, rtol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["zoh", "bilinear"])
 def test_usual_steps_are_not_bounded(form):
     """Just below the bound, and at it, the formula is the specification's."""

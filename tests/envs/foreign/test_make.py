@@ -116,7 +116,16 @@ def test_the_environments_own_batch():
             "has no entry point for 'sync'; choose another",
         ),
         ("Several-v0", {"env_options": {"num_envs": 2}}, "num_envs of Several is the size of the"),
-        ("Several-v0", {"wrappers": ["gymnasium.wrappers:ClipReward"]}, "comes as one batch"),
+        (
+            "Several-v0",
+            {"wrappers": ["gymnasium.wrappers:ClipReward"]},
+            "^wrappers: Several-v0 comes as one batch",
+        ),
+        (
+            "Several-v0",
+            {"vector_kwargs": {"copy": False}},
+            "^vector_kwargs: Several-v0 comes as one batch",
+        ),
         ("Named-v0", {"max_episode_steps": 2.5}, "max_episode_steps: expected an integer in"),
         ("Named-v0", {"vector_kwargs": 3}, "vector_kwargs: expected a dict, got 3; leave it out"),
         ("Named-v0", {"vector_kwargs": {"copies": 1}}, "vector_kwargs: EnvBatch got an unexp"),

@@ -180,11 +180,18 @@ def test_pickled_it_is_the_state_of_its_environments():
         ),
         (lamps, (0, 2), ValueError, "num_envs: expected an integer"),
         (lamps, (4, 0), ValueError, "processes: expected an integer"),
+        (lamps, (4, 1025), ValueError, r"processes: expected an integer in \[1, 1024\], got 1025"),
     ],
 )
 def test_mistakes(make, arguments, error, message):
     with pytest.raises(error, match=message):
         ProcessVectorEnv(make, *arguments)
+
+
+def test_there_are_no_more_processes_than_environments():
+    envs = ProcessVectorEnv(lamps, 2, 1024)
+    assert len(envs._children) == 2
+    envs.close()
 
 
 def test_mistakes_of_make_vec():

@@ -10,9 +10,16 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from gymnasium.utils.env_checker import check_env
 
 from minis5.envs import meta
-from minis5.envs.foreign.wrappers import RandomProjection, TaskMixture, Trials
+from minis5.envs.foreign.wrappers import (
+    MIXTURE_STREAM,
+    TRIALS_STREAM,
+    RandomProjection,
+    TaskMixture,
+    Trials,
+)
 from minis5.envs.registry import find, make_vec
 from minis5.envs.vector import NativeVectorEnv
+from minis5.random import MASK
 
 
 class Walk(gymnasium.Env):
@@ -337,3 +344,8 @@ def test_sizes_are_the_paper_s_unless_others_are_named():
     env = RandomProjection(Walk())
     assert env.observation_matrix.shape[0] == 12 and env.action_matrix.shape[1] == 2
     assert env.observation_space.shape == (14,) and env.action_space.shape == (2,)
+
+
+def test_streams_of_wrappers_are_no_environment_s():
+    """They differ, and are the last ones that a generator has."""
+    assert MIXTURE_STREAM < TRIALS_STREAM == MASK and MIXTURE_STREAM > 2**31
