@@ -159,10 +159,7 @@ TASKS: dict[str, tuple[Settings, int]] = {
     "NoisyPositionOnlyPendulum": ({"gamma": 0.95}, 1_000_000),
     "PositionOnlyPendulumHard": (SWING, 3_000_000),
     # With 64 environments the return stopped rising after 2M steps, while gradients grew.
-    "NoisyPositionOnlyPendulumHard": (
-        SWING | {"num_envs": 256, "lr": 2e-3, "n_layers": 4},
-        5_000_000,
-    ),
+    "NoisyPositionOnlyPendulumHard": (SWING | {"num_envs": 256, "lr": 2e-3}, 5_000_000),
     "PositionOnlyCartPole": ({}, 1_000_000),
     # After 1M steps one seed of eight drifted to the edge of the track, and stayed so.
     "PositionOnlyCartPoleHard": ({}, 3_000_000),
