@@ -382,7 +382,13 @@ PEERS = (
     ),
     Peer("s5-pytorch", "associative_scan", "scan", s5_scan),
     Peer(
-        "s5-pytorch", "S5", "ssm", s5_layer, "float32 only: it casts B to complex64", ("float32",)
+        "s5-pytorch",
+        "S5",
+        "ssm",
+        s5_layer,
+        "w = (Λ̄ - 1)/Λ as it is written loses digits where ΛΔ is small; float32 only: it casts B "
+        "to complex64",
+        ("float32",),
     ),
     Peer(
         "stable-baselines3",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minis5.verify.case import Case, Operation
-from minis5.verify.compare import accuracy, agrees, first_wrong
+from minis5.verify.compare import accuracy, agrees, as_numbers, first_wrong
 from minis5.verify.flags import INFORMATIONAL
 from minis5.verify.report import Result
 
@@ -70,7 +70,22 @@ def _fit(case, outputs, outputs_of):
         except (KeyError, ValueError, IndexError, ZeroDivisionError):
             return 0  # this fault cannot be in such a case
         faulty = {k: faulty.get(k, z) for k, z in case.expected.items()}
-        if agrees(case, outputs, faulty):
+        if agrees(case, outputs, faulty) and _is_nearer(case, outputs, faulty):
             return 2
-        right = [k for k, z in case.expected.items() if agrees(case, outputs, {k: z})]
-        return int(agrees(case, outputs, faulty | {k: case.expected[k] for k in right}))
+        right = {k: z for k, z in case.expected.items() if agrees(case, outputs, {k: z})}
+        mixed = faulty | right
+        return int(agrees(case, outputs, mixed) and _is_nearer(case, outputs, mixed))
+
+
+def _is_nearer(case, outputs, faulty):
+    """Return whether outputs are ten times nearer to those of a fault than to what is expected.
+
+    A small error is within the tolerance of a fault that would give a small error too. Where NaN or
+    Inf is wrong, there is nothing to measure.
+    """
+    for name, z in case.expected.items():
+        array = as_numbers(outputs.get(name))
+        if array is None or (np.isfinite(array) != np.isfinite(z)).any():
+            return True
+    error, distance = accuracy(case, outputs), accuracy(case._replace(expected=faulty), outputs)
+    return error is None or distance is None or distance <= 0.1 * error

@@ -93,3 +93,15 @@ def test_not_tried():
     assert (result.status, result.message) == ("failed", "raised RuntimeError: two lines")
     assert raised(case_of("core"), KeyError()).message == "raised KeyError"
     assert len(raised(case_of("core"), ValueError("x" * 1000)).message) < 350
+
+
+def test_a_fault_that_errs_as_little_is_not_blamed():
+    """An error of 6e-14 is within the tolerance of one of 5e-14, but that is no evidence."""
+    case = case_of("core")
+    right = case.expected["x"]
+    faults = {"too large": lambda case: {"x": right * (1 + 5e-14)}}
+    operation = ADDITION._replace(causes=faults)
+    result = judge(operation, case, {"x": right * (1 + 6e-14)})
+    assert result.status == "failed" and result.causes == ()
+    faults["larger"] = lambda case: {"x": right * (1 + 6.01e-14)}
+    assert judge(operation, case, {"x": right * (1 + 6e-14)}).causes == ("larger",)
