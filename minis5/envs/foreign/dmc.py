@@ -78,6 +78,13 @@ def _load(domain, task, seed, **task_kwargs):
     suite.common.ASSETS.update(tiny)
     try:
         return suite.load(domain, task, task_kwargs={**task_kwargs, "random": seed})
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise ValueError(
+            f"env_options: expected options of the suite's {domain}-{task}, got "
+            f"{', '.join(task_kwargs)} ({error}); leave out what it does not know"
+        ) from error
     finally:
         suite.common.ASSETS.update(original)
 
