@@ -378,7 +378,7 @@ def test_a_repeated_action_is_so_many_steps_with_it(suite):
         (
             "dmc/cartpole-swingup",
             {"time_limt": 3},
-            "env_options: expected options of the suite's cartpole-swingup, got time_limt .*; leave",
+            "env_options: expected options of the suite's cartpole-swingup, got time_limt .*;",
         ),
         (
             "dmc/mixture",
