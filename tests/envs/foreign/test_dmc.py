@@ -160,6 +160,7 @@ def test_discount_0_terminates(suite):
 def test_a_seed_decides_all(suite):
     """It decides what LQR draws while it loads, too; without a seed episodes differ."""
     one, other = make("dmc/lqr-lqr_2_1"), make("dmc/lqr-lqr_2_1")
+    assert not np.array_equal(one.reset()[0], other.reset()[0])
     other.reset()
     assert not np.array_equal(one.reset()[0], other.reset()[0])
     for env in (one, other):
