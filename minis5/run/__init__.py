@@ -16,6 +16,7 @@ In the order in which to read them:
     weights      agents from and for other people's programs
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
+    train_command, other_names  the arguments of train; what other libraries call them
     console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
     verify       test vectors, and checks of other people's code (../verify)

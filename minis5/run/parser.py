@@ -109,6 +109,17 @@ def env_option(text):
         return name, value
 
 
+def add_env_option(parser):
+    """Add --env-option to a Parser."""
+    parser.add_argument(
+        "--env-option",
+        type=env_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="for the environment",
+    )
+
+
 def add_trust(parser, when=""):
     """Add --trust to a Parser; `when`: how its help begins."""
     parser.add_argument(

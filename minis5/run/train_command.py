@@ -17,7 +17,7 @@ from minis5.run import presets
 from minis5.run.console import answer, tell
 from minis5.run.evaluate import result_text
 from minis5.run.other_names import ADVICE
-from minis5.run.parser import add_trust, count, env_option, integer, real, seeds
+from minis5.run.parser import add_env_option, add_trust, count, integer, real, seeds
 from minis5.run.train import resume, train
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
@@ -36,13 +36,7 @@ def _wrapper(text):
 def add_environment(parser):
     """Add options of the environment to a Parser."""
     add = parser.add_argument
-    add(
-        "--env-option",
-        type=env_option,
-        action="append",
-        metavar="NAME=VALUE",
-        help="for the environment",
-    )
+    add_env_option(parser)
     add(
         "--wrapper",
         type=_wrapper,

@@ -13,7 +13,7 @@ from minis5.rl.weights_in import import_into, import_weights
 from minis5.rl.weights_out import export_weights
 from minis5.run import presets
 from minis5.run.console import answer
-from minis5.run.parser import env_option, integer
+from minis5.run.parser import add_env_option, integer
 
 
 def import_arguments(parser, argv):
@@ -28,13 +28,7 @@ def import_arguments(parser, argv):
     )
     add("--out", metavar="AGENT", default="agent.npz", help="default agent.npz")
     add("--env", metavar="ENV", help="the environment that the agent is for: its spaces")
-    add(
-        "--env-option",
-        type=env_option,
-        action="append",
-        metavar="NAME=VALUE",
-        help="for the environment",
-    )
+    add_env_option(parser)
     add(
         "--like",
         metavar="RUN",
