@@ -17,7 +17,7 @@ from minis5.run import presets
 from minis5.run.console import answer, tell
 from minis5.run.evaluate import result_text
 from minis5.run.other_names import ADVICE
-from minis5.run.parser import add_env_option, add_trust, count, integer, real, seeds
+from minis5.run.parser import add_env_option, add_trust, count, env_option, integer, real, seeds
 from minis5.run.train import resume, train
 
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
