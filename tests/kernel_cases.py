@@ -8,7 +8,7 @@ import numpy as np
 from kernel_checks import DTYPES, Case
 
 from minis5 import spaces
-from minis5.nn import discretize, layers, s5
+from minis5.nn import conv, discretize, layers, s5
 from minis5.nn.discretize import Spectrum, Step
 from minis5.ops import gpu_form
 from minis5.random import Generator
@@ -19,7 +19,7 @@ from minis5.rl.loss import Bounds, Steps
 
 SHAPES = dict.fromkeys(
     # around blocks of 2 x 2, at most 2 of them one below the other, 16 in flat arrays
-    ("layers", "s5", "discretize"),
+    ("layers", "conv", "s5", "discretize"),
     [(1, 1), (4, 2), (13, 5)],
 ) | dict.fromkeys(
     # around blocks of 4 threads, at most 16 of them
@@ -95,6 +95,22 @@ def sigmoid_gate_forward(rng, dtype, N, H):
 def sigmoid_gate_backward(rng, dtype, N, H):
     inputs = [4 * z for z in normal(rng, dtype, (N, H), (N, H), (N, H))]
     return [*inputs, blank(dtype, N, H), blank(dtype, N, H), np.zeros(H, dtype)]
+
+
+# conv
+
+
+def im2col_forward(rng, dtype, N, H, k, stride, pixels=None):
+    """N images of k rows more than H, and a column fewer, so that windows may leave some over."""
+    (x,) = normal(rng, dtype, (N, H + k, H + k - 1, 3))
+    x = x.astype(dtype) if pixels is None else rng.integers(0, 256, x.shape, pixels)
+    rows, across = (conv.conv_size(size, k, stride) for size in x.shape[1:3])
+    return [x, stride, dtype(0.3), blank(dtype, N, rows, across, k, k * 3)]
+
+
+def im2col_backward(rng, dtype, N, H, k, stride):
+    x, _, scale, columns = im2col_forward(rng, dtype, N, H, k, stride)
+    return [*normal(rng, dtype, columns.shape), stride, scale, blank(dtype, *x.shape)]
 
 
 # s5
@@ -270,6 +286,7 @@ CASES = {
         sigmoid_gate_forward,
         sigmoid_gate_backward,
     ),
+    "conv": {},
     "s5": plain(s5, skip_forward, skip_backward),
     "discretize": plain(discretize, weights_forward, weights_backward, gain_forward, gain_backward),
     "distributions": plain(
@@ -284,6 +301,15 @@ for slope in (0, 0.01):
     CASES["layers"] |= {
         f"bias_act_forward {slope}": Case(layers.bias_act_forward, bias_act_forward, options),
         f"bias_act_backward {slope}": Case(layers.bias_act_backward, bias_act_backward, options),
+    }
+for k, stride in ((1, 1), (3, 2), (2, 3), (3, 1)):
+    options = {"k": k, "stride": stride}
+    CASES["conv"] |= {
+        f"im2col_forward {k} {stride}": Case(conv.im2col_forward, im2col_forward, options),
+        f"im2col_forward bytes {k} {stride}": Case(
+            conv.im2col_forward, im2col_forward, {**options, "pixels": np.uint8}
+        ),
+        f"im2col_backward {k} {stride}": Case(conv.im2col_backward, im2col_backward, options),
     }
 for kind, options in {
     "zoh": {"tustin": False},

@@ -17,7 +17,7 @@ from minis5.nn.discretize import Spectrum, Step
 from minis5.rl.adam import Moments
 from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
-from minis5_cuda.nn import discretize, gru, layers, lstm, s5, scan, scan_textbook
+from minis5_cuda.nn import conv, discretize, gru, layers, lstm, s5, scan, scan_textbook
 from minis5_cuda.rl import adam, distributions, loss, rollout
 
 
@@ -73,6 +73,15 @@ def layers_examples(real):
     layers.glu_backward(y, two, two, two[0])
     layers.sigmoid_gate_forward(y, y, v, y)
     layers.sigmoid_gate_backward(y, y, y, y, y, v)
+    yield ""
+
+
+def conv_examples(real):
+    x, columns = zeros(2, 5, 4, 3, dtype=real), zeros(2, 2, 2, 2, 6, dtype=real)
+    for images, case in ((x, "floats"), (x.astype(np.uint8), "bytes")):
+        conv.im2col_forward(images, 2, 1.0, columns)
+        yield case
+    conv.im2col_backward(columns, 2, 1.0, x)
     yield ""
 
 
@@ -204,6 +213,7 @@ EXAMPLES = {  # file: its examples
     "scan": scan_examples,
     "scan_textbook": scan_textbook_examples,
     "layers": layers_examples,
+    "conv": conv_examples,
     "s5": s5_examples,
     "gru": gru_examples,
     "lstm": lstm_examples,

@@ -21,4 +21,8 @@ The other cores, for comparison:
     rnn, gru, lstm                  code that GRU and LSTM share; one file for each
     attention_loops, attention      causal self-attention over a window of past steps
     mlp                             dense layers, without memory
+
+For observations that are images:
+
+    conv             convolutions: columns of an image, then one matrix product
 """

@@ -7,11 +7,13 @@ It imports nothing of minis5 outside this folder. In the order in which to read 
     cores          GRU, LSTM, MLP
     attention      the self-attention core
     normalize      running normalisation of observations and rewards
+    images         convolutions
 """
 
 from minis5.reference.attention import attention, self_attention, sinusoid
 from minis5.reference.cores import CORES, gru, gru_step, lstm, lstm_step, mlp, none
 from minis5.reference.distributions import diag_gaussian, multi_categorical
+from minis5.reference.images import conv, image_features
 from minis5.reference.normalize import normalize_observations, normalize_rewards
 from minis5.reference.s5_ppo import (
     activate,
@@ -47,6 +49,7 @@ __all__ = [
     "categorical",
     "clip_by_global_norm",
     "combine",
+    "conv",
     "dense",
     "diag_gaussian",
     "discretize",
@@ -55,6 +58,7 @@ __all__ = [
     "gate",
     "gelu",
     "gru",
+    "image_features",
     "gru_step",
     "layer_norm",
     "lstm",
