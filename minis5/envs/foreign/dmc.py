@@ -20,7 +20,6 @@ from functools import cache, partial
 
 import gymnasium
 import numpy as np
-from gymnasium.wrappers import RepeatAction
 
 from minis5.checks import check_integer
 from minis5.envs.foreign.wrappers import RandomProjection, TaskMixture
@@ -291,11 +290,17 @@ def mixture(tasks=TRAIN, action_repeat=1):
     Raises
     ------
     ValueError
-        A task is unknown or too large; the message names it.
+        A task is unknown or too large; the message names it. ``action_repeat`` is more than 1, but
+        Gymnasium is older than 1.3.
     """
     repeat = check_integer(
         "action_repeat", action_repeat, 1, 1000, "action_repeat=1 does not repeat"
     )
+    if repeat > 1 and not hasattr(gymnasium.wrappers, "RepeatAction"):
+        raise ValueError(
+            f"action_repeat: expected 1 with Gymnasium {gymnasium.__version__}, got {repeat}; "
+            "pip install 'gymnasium>=1.3'"
+        )
     names = tasks.split(",") if isinstance(tasks, str) else tasks
     ids = [NAMESPACE + name.strip().removeprefix(NAMESPACE) for name in names]
     for env_id in ids:
@@ -304,6 +309,7 @@ def mixture(tasks=TRAIN, action_repeat=1):
 
 
 def _projected(env_id, repeat):
-    return RandomProjection(
-        RepeatAction(gymnasium.make(env_id).unwrapped, repeat), MAX_OBSERVATION, MAX_ACTION
-    )
+    env = gymnasium.make(env_id).unwrapped
+    if repeat > 1:
+        env = gymnasium.wrappers.RepeatAction(env, repeat)
+    return RandomProjection(env, MAX_OBSERVATION, MAX_ACTION)

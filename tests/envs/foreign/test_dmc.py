@@ -413,3 +413,10 @@ def test_bad_arguments_of_the_environment(suite):
         env.step(np.zeros(2))
     with pytest.raises(ValueError, match=r"seed: expected an integer in \[0, 4294967295\], got -1"):
         env.reset(seed=-1)
+
+
+def test_an_old_gymnasium_repeats_no_action(monkeypatch):
+    monkeypatch.delattr(gymnasium.wrappers, "RepeatAction", raising=False)
+    assert dmc.mixture.__defaults__[-1] == 1
+    with pytest.raises(ValueError, match="action_repeat: expected 1 with Gymnasium .*, got 2; pip"):
+        dmc.mixture(action_repeat=2)
