@@ -1,7 +1,7 @@
 """minis5: resettable S5 and PPO for partially observable and in-context reinforcement learning.
 
     scan, scan_vjp              the resettable recurrence and its adjoint
-    s5                          the S5 layer: init_ssm, ssm_forward, ssm_backward
+    s5                          the S5 layer (nn/s5.py): init_ssm, ssm_forward, ssm_backward
     make_vec                    vector environments
     ActorCritic, AgentConfig    the agent; save writes it to a file, load reads it
     PPO, PPOConfig              the trainer
@@ -34,23 +34,23 @@ __version__ = "0.2.0"
 
 set_loader(load_gpu_forms)  # the one door to the GPU
 
-__all__ = [
-    "PPO",
-    "ActorCritic",
-    "AgentConfig",
-    "AttentionConfig",
-    "GRUConfig",
-    "LSTMConfig",
-    "MLPConfig",
-    "Memory",
-    "NoConfig",
-    "PPOConfig",
-    "S5Config",
-    "load",
-    "make_vec",
-    "reference",
-    "s5",
-    "save",
+__all__ = [  # in the order of the API reference
     "scan",
     "scan_vjp",
+    "s5",
+    "make_vec",
+    "ActorCritic",
+    "Memory",
+    "AgentConfig",
+    "S5Config",
+    "GRUConfig",
+    "LSTMConfig",
+    "AttentionConfig",
+    "MLPConfig",
+    "NoConfig",
+    "PPO",
+    "PPOConfig",
+    "save",
+    "load",
+    "reference",
 ]

@@ -160,11 +160,11 @@ def make_vec(
     Parameters
     ----------
     env_id : str
-        A native id (see `find`; `table` lists them), a task of the DeepMind Control Suite such as
+        A native id (`minis5 envs` lists them), a task of the DeepMind Control Suite such as
         "dmc/cartpole-swingup" (extra `control`), or any id that gymnasium.make takes:
         "CartPole-v1", "module:Env-v0".
     num_envs : int
-        Number of environments.
+        Number of environments, B.
     seed : int
         Not negative. The stream of environment i depends only on (seed, first_index + i), so that a
         batch split over processes gives the same episodes. `reset` without a seed uses this one at

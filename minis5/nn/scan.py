@@ -11,6 +11,7 @@ Complex numbers are planar inside: a real array (T, B, 2P) holds the P real part
 imaginary parts. The gradient of a complex z is dz = ∂L/∂Re z + i ∂L/∂Im z, here and everywhere.
 
 Adjoint, with k[t] = 0 where reset[t], else 1:
+
     g[t] = dx[t] + conj(k[t+1]·a[t+1])·g[t+1],   g[T] = 0
     da[t] = k[t]·g[t]·conj(x[t-1]),   db = g,   dx0 = conj(k[0]·a[0])·g[0]
 
@@ -27,12 +28,13 @@ from minis5.checks import COMPLEXES, FLOATS, check_array, check_integer
 from minis5.ops import array_operation, fast
 from minis5.processes import thread_pool
 
+__all__ = ["scan", "scan_vjp", "set_num_threads"]
 _threads = os.cpu_count() or 1
 _SMALL = 1 << 18  # below so many numbers a second thread costs more than it saves
 
 
 def set_num_threads(n: int) -> int:
-    """Use ``n`` threads for each scan (default: one for each core); return how many it were."""
+    """Use ``n`` threads (1 to 1024) for each scan, at first one for each core; return the old."""
     global _threads
     before, _threads = _threads, check_integer("n", n, 1, 1024, "1 is this thread alone")
     return before
@@ -233,7 +235,6 @@ def scan(a: Array, b: Array, reset: Array | None = None, x0: Array | None = None
     -----
     Arrays on a GPU (CuPy's, or any with ``__cuda_array_interface__`` or DLPack) are not copied: the
     GPU computes on CuPy's current stream, and the result is a CuPy array.
-    `scan_forward` takes planar arrays, so that complex ones need not be split.
     """
     a, b = as_array(a, "a"), as_array(b, "b")
     planes = _checked(a, b, reset, x0)
@@ -245,11 +246,11 @@ def scan(a: Array, b: Array, reset: Array | None = None, x0: Array | None = None
 def scan_vjp(
     a: Array, b: Array, reset: Array | None, x0: Array | None, x: Array, dx: Array
 ) -> tuple[Array, Array, Array]:
-    """Return the gradients of :func:`scan` (the adjoint at the top of this file).
+    """Return the gradients of :func:`scan`: its adjoint.  2303.03982, appendix A.
 
     Parameters
     ----------
-    a, b, reset, x0
+    a, b, reset, x0 : arrays
         The arguments of :func:`scan`; ``reset`` and ``x0`` may be None.
     x : (T, B, P) array
         The result of :func:`scan`.

@@ -212,11 +212,11 @@ class ActorCritic:
         return self._parameters
 
     def gradient_vector(self, grads):
-        """Return gradients by name as one vector in the order of ``parameter_vector``."""
+        """Return ``grads``, by name, as one vector in the order of ``parameter_vector``."""
         return concatenate_vectors([grads[name] for name in self._shapes])
 
     def initial_state(self, batch: int) -> Array:
-        """Return the core's state before anything was seen."""
+        """Return the core's state before anything was seen, of ``batch`` environments."""
         return self.xp.asarray(self.core.initial_state(batch, self.dtype))
 
     def encode(self, obs, previous_action, reset):
@@ -265,7 +265,7 @@ class ActorCritic:
         return with_log_std(out, p.get("log_std")), value[..., 0], state, cache
 
     def backward(self, d_dist, d_value, cache):
-        """Return the gradients of :meth:`forward`: by name, and of the initial state."""
+        """Return gradients by name, and the initial state's, from d_dist, d_value and ``cache``."""
         d_dist, d_value = doors.take_gradients(self, d_dist, d_value, cache, AgentCache)
         encoded, core, actor, critic, _ = cache
         grads, outputs = {}, self.distribution.encoded_size

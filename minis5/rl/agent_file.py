@@ -70,7 +70,16 @@ def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
 
 
 def save_agent(agent: ActorCritic, path: str | PathLike) -> None:
-    """Write an agent to the file `path`, whole or not at all.
+    """Write an agent to a file, whole or not at all.
+
+    The file is a plain .npz that NumPy reads without minis5 and without pickle.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+        On the CPU or on a GPU.
+    path : path
+        The file's name. An older file of that name is replaced.
 
     Raises
     ------
@@ -103,11 +112,12 @@ def agent_arrays(agent: ActorCritic) -> dict[str, Any]:
 
 
 def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "path") -> ActorCritic:
-    """Read an agent that `save_agent` wrote.
+    """Read an agent that :func:`minis5.save` wrote. No code in the file is run.
 
     Parameters
     ----------
     path : path
+        An agent.npz of this version of minis5 or of an older one.
     device : {"cpu", "cuda"}
         Where the agent will be; it does not matter where it was.
     argument : str
@@ -115,7 +125,8 @@ def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "pa
 
     Returns
     -------
-    minis5.ActorCritic
+    ActorCritic
+        With the parameters, settings, spaces and running moments of the one that was saved.
 
     Raises
     ------

@@ -14,6 +14,8 @@ from minis5.arrays import Array, array_module
 from minis5.nn.scan import scan_forward
 from minis5.rl.learning_doors import take_gae
 
+__all__ = ["gae"]
+
 
 def gae(
     rewards: Array,

@@ -135,7 +135,7 @@ class PPO:
         return rows
 
     def iterations(self, total_steps: int) -> Iterator[Row]:
-        """Yield the rows of :meth:`learn` and keep none, for runs of very many iterations."""
+        """Yield the rows of ``learn(total_steps)``, and keep none, for very long runs."""
         self.total_steps = total_steps
         while self.steps < total_steps:
             yield self.iteration()
@@ -174,7 +174,7 @@ class PPO:
         }
 
     def update(self, rollout, lr):
-        """Learn from one rollout; return the means of loss.STATS and of the gradient norm."""
+        """Learn from a rollout at rate ``lr``; return means of loss.STATS and the gradient norm."""
         c, done = self.config, rollout.done
         terminated = done if c.truncation_is_termination else rollout.terminated
         if c.trial_horizon:
@@ -194,21 +194,21 @@ class PPO:
         return agent.xp.concatenate(flags) != 0
 
     def groups(self, rng):
-        """Return the minibatches of one pass: (minibatches, environments) environment numbers."""
+        """Return one pass's minibatches, drawn by ``rng``: numbers (minibatches, environments)."""
         return rng.permutation(self.envs.num_envs).reshape(self.config.minibatches, -1)
 
     def batch(self, rollout, advantages, returns, group):
-        """Return what the loss needs of the environments ``group``; advantages as they are."""
+        """Return the Batch of ``group`` in ``rollout``; ``advantages``, ``returns`` are (T, B)."""
         past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns)
         return Batch(*(z.take(group, axis=1) for z in (*past, rollout.valid)))
 
     def enough(self, stats):
-        """Return whether a pass with these statistics (minibatches, 6) exceeds target_kl."""
+        """Return whether a pass with these ``stats`` (minibatches, 6) exceeds target_kl."""
         bound = self.config.target_kl
         return bound is not None and np.mean(stats, axis=0)[STATS.index("kl")] > bound
 
     def gradient(self, rollout, group, batch, count):
-        """Return the gradient on one minibatch (of this rank), a vector, and the statistics."""
+        """Return gradient and figures of ``group`` in ``rollout``: its batch, ``count`` steps."""
         agent, inputs = self.agent, (rollout.x, rollout.reset, rollout.initial_state)
         dist_params, value, _, cache = agent.forward(*(z.take(group, axis=1) for z in inputs))
         mask = None if rollout.masks is None else rollout.masks.take(group, axis=1)
@@ -228,7 +228,7 @@ class PPO:
         return state | {f"collector/{name}": value for name, value in collector.items()}
 
     def load_state_dict(self, state):
-        """Take up the result of :meth:`state_dict`: training goes on as if it had never stopped."""
+        """Take up ``state`` of :meth:`state_dict`: training goes on as if it had never stopped."""
         device, moments, prefix = self.agent.device, self.adam.moments, "collector/"
         moments.m[:], moments.v[:] = move(state["adam/m"], device), move(state["adam/v"], device)
         moments.steps[:], *counters = (int(n) for n in state["counters"])

@@ -23,6 +23,8 @@ from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, check_rewa
 from minis5.rl.masks import MaskReader, mask_forward
 from minis5.spaces import ObservationError, leaves, rebuild
 
+__all__ = ["Collector", "Rollout"]
+
 # Name in state.npz: attribute. Files of 0.1.0 called the state "memory", so that name stays.
 KEPT = {"memory": "state"}
 KEPT |= {name: name for name in ("reset", "previous_action", "resetting", "returns", "lengths")}
@@ -33,12 +35,12 @@ class Rollout(NamedTuple):
 
     x: Array  # network input
     reset: Array  # bool: x[t] begins an episode
-    actions: Array
-    log_probs: Array
-    values: Array
+    actions: Array  # as the distribution drew them
+    log_probs: Array  # of these actions
+    values: Array  # of the observations acted on
     next_values: Array  # value of the true next observation
-    rewards: Array
-    terminated: Array  # bool
+    rewards: Array  # as the environments gave them
+    terminated: Array  # bool: no value follows
     done: Array  # bool: terminated or truncated
     valid: Array  # bool: False where the step only reset the environment
     initial_state: Array  # the core's state before x[0], batch on axis 1
@@ -78,7 +80,7 @@ class Collector:
         self.returns, self.lengths = np.zeros(B), np.zeros(B, np.int64)
 
     def collect(self, T, rng):
-        """Act for T steps; return the rollout and (return, length) of each episode that ended."""
+        """Act for T steps with ``rng``; return rollout, and (return, length) of ended episodes."""
         agent, B = self.agent, self.envs.num_envs
         step, dist = agent.stepper(), agent.distribution
         x = np.empty((T, B, agent.input_size), agent.dtype)
@@ -169,7 +171,7 @@ class Collector:
         return state
 
     def load_state_dict(self, state):
-        """Take up the result of :meth:`state_dict`; the caller restores foreign environments."""
+        """Take up ``state`` of :meth:`state_dict`; the caller restores foreign environments."""
         for name, attribute in KEPT.items():
             setattr(self, attribute, state[name].copy())
         observations = [state[f"obs/{i}"] for i in range(len(leaves(self.obs)))]

@@ -35,6 +35,7 @@ from minis5.rl.weight_names import (
     translate,
 )
 
+__all__ = ["import_weights", "import_into"]
 MISFIT = "the spaces or settings are not those of the file"
 
 

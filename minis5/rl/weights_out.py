@@ -25,6 +25,8 @@ from minis5.rl.weight_names import (
     translate,
 )
 
+__all__ = ["export_weights", "to_flax", "to_torch"]
+
 
 def export_weights(
     agent: ActorCritic, path: str | PathLike, to: str, layer: int | None = None
@@ -36,7 +38,9 @@ def export_weights(
     agent : ActorCritic
         With the core "s5".
     path : path
+        A name that ends in .npz or .safetensors.
     to : {"flax", "s5-pytorch"}
+        Whose names: the authors' Flax tree, or a torch state dict with s5-pytorch's S5.
     layer : int, optional
         With "s5-pytorch": only this layer's SSM, as a state dict of its module S5.
 
@@ -70,6 +74,16 @@ def export_weights(
 def to_flax(agent: ActorCritic) -> dict[str, np.ndarray]:
     """Return an agent's weights by the names of the authors' Flax tree, "params/" in front.
 
+    Parameters
+    ----------
+    agent : ActorCritic
+        With the core "s5".
+
+    Returns
+    -------
+    dict of arrays
+        Copies, on the CPU.
+
     Raises
     ------
     ValueError
@@ -95,6 +109,16 @@ def to_flax(agent: ActorCritic) -> dict[str, np.ndarray]:
 
 def to_torch(agent: ActorCritic) -> dict[str, np.ndarray]:
     """Return an agent's weights by the names of a torch state dict with s5-pytorch's S5 inside.
+
+    Parameters
+    ----------
+    agent : ActorCritic
+        With the core "s5".
+
+    Returns
+    -------
+    dict of arrays
+        Copies, on the CPU; kernels are transposed, as torch.nn.Linear has them.
 
     Raises
     ------

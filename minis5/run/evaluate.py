@@ -25,6 +25,8 @@ from minis5.rl.masks import MaskReader, mask_forward
 from minis5.run.console import is_terminal, tell
 from minis5.spaces import ObservationError
 
+__all__ = ["evaluate", "trial_returns"]
+
 # With seed s, evaluation gives the environments the seed FIRST_SEED + s, training s itself.
 FIRST_SEED = 2**30
 MAX_ROWS = 256

@@ -186,7 +186,7 @@ def fields(core: str) -> dict[str, tuple[Any, Any, str]]:
         raise ValueError(f"core: expected one of {', '.join(CORES)}, got {core!r}")
     found = {}
     for config in (AgentConfig, CORES[core][0], PPOConfig):
-        hints, comments = typing.get_type_hints(config), _comments(config)
+        hints, comments = typing.get_type_hints(config), field_comments(config)
         for f in dataclasses.fields(config):
             if f.name not in ("core", "core_config"):
                 found[f.name] = (hints[f.name], f.default, comments[f.name])
@@ -313,7 +313,7 @@ def _whole(value):
     return number
 
 
-def _comments(config):
+def field_comments(config):
     """Return field → help: the comment behind each field of a configuration, or above it."""
     source = inspect.getsource(config)
     lines = source.splitlines()

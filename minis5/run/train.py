@@ -1,6 +1,7 @@
 """Training from a name to a folder: `train` starts a run, `resume` continues one, bit for bit.
 
 A run's folder holds
+
     config.json             the settings, resolved (minis5/run/config.py)
     progress.csv            a row for each update
     state.npz               all that resuming needs, in one file
@@ -8,6 +9,7 @@ A run's folder holds
     evaluations.csv         a row for each evaluation on the way, if there are any
     best.npz                the best agent in these, with the run's settings inside
     summary.json, curve.png when the run has finished
+
 The work is split over processes (minis5/rl/comm.py). Each runs `train_rank`
 (minis5/run/learn.py) on its share of the environments. Rank 0, this process, alone writes; a lock
 on the folder keeps others out (minis5/run/folder.py). On a GPU there is one process.
@@ -51,6 +53,7 @@ from minis5.run.plot import plot
 from minis5.run.progress import read_progress
 from minis5.run.trust import check_trust
 
+__all__ = ["train", "resume", "Interrupted"]
 MEAN = ("mean_return", "std_return", "episodes")  # what summary.json has of best.npz
 
 
@@ -86,7 +89,13 @@ def train(
     Parameters
     ----------
     env_id : str
-        As for `minis5.make_vec`.
+        As for :func:`minis5.make_vec`.
+    preset : {"laptop", "paper", "a2c"}
+        Where the hyper-parameters come from.
+    core : {"s5", "gru", "lstm", "attention", "mlp", "none"}
+        The agent's memory.
+    overrides : dict
+        Hyper-parameters by field name, values or text, that replace the preset's.
     env_options : dict
         The environment's options, all JSON values. Training and evaluation pass them on as they
         are, to a level or to a foreign environment's constructor, whatever their names.
@@ -96,10 +105,6 @@ def train(
     vector_options : dict
         Keywords of `minis5.make_vec` itself: num_threads, processes, vectorization_mode,
         vector_kwargs.
-    preset, core : str
-        Names that `minis5.run.presets.resolve` knows.
-    overrides : dict
-        Hyper-parameters by field name, values or text, that replace the preset's.
     steps : int
         Environment steps in all; None takes the preset's.
     seed : int
@@ -121,7 +126,7 @@ def train(
         Environments in which they are played; None takes one for each episode, but a single one for
         a foreign environment that is trained alone, or of which no more can be made.
     eval_steps : int
-        Most steps of each of these environments (`step_limit` of `evaluate`).
+        Most steps of each of these environments (``step_limit`` of `minis5.run.evaluate.evaluate`).
     eval_every : int
         Training steps after which the agent is evaluated on the way as well, again and again, on
         ``eval_episodes`` other episodes; the best agent is kept in best.npz. None: never.
@@ -208,7 +213,7 @@ def resume(
     Raises
     ------
     ValueError, OSError, DeviceError, Interrupted
-        As `train`.
+        As :func:`train`.
     """
     began = time.monotonic()
     folder = Path(folder)

@@ -133,13 +133,18 @@ def check_scan(scan_function: Callable, **options: Any) -> Report:
     Parameters
     ----------
     scan_function : callable
-        As :func:`minis5.scan`; ``reset`` and ``x0`` are left out, or None, where not needed.
+        As :func:`minis5.scan`, of NumPy arrays; ``reset`` and ``x0`` are left out, or None, where
+        not needed.
     **options
-        Those of :func:`run_operation`: dtypes, seed, small, flags, xfail.
+        dtypes, names of precisions ("float32", "float64"; default: both). seed, int, of the inputs
+        (0). small, bool: only the small set of cases (False). flags, names of what the function can
+        do: only cases that need nothing else; "no-NAME" leaves out what needs NAME; None is all.
+        xfail: expected failures, which are cases, patterns of cases or flags.
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -161,7 +166,8 @@ def check_scan_vjp(vjp: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -177,19 +183,20 @@ def check_ssm(forward: Callable, backward: Callable | None = None, **options: An
     Parameters
     ----------
     forward : callable
-        As :func:`minis5.s5.ssm_forward`. ``layer`` is a dict of arrays, Lambda_re (P,), Lambda_im
-        (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1). The keywords discretization,
-        conj_sym, clip_eigs, step_rescale and dt come only where they are not the default (flags
-        bilinear, options, irregular).
+        As :func:`minis5.nn.s5.ssm_forward`. ``layer`` is a dict of arrays, Lambda_re (P,),
+        Lambda_im (P,), B (P, H, 2), C (H, P, 2), D (H,), log_step (P, 1). The keywords
+        discretization, conj_sym, clip_eigs, step_rescale and dt come only where they are not the
+        default (flags bilinear, options, irregular).
     backward : callable, optional
-        As :func:`minis5.s5.ssm_backward`: (dy, dx_last, cache) → du, dx0, grads, where cache is the
-        last thing that ``forward`` returned. Without it gradients are not checked.
+        As :func:`minis5.nn.s5.ssm_backward`: (dy, dx_last, cache) → du, dx0, grads, where cache
+        is the last thing that ``forward`` returned. Without it gradients are not checked.
     **options
         As :func:`check_scan`.
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -216,7 +223,8 @@ def check_ssm_vjp(vjp: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -238,7 +246,8 @@ def check_gae(gae_function: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------

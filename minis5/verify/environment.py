@@ -65,7 +65,8 @@ def check_env(
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -101,7 +102,8 @@ def check_episodes(play: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------

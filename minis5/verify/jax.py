@@ -34,6 +34,7 @@ from minis5.verify.operations.scan import ARGUMENTS as SCAN
 from minis5.verify.operations.ssm import ARGUMENTS as SSM
 from minis5.verify.trees import map_leaves
 
+__all__ = ["to_jax", "to_numpy", "wrap", "vjp", "ssm_vjp", "loss", "optimizer"]
 WIDE = (np.float64, np.complex128)
 
 
@@ -42,6 +43,16 @@ def to_jax(tree: Any) -> Any:
 
     Integers become int32 without 64-bit JAX. Numbers that are no arrays, words and None stay as
     they are.
+
+    Parameters
+    ----------
+    tree : array, or dict, list or tuple of them
+        Of NumPy.
+
+    Returns
+    -------
+    tree
+        Of the same form.
 
     Raises
     ------
@@ -61,7 +72,18 @@ def to_jax(tree: Any) -> Any:
 
 
 def to_numpy(tree: Any) -> Any:
-    """Return JAX arrays as NumPy's, copies."""
+    """Return JAX arrays as NumPy's, copies.
+
+    Parameters
+    ----------
+    tree : array, or dict, list or tuple of them
+        Of JAX. What is no array stays as it is.
+
+    Returns
+    -------
+    tree
+        Of the same form.
+    """
     return map_leaves(lambda z: np.array(z) if isinstance(z, jax.Array) else z, tree)
 
 

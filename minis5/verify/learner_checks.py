@@ -43,13 +43,14 @@ def check_ppo_loss(loss: Callable, *, gradients: bool = True, **options: Any) ->
     gradients : bool
         False: ``loss`` returns the loss alone, and no gradient is checked.
     **options
-        Those of :func:`minis5.verify.checks.run_operation`: dtypes, seed, small, flags, xfail.
+        dtypes, seed, small, flags and xfail, as of :func:`minis5.verify.check_scan`.
         ``flags="no-normalized,no-normalized_sample"`` is for a loss that gets advantages as they
         are.
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -76,7 +77,8 @@ def check_optimizer(make_optimizer: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -101,7 +103,8 @@ def check_training(train: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------

@@ -60,7 +60,8 @@ def check_replay(
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------
@@ -149,7 +150,8 @@ def check_rollout(collect: Callable, **options: Any) -> Report:
 
     Returns
     -------
-    report : Report
+    Report
+        What became of each case.
 
     Raises
     ------

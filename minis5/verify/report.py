@@ -90,6 +90,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether no case failed and none is missing."""
         return not any(result.status in FAILING for result in self.results)
 
     @property
@@ -211,7 +212,7 @@ class Report:
         }
 
     def write_json(self, path: str | PathLike) -> None:
-        """Write the report as JSON."""
+        """Write the report as JSON to the file ``path``."""
         write_json(path, self.as_json())
 
     def as_junit(self) -> bytes:
@@ -230,7 +231,7 @@ class Report:
         return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
     def write_junit(self, path: str | PathLike) -> None:
-        """Write the report as JUnit XML."""
+        """Write the report as JUnit XML to the file ``path``."""
         write_bytes(path, self.as_junit())
 
 

@@ -32,6 +32,8 @@ from minis5.verify.operations.scan import ARGUMENTS as SCAN
 from minis5.verify.operations.ssm import ARGUMENTS as SSM
 from minis5.verify.trees import map_leaves
 
+__all__ = ["to_torch", "to_numpy", "wrap", "vjp", "ssm_vjp", "loss", "optimizer"]
+
 
 def to_torch(tree: Any, device: Any = "cpu", *, requires_grad: bool = False) -> Any:
     """Return NumPy arrays as tensors of the same dtype that share no memory with them.
@@ -41,6 +43,7 @@ def to_torch(tree: Any, device: Any = "cpu", *, requires_grad: bool = False) -> 
     tree : array, or dict, list or tuple of them
         Numbers that are no arrays, words and None stay as they are.
     device : str or torch.device
+        Where the tensors are to be.
     requires_grad : bool
         Floating and complex tensors get a gradient.
     """
@@ -56,6 +59,16 @@ def to_torch(tree: Any, device: Any = "cpu", *, requires_grad: bool = False) -> 
 
 def to_numpy(tree: Any) -> Any:
     """Return tensors as NumPy arrays of the same dtype that share no memory with them.
+
+    Parameters
+    ----------
+    tree : tensor, or dict, list or tuple of them
+        On any device. What is no tensor stays as it is.
+
+    Returns
+    -------
+    tree
+        Of the same form.
 
     Raises
     ------
@@ -103,6 +116,7 @@ def vjp(scan: Callable, device: Any = "cpu") -> Callable:
     scan : callable
         ``x = scan(a, b, reset=None, x0=None)``, as minis5.scan.
     device : str or torch.device
+        Where its tensors are.
     """
 
     def scan_vjp(a, b, reset, x0, x, dx):
@@ -123,6 +137,7 @@ def ssm_vjp(ssm: Callable, device: Any = "cpu") -> Callable:
         ``y, x_last = ssm(layer, u, reset=None, x0=None, **options)``, of tensors, as minis5's
         s5.ssm_forward without its cache.
     device : str or torch.device
+        Where its tensors are.
     """
 
     def vjp_of_layer(layer, u, reset, x0, dy, dx_last, **options):
@@ -147,6 +162,7 @@ def loss(function: Callable, device: Any = "cpu") -> Callable:
     function : callable
         With the same arguments, tensors, it returns the loss alone.
     device : str or torch.device
+        Where its tensors are.
     """
 
     def ppo_loss(params, value, batch, **options):
@@ -173,6 +189,7 @@ def optimizer(
     clip : callable
         ``clip(parameters, max_norm)`` changes their gradients before a step.
     device : str or torch.device
+        Where its tensors are.
     **options
         Go to ``kind``.
     """

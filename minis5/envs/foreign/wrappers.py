@@ -27,6 +27,8 @@ from minis5.envs.meta import MOST, draw_matrix, with_reward_and_end
 from minis5.random import MASK, next_bits, next_integer, seed_to_key
 from minis5.spaces import ObservationEncoder
 
+__all__ = ["RandomProjection", "Trials", "TaskMixture"]
+
 # By default RandomProjection draws from stream 0.
 TRIALS_STREAM, MIXTURE_STREAM = MASK, MASK - 1
 
@@ -99,7 +101,7 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
         )
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode, with new matrices."""
+        """Begin an episode, with new matrices; ``seed``, ``options`` as in gymnasium.Env.reset."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._stream.seed(seed, self.np_random)
         for matrix, n in ((self.observation_matrix, 0), (self.action_matrix, 1)):
@@ -108,7 +110,7 @@ class RandomProjection(gymnasium.Wrapper, RecordConstructorArgs):
         return self._projected(observation, 0.0, False), info
 
     def step(self, action):
-        """Take one step.
+        """Take one step with ``action``, (action_size,) in [-1, 1] if actions are projected.
 
         Raises
         ------
@@ -150,7 +152,9 @@ class Trials(gymnasium.Wrapper, RecordConstructorArgs):
     Parameters
     ----------
     env : gymnasium.Env
+        Any whose `reset(seed=...)` repeats the initial state.
     trials : int
+        Trials in an episode, at least 1.
 
     Attributes
     ----------
@@ -172,13 +176,20 @@ class Trials(gymnasium.Wrapper, RecordConstructorArgs):
         self._again = {}
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode, and its first trial; `options` hold for all of its trials."""
+        """Begin an episode, and its first trial.
+
+        ``seed`` is that of the episode, ``options`` hold for all of its trials.
+        """
         self._stream.seed(seed, self.np_random)
         self._again = {"seed": int(next_bits(self._stream.row)), "options": options}
         self.trial, self.trial_return = 0, 0.0
         return self.env.reset(**self._again)
 
     def step(self, action):
+        """Take one step with ``action``; what ends a trial ends the episode after the last one.
+
+        ``info`` has trial (the number, from 0), trial_return (so far) and trial_ended.
+        """
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.trial_return += float(reward)
         ended = terminated or truncated
@@ -231,7 +242,10 @@ class TaskMixture(gymnasium.Env):
         self.metadata, self.render_mode = self.env.metadata, self.env.render_mode
 
     def reset(self, *, seed=None, options=None):
-        """Draw an environment and reset it with a seed that is drawn as well."""
+        """Draw an environment with ``seed``; reset it with a seed that is drawn as well.
+
+        ``options`` go to the environment that was drawn.
+        """
         super().reset(seed=seed)
         self._stream.seed(seed, self.np_random)
         self.task = int(next_integer(self._stream.row, len(self._factories)))
@@ -254,11 +268,14 @@ class TaskMixture(gymnasium.Env):
         return env
 
     def step(self, action):
+        """Take one step with ``action`` in the episode's environment."""
         return self.env.step(action)
 
     def render(self):
+        """Return what the episode's environment renders."""
         return self.env.render()
 
     def close(self):
+        """Close all environments."""
         for env in self._envs.values():
             env.close()
