@@ -19,7 +19,7 @@ from pathlib import Path
 import kill_points
 import numpy as np
 
-from minis5.run import cli, progress
+from minis5.run import cli, learn, progress
 
 SMALL = "--num-envs 8 --unroll 8 --minibatches 2 --epochs 1 --encoder 8 --heads 8 --n-layers 1"
 SMALL += " --ssm-size 8 --steps 384 --eval-episodes 4 --seed 4"  # 6 updates
@@ -62,7 +62,7 @@ def launch(folder, arguments, fatal=0, pictures=False, names=None):
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.stdout, sys.stderr = (open(number, "w", buffering=1) for number in (1, 2))
-        progress.CHECKPOINT_INTERVAL = 0.0
+        learn.CHECKPOINT_INTERVAL = 0.0
         if not pictures:
             sys.modules["matplotlib"] = None
         operations = kill_points.Operations(folder, fatal)

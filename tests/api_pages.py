@@ -36,6 +36,7 @@ PAGES = (  # in the order of the list on the first of them
     "minis5.rl.weights_out",
     "minis5.run",
     "minis5.run.train",
+    "minis5.run.callbacks",
     "minis5.run.evaluate",
     "minis5.verify",
     "minis5.verify.torch",

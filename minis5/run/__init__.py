@@ -7,7 +7,10 @@ In the order in which to read them:
     train        train and resume a run; the content of its folder
     folder       the folder's name, and the one process that may write into it
     learn        one process's part of a run
-    progress     progress.csv, the progress line, the signals that ask for a stop
+    callbacks    what is told of a run while it trains; the next two rows are callbacks
+    progress     progress.csv; progress_line the line on the screen
+    trackers     TensorBoard, Weights & Biases
+    stop_signals Ctrl-C and SIGTERM
     state_file   state.npz: the state of a run, from which it is resumed bit for bit
     trust        whether code that a run's files name may be run
     evaluate     returns of fresh episodes, without bias

@@ -23,6 +23,7 @@ from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench
 from minis5.run.blame import blame
+from minis5.run.callbacks import CallbackError
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.evaluate import evaluate, json_figures
 from minis5.run.kept import find_agent
@@ -42,6 +43,7 @@ USER_ERRORS = (
     MemoryError,
     DeviceError,
     RankError,
+    CallbackError,
     ProcessError,
     gymnasium.error.Error,
     gymnasium.error.CustomSpaceError,

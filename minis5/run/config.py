@@ -38,7 +38,8 @@ from minis5.run.presets import resolve
 
 # A field that was added after the first release, and its value in a run from before.
 ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
-ADDED_LATER |= {"eval_envs": None, "eval_steps": None, "eval_every": None}
+ADDED_LATER |= {"eval_envs": None, "eval_steps": None, "eval_every": None, "track": []}
+TRACKERS = ("tensorboard", "wandb")
 LARGEST = 1 << 24  # bytes of a config.json
 
 
@@ -63,6 +64,7 @@ class RunConfig:
     eval_steps: int | None  # most steps of each of them; None: see run/evaluate.py
     eval_every: int | None  # training steps between evaluations on the way; None: none
     init_from: str | None  # file or folder of the agent that training began with
+    track: list[str]  # those of TRACKERS that get every figure
     agent: AgentConfig
     ppo: PPOConfig
     versions: dict[str, str]  # of Python, minis5 and the libraries
@@ -77,6 +79,8 @@ class RunConfig:
         for name in ("eval_envs", "eval_steps", "eval_every"):
             if (value := getattr(self, name)) is not None:
                 check_integer(name, value, 1, 2**62, "leave it out for the default")
+        for name in self.track:
+            check_choice("track", name, TRACKERS)
         check_workers(self.workers, self.ppo)
         if self.target_return is not None and math.isnan(self.target_return):
             raise ValueError(
@@ -165,6 +169,7 @@ def configure(
     eval_steps: int | None,
     eval_every: int | None,
     init_from: str | PathLike | None,
+    track: Sequence[str] = (),
 ) -> RunConfig:
     """Resolve the arguments of `minis5.run.train.train` into a run's configuration.
 
@@ -213,6 +218,7 @@ def configure(
             eval_steps=None if eval_steps is None else operator.index(eval_steps),
             eval_every=None if eval_every is None else operator.index(eval_every),
             init_from=None if init_from is None else str(Path(init_from).resolve()),
+            track=list(dict.fromkeys(track)),
             agent=agent_config,
             ppo=ppo_config,
             versions=versions(device),

@@ -14,8 +14,10 @@ import math
 from pathlib import Path
 
 from minis5.files import reason, write_bytes
-from minis5.run.console import tell
-from minis5.run.evaluate import FIRST_SEED, evaluate, result_text
+from minis5.rl.agent import ActorCritic
+from minis5.run.callbacks import Callback
+from minis5.run.config import RunConfig
+from minis5.run.evaluate import FIRST_SEED, evaluate
 from minis5.run.kept import keep
 
 COUNTS = ("step", "episodes", "unfinished")  # columns of whole numbers
@@ -25,52 +27,21 @@ FILE, BEST = "evaluations.csv", "best.npz"
 SHIFT = FIRST_SEED // 2  # from the seed of the evaluation at the end to that of these
 
 
-class Evaluations:
-    """Evaluate now and then; on rank 0.
+class Evaluations(Callback):
+    """Keep evaluations.csv and best.npz; on_start drops rows after the run's step."""
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The run's.
-    config : minis5.run.config.RunConfig
-        With ``eval_every``.
-    step : int
-        The run's steps so far. Later rows of evaluations.csv are dropped.
-    quiet : bool
-        Print nothing.
-    """
-
-    def __init__(self, folder, config, step, quiet):
-        self.folder, self.config, self.quiet, self.step = folder, config, quiet, step
-        path = folder / FILE
-        rows = read_evaluations(path) if path.exists() else []
-        self.rows = [row for row in rows if row["step"] <= step]
+    def on_start(self, run):
+        self.path = run.folder / FILE
+        rows = read_evaluations(self.path) if self.path.exists() else []
+        self.rows = [row for row in rows if row["step"] <= run.step]
         if len(self.rows) != len(rows):
             self._write()
 
-    def due(self, step):
-        """Return whether an evaluation is due at a step, and remember that it was asked for."""
-        every = self.config.eval_every
-        previous, self.step = self.step, step
-        return step // every > previous // every
-
-    def evaluate(self, agent, step):
-        """Play, add a row, and keep the agent if none was better."""
-        config = self.config
-        found = evaluate(
-            agent,
-            config.env,
-            config.eval_episodes,
-            (config.seed + SHIFT) % FIRST_SEED,
-            quiet=self.quiet,
-            **config.evaluation(),
-            **config.environment(),
-        )
-        if not self.quiet:
-            tell(f"evaluation after {step:,} steps: {result_text(found)}")
-        if found["mean_return"] >= max(returns(self.rows), default=-math.inf):
-            keep(agent, config, self.folder / BEST)
-        self.rows.append({"step": step, **found})
+    def on_evaluation(self, run, row):
+        """Keep the agent if none was better, and add a row."""
+        if row["mean_return"] >= max(returns(self.rows), default=-math.inf):
+            keep(run.agent, run.config, run.folder / BEST)
+        self.rows.append(row)
         self._write()
 
     def _write(self):
@@ -78,7 +49,28 @@ class Evaluations:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_bytes(self.folder / FILE, text.getvalue().encode())
+        write_bytes(self.path, text.getvalue().encode())
+
+
+def is_due(config: RunConfig, before: int, step: int) -> bool:
+    """Return whether an evaluation is due after an update from one step to another."""
+    every = config.eval_every
+    return every is not None and step // every > before // every
+
+
+def evaluate_run(
+    agent: ActorCritic, config: RunConfig, quiet: bool, shift: int = 0
+) -> dict[str, float]:
+    """Play a run's evaluation: that at the end, or with SHIFT one on the way."""
+    return evaluate(
+        agent,
+        config.env,
+        config.eval_episodes,
+        (config.seed + shift) % FIRST_SEED,
+        quiet=quiet,
+        **config.evaluation(),
+        **config.environment(),
+    )
 
 
 def returns(rows):

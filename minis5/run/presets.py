@@ -193,6 +193,12 @@ def fields(core: str) -> dict[str, tuple[Any, Any, str]]:
     return found
 
 
+def values(agent: AgentConfig, ppo: PPOConfig) -> Settings:
+    """Return the value of every name that `fields` gives for the agent's core."""
+    found = vars(agent) | vars(agent.core_config) | vars(ppo)
+    return {name: value for name, value in found.items() if name not in ("core", "core_config")}
+
+
 def resolve(
     env_id: str,
     preset: str = "laptop",

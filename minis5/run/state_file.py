@@ -51,7 +51,7 @@ PICKLE = "environments.pickle"
 # Of two runs that are the same these differ, so the digest of the arrays leaves them out.
 LEAVE_OUT = ("facts", "/seconds", PICKLE)
 # Settings that a resumed run may change, or that only tell of it.
-FREE = ("steps", "device", "tf32", "versions", "machine", "command")
+FREE = ("steps", "device", "tf32", "track", "versions", "machine", "command")
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.rl.comm import run as run_ranks
 from minis5.run import state_file
+from minis5.run.callbacks import Callback, CallbackError, Callbacks, check_callbacks
 from minis5.run.config import configure, read_config, write_config
 from minis5.run.console import tell
-from minis5.run.evaluate import evaluate, json_figures
-from minis5.run.evaluations import BEST, FILE, read_evaluations
+from minis5.run.evaluate import json_figures
+from minis5.run.evaluations import BEST, FILE, evaluate_run, read_evaluations
 from minis5.run.folder import (
     cannot_write,
     check_not_lost,
@@ -47,10 +48,12 @@ from minis5.run.folder import (
     make_folder,
     only_writer,
 )
-from minis5.run.learn import core_parameters, train_rank
+from minis5.run.learn import train_rank
 from minis5.run.machine import machine, versions
 from minis5.run.plot import plot
 from minis5.run.progress import read_progress
+from minis5.run.progress_line import core_parameters
+from minis5.run.trackers import trackers
 from minis5.run.trust import check_trust
 
 __all__ = ["train", "resume", "Interrupted"]
@@ -82,6 +85,8 @@ def train(
     eval_steps: int | None = None,
     eval_every: int | None = None,
     init_from: str | PathLike | None = None,
+    track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train an agent and evaluate it.
@@ -133,6 +138,12 @@ def train(
     init_from : path
         A run's folder, or an agent.npz: begin with that agent's weights instead of random ones
         (fine-tuning). Its spaces and its settings of agent and core must be this run's.
+    track : sequence of str
+        Services that get every figure of the run as well: "tensorboard", "wandb"
+        (minis5/run/trackers.py). Resuming goes on with them.
+    callbacks : sequence of minis5.run.callbacks.Callback
+        Objects that are told of the start, of updates, evaluations on the way, and the end; the
+        file of that class says all.
     quiet : bool
         Print no progress line and no number of parameters.
 
@@ -143,8 +154,12 @@ def train(
 
     Raises
     ------
-    ValueError, OSError
+    ValueError, TypeError, OSError
         A setting that cannot be; nothing has been trained then.
+    ModuleNotFoundError
+        The library of a tracker is not installed; nothing has been trained then.
+    CallbackError
+        A callback raised an error; the run is saved, and can be resumed.
     DeviceError
         Something that the GPU needs is missing, or its memory is too small.
     Interrupted
@@ -170,11 +185,13 @@ def train(
         eval_steps=eval_steps,
         eval_every=eval_every,
         init_from=init_from,
+        track=track,
     )
+    told = Callbacks([*check_callbacks(callbacks), *trackers(config.track)])
     folder = make_folder(out, config.env, config.agent.core, config.seed)
     with only_writer(folder):
         _begin(folder, config)
-        return _run(folder, config, began, quiet, trust=False)
+        return _run(folder, config, began, quiet, False, told)
 
 
 def resume(
@@ -182,6 +199,8 @@ def resume(
     *,
     steps: int | None = None,
     device: str | None = None,
+    track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
     trust: bool = False,
 ) -> dict[str, Any]:
@@ -199,6 +218,10 @@ def resume(
     device : {"cpu", "cuda"}
         None: where the run was. A run of one worker may move between the two, but then the result
         is not the same bit for bit.
+    track : sequence of str
+        Trackers beside those that the run has; they get its rows until now too.
+    callbacks : sequence of minis5.run.callbacks.Callback
+        As for `train`; a run does not remember them.
     quiet : bool
         Print no progress line and no number of parameters.
     trust : bool
@@ -212,11 +235,11 @@ def resume(
 
     Raises
     ------
-    ValueError, OSError, DeviceError, Interrupted
+    ValueError, TypeError, OSError, ModuleNotFoundError, CallbackError, DeviceError, Interrupted
         As :func:`train`.
     """
     began = time.monotonic()
-    folder = Path(folder)
+    folder, theirs = Path(folder), check_callbacks(callbacks)
     read_config(folder)  # of a folder that is no run, say so and leave it as it is
     with only_writer(folder):
         config = read_config(folder)
@@ -240,13 +263,15 @@ def resume(
                 versions=versions(device),
                 machine=machine(device),
             )
+        config = dataclasses.replace(config, track=list(dict.fromkeys([*config.track, *track])))
+        told = Callbacks([*theirs, *trackers(config.track)])
         array_library(config.device)
         check_not_lost(folder)
         pickled = state_file.check(folder, config)
         check_trust(folder, config.foreign_code(), pickled, trust)
         for leftover in leftovers(folder):
             leftover.unlink()
-        return _run(folder, config, began, quiet, trust)
+        return _run(folder, config, began, quiet, trust, told)
 
 
 def _begin(folder, config):
@@ -260,16 +285,22 @@ def _begin(folder, config):
         raise cannot_write(folder, error) from error
 
 
-def _run(folder, config, began, quiet, trust):
+def _run(folder, config, began, quiet, trust, callbacks):
     """Train and finish, or say how to continue. `began`: when the run's clock started."""
     foreign = config.foreign_code() or find(config.env, config.env_options) is None
     name = shlex.quote(str(folder))
     remedy = f"go on with: minis5 train --resume {name}{' --trust' if foreign else ''}"
     try:
-        arguments = folder, config, began, quiet, trust
-        agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)
+        arguments = folder, config, began, quiet, trust, callbacks
+        with callbacks:
+            agent, seconds, interrupted = run_ranks(train_rank, config.workers, arguments)
+            if not interrupted:
+                callbacks.summary = _finish(folder, config, agent, seconds, quiet)
         if not interrupted:
-            return _finish(folder, config, agent, seconds, quiet)
+            return callbacks.summary
+    except CallbackError as error:
+        state = "saved" if callbacks.summary is None else "finished"
+        raise CallbackError(f"{error}; the run is {state}, {remedy}") from error.__cause__
     except KeyboardInterrupt:
         raise Interrupted(f"stopped at once; {remedy}") from None
     except MemoryError as error:
@@ -293,7 +324,7 @@ def _finish(folder, config, agent, seconds, quiet):
     rows = read_progress(folder / "progress.csv")
     steps, updates = (rows[-1]["step"], rows[-1]["update"]) if rows else (0, 0)
     returns = [row["return"] for row in rows if not math.isnan(row["return"])]
-    evaluation = _evaluate(agent, config, quiet)
+    evaluation = evaluate_run(agent, config, quiet)
     summary = {
         "env": config.env,
         "env_options": config.env_options,
@@ -326,17 +357,12 @@ def _finish(folder, config, agent, seconds, quiet):
     return summary
 
 
-def _evaluate(agent, config, quiet):
-    """Play the episodes of the evaluation at the end."""
-    which = agent, config.env, config.eval_episodes, config.seed
-    return evaluate(*which, quiet=quiet, **config.evaluation(), **config.environment())
-
-
 def _best(folder, config, quiet):
     """Return what is told of the best agent of the evaluations on the way, if there were any."""
     if config.eval_every is None or not (folder / BEST).exists():
         return {}
     rows = [row for row in read_evaluations(folder / FILE) if not math.isnan(row["mean_return"])]
     step = max(rows, key=lambda row: (row["mean_return"], row["step"]))["step"]
-    found = json_figures(_evaluate(load_agent(folder / BEST, argument="run"), config, quiet))
+    best = load_agent(folder / BEST, argument="run")
+    found = json_figures(evaluate_run(best, config, quiet))
     return {"best_step": step} | {f"best_{name}": found[name] for name in MEAN}

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from minis5.run import presets
+from minis5.run.config import TRACKERS
 from minis5.run.console import answer, tell
 from minis5.run.evaluate import result_text
 from minis5.run.other_names import ADVICE
 from minis5.run.parser import add_env_option, add_trust, count, env_option, integer, real, seeds
 from minis5.run.train import resume, train
 
+RESUMED = ("steps", "device", "track")  # options beside --resume
 METAVARS = {int: "N", int | None: "N", bool | None: "BOOL", float: "X", str: "NAME", bool: "BOOL"}
 
 
@@ -111,7 +113,7 @@ def train_arguments(parser, argv):
         "--resume",
         metavar="RUN",
         help="go on with the run in this folder; "
-        "only --steps, --device, --quiet and --trust go with it",
+        "only --steps, --device, --track, --quiet and --trust go with it",
     )
     add_trust(parser, "with --resume: ")
     add(
@@ -138,6 +140,14 @@ def train_arguments(parser, argv):
         metavar="N",
         help="also evaluate on the way, after each N steps, into evaluations.csv; keep the best "
         "agent in best.npz",
+    )
+    add(
+        "--track",
+        action="append",
+        choices=TRACKERS,
+        metavar="NAME",
+        help="also send every figure to tensorboard (an event file in the run's folder) or wandb; "
+        "may be given twice",
     )
     add("--quiet", action="store_true", help="no progress line, no count of parameters")
     add_environment(parser)
@@ -178,8 +188,7 @@ def _defaults(arguments):
     said = early.parse_known_args(rest)[0]
     preset = said.preset if said.preset in presets.PRESETS else "laptop"
     agent, ppo, steps = presets.resolve(said.env, preset, said.core)
-    values = vars(ppo) | vars(agent) | vars(agent.core_config)
-    return said.core, preset, said.env, values, steps
+    return said.core, preset, said.env, presets.values(agent, ppo), steps
 
 
 def train_run(options):
@@ -194,13 +203,13 @@ def train_run(options):
     folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)
     trust = settings.pop("trust", False)
     if folder is not None:
-        steps, device = settings.pop("steps", None), settings.pop("device", None)
+        kept = {name: settings.pop(name) for name in RESUMED if name in settings}
         extra = [*settings, *overrides]
         if extra:
             raise ValueError(
                 f"--resume takes the run's own settings; leave out {', '.join(map(str, extra))}"
             )
-        summary = resume(folder, steps=steps, device=device, quiet=quiet, trust=trust)
+        summary = resume(folder, **kept, quiet=quiet, trust=trust)
     else:
         if "env" not in settings:
             raise ValueError("ENV is missing; minis5 envs lists the environments")

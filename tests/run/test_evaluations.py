@@ -8,6 +8,7 @@ import pytest
 from small_runs import CHAIN, UPDATE, assert_same_run
 
 import minis5
+from minis5.run.callbacks import Run
 from minis5.run.cli import main
 from minis5.run.config import read_config
 from minis5.run.evaluate import evaluate
@@ -69,14 +70,12 @@ def test_only_an_agent_that_is_not_worse_replaces_the_best(evaluated, tmp_path, 
     figures = dict.fromkeys(("std_return", "min_return", "max_return"), 0.0)
     figures |= {"episodes": 20, "unfinished": 0}
     means = iter([math.nan, 0.5, 0.4, 0.5, math.nan, 0.6])
-    monkeypatch.setattr(
-        "minis5.run.evaluations.evaluate", lambda *_, **__: {"mean_return": next(means)} | figures
-    )
     monkeypatch.setattr("minis5.run.evaluations.keep", lambda *_: kept.append(True))
-    evaluations = Evaluations(tmp_path, config, 0, quiet=True)
+    evaluations, one = Evaluations(), Run(tmp_path, config, agent, 0)
+    evaluations.on_start(one)
     counts = []
     for step in range(1, 7):
-        evaluations.evaluate(agent, step)
+        evaluations.on_evaluation(one, {"step": step, "mean_return": next(means), **figures})
         counts.append(len(kept))
     assert counts == [0, 1, 1, 2, 2, 3]
     rows = read_evaluations(tmp_path / "evaluations.csv")

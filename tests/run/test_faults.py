@@ -17,7 +17,7 @@ from command_line import error_of
 from small_runs import CHAIN, UPDATE, assert_same_run
 
 import minis5
-from minis5.run import progress
+from minis5.run import learn
 from minis5.run import train as training
 from minis5.run.cli import main
 from minis5.run.train import resume, train
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_from_any_write_on(whole, tmp_path):
     for position in range(0, 1000, 2):
         run = tmp_path / f"run{position}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(progress, "CHECKPOINT_INTERVAL", 0.0)
+            patch.setattr(learn, "CHECKPOINT_INTERVAL", 0.0)
             disk = FullDisk(patch, run, position)
             try:
                 summary = train("MemoryChain", out=run, **SETTINGS)

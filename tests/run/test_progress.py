@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
-from minis5.run.progress import COLUMNS, ProgressLine, Recorder, read_progress
+from minis5.run.progress import COLUMNS, read_progress
+from minis5.run.progress_line import ProgressLine
+from minis5.run.stop_signals import StopSignals
 from minis5.run.train import resume, train
 
 
@@ -35,11 +37,9 @@ def test_rows_after_the_checkpoint_are_dropped(finished, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGALRM")
-def test_a_second_interrupt_lost_in_a_callback_comes_again(tmp_path):
+def test_a_second_interrupt_lost_in_a_callback_comes_again():
     """As when Numba compiles: LLVM calls Python back through ctypes."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
-    config = SimpleNamespace(target_return=None, steps=8)
-    ppo = SimpleNamespace(updates=0, steps=0, config=SimpleNamespace(num_envs=1, unroll=8))
     reached = []
 
     @ctypes.CFUNCTYPE(None)
@@ -49,7 +49,7 @@ def test_a_second_interrupt_lost_in_a_callback_comes_again(tmp_path):
         signal.raise_signal(signal.SIGINT)
         reached.append("second")
 
-    with pytest.raises(KeyboardInterrupt), Recorder(tmp_path, config, ppo, quiet=True):
+    with pytest.raises(KeyboardInterrupt), StopSignals():
         callback()
         reached.append("lost")
         time.sleep(20)
@@ -93,7 +93,8 @@ def test_the_columns_are_those_of_a_trainer(finished):
 
 
 def test_a_rollout_without_an_end_has_no_return(capsys):
-    line = ProgressLine(total=10, start=0)
+    line, run = ProgressLine(), SimpleNamespace(step=0, ending=False)
+    line.start, line.began, line.total = 0, time.monotonic(), 10
     row = {"step": 5, "episodes": 3, "return": float("nan"), "loss": 1.0, "kl": 0.0}
-    line.update(row, last=True)
+    line.on_update(run, row)
     assert "  return –  loss 1.0000" in capsys.readouterr().err

@@ -126,8 +126,8 @@ def test_default_folder(tmp_path, monkeypatch):
 
 CHILD = """
 import sys
-from minis5.run import cli, progress
-progress.CHECKPOINT_INTERVAL = 0.02
+from minis5.run import cli, learn
+learn.CHECKPOINT_INTERVAL = 0.02
 sys.exit(cli.main(sys.argv[1:]))
 """
 
