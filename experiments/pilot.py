@@ -10,6 +10,7 @@ Leaves out: tables and pictures (sweep.py). Tests: tests/test_popgym_hard.py.
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from minis5.run.bench import commit
 
 COLUMNS = ("task", "seed", "steps", "mean_return", "mmer", "last", "cpu_seconds", "entropy")
 COLUMNS += ("grad_norm", "deltas", "commit", "command")
+LONGEST = 180  # characters of a folder's name, before a digest
 EPISODES = "1000"  # of the evaluation: many, because a pilot has one seed or two
 
 
@@ -47,6 +49,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     asked = [options.task, "--seed", str(options.seed), *options.settings]
     name = re.sub(r"[^\w.=-]+", "_", " ".join(asked))
+    if len(name) > LONGEST:  # file systems take 255 bytes
+        name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     folder = options.out / "pilots" / "runs" / name
     if (folder / "summary.json").exists():
         print(f"{folder}: has finished")

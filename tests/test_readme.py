@@ -258,7 +258,7 @@ def shown(value):
 
 def setting(preset, name, core="s5"):
     """What a preset gives a hyper-parameter."""
-    agent, ppo, _ = presets.resolve("any", preset, core)
+    agent, ppo, _ = presets.resolve("", preset, core)
     return next(getattr(c, name) for c in (agent, agent.core_config, ppo) if hasattr(c, name))
 
 

@@ -31,7 +31,7 @@ from minis5.reference.attention import attention, self_attention, sinusoid
 from minis5.reference.cores import CORES, gru, gru_step, lstm, lstm_step, mlp, none
 from minis5.reference.distributions import diag_gaussian, multi_categorical
 from minis5.reference.images import conv, image_features
-from minis5.reference.normalize import normalize_observations, normalize_rewards
+from minis5.reference.normalize import first_value, normalize_observations, normalize_rewards
 from minis5.reference.s5_ppo import (
     activate,
     adam_step,
@@ -94,6 +94,7 @@ __all__ = [  # in the order in which to read them
     "attention",
     "normalize_observations",
     "normalize_rewards",
+    "first_value",
     "conv",
     "image_features",
 ]

@@ -1,4 +1,4 @@
-"""Running normalisation of observations and rewards, as plain sums over all that was seen."""
+"""Normalisation of observations, rewards and values, as plain sums over all that was seen."""
 
 import numpy as np
 
@@ -37,3 +37,18 @@ def normalize_rewards(rewards, done, gamma, epsilon=1e-8, bound=10.0):
     return np.array(
         [[min(max(r / np.sqrt(variance + epsilon), -bound), bound) for r in row] for row in rewards]
     )
+
+
+def first_value(rewards, values, next_values, terminated, valid, gamma):
+    """Return the constant c that makes the sum of the TD errors zero, if c is added to all values.
+
+    All arrays are (T, B). Where nothing decides c, it is 0.
+    """
+    error = weight = 0.0
+    for t in range(len(rewards)):
+        for n in range(rewards.shape[1]):
+            if valid[t, n]:
+                follows = 0.0 if terminated[t, n] else gamma
+                error += rewards[t, n] + follows * next_values[t, n] - values[t, n]
+                weight += 1.0 - follows
+    return error / weight if weight else 0.0

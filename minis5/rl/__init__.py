@@ -16,6 +16,7 @@ When needed:
     actions          between a distribution and an action space
     masks            which actions are legal, from the environment to the logits
     normalize        running normalisation of observations and rewards
+    first_value      where the critic starts
     doors            checks of what an agent is given; rows: distributions; learning_doors: the
                      loss, advantages and Adam
     comm             several processes that train one agent; workers starts and watches them,

@@ -30,6 +30,7 @@ from minis5.rl.agent import ActorCritic
 from minis5.rl.autoreset import changing_wrappers, check_vector
 from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
+from minis5.rl.first_value import start_critic
 from minis5.rl.gae import gae
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
@@ -181,6 +182,8 @@ class PPO:
             terminated, done = terminated | (ended := self._trial_ends(rollout)), done | ended
         rewards = self.normalizers.rewards(rollout.rewards, rollout.groups)
         rewards = rewards * rewards.dtype.type(c.reward_scale)
+        if c.center_values and self.updates == 0:
+            rollout = start_critic(self.agent, rollout, rewards, terminated, c.gamma, self.comm)
         values = rollout.values, rollout.next_values
         advantages = gae(rewards, *values, terminated, done, c.gamma, c.gae_lambda)
         rng = np.random.default_rng([self.seed, self.updates, self.comm.rank, 1])

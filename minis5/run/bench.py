@@ -29,10 +29,10 @@ from minis5.rl.agent import ActorCritic
 from minis5.rl.loss import Batch, ppo_loss
 from minis5.rl.ppo import PPO
 from minis5.run import presets
-from minis5.run.config import choose_workers
 from minis5.run.machine import machine, versions
 from minis5.run.parser import Parser
 from minis5.run.progress import read_progress
+from minis5.run.split import choose_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = "RepeatPreviousEasy"
@@ -237,7 +237,7 @@ def bench_train(repeats, quick):
     rows = []
     for changes, aim in ((TINY, None),) if quick else ((PAPER, 5000), (SMALL, 40000)):
         _, config, _ = presets.resolve(ENV, "paper", "s5", changes)
-        workers = choose_workers(None, config, ENV, native=True)
+        workers = choose_workers(None, config)
         speeds, size = comm.run(train_rank, workers, (changes, 2 + repeats))
         rows.append(row(f"train, {size}", speeds[2:], "steps/s", aim))
     return rows

@@ -21,7 +21,6 @@ from typing import Any
 import gymnasium
 
 from minis5.checks import check_choice, check_integer
-from minis5.envs.foreign import dmc
 from minis5.envs.foreign.named import check_json, foreign_modules, wrappers_to_json
 from minis5.envs.registry import VECTOR_OPTIONS, find, make_vec
 from minis5.files import MISFIT, parse_json, reason, write_json
@@ -33,8 +32,9 @@ from minis5.rl.masks import MaskReader
 from minis5.rl.rollout import is_native
 from minis5.rl.settings_json import from_fields, short
 from minis5.run.evaluate import check_seed
-from minis5.run.machine import available_cpus, machine, versions
+from minis5.run.machine import machine, versions
 from minis5.run.presets import resolve
+from minis5.run.split import check_workers, choose_workers, why_not_elsewhere
 
 # A field that was added after the first release, and its value in a run from before.
 ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
@@ -201,7 +201,13 @@ def configure(
     }
     for name in named["vector_options"]:
         check_choice("vector_options", name, VECTOR_OPTIONS)
-    with closing(_one(env_id, seed, device, **named)) as envs:
+    one = _keywords(**named) | {"processes": 1}
+    with closing(make_vec(env_id, 1, seed, device=device, **one)) as envs:
+        native = is_native(envs)
+
+        def obstacle():  # asked while this process has an environment
+            return None if native else why_not_elsewhere(env_id, seed, **_keywords(**named))
+
         config = RunConfig(
             env=env_id,
             **named,
@@ -211,7 +217,7 @@ def configure(
             steps=int(default_steps if steps is None else steps),
             device=device,
             tf32=tf32,
-            workers=choose_workers(workers, ppo_config, env_id, is_native(envs), device),
+            workers=choose_workers(workers, ppo_config, device, obstacle),
             target_return=None if target_return is None else float(target_return),
             eval_episodes=eval_episodes,
             eval_envs=None if eval_envs is None else operator.index(eval_envs),
@@ -226,7 +232,7 @@ def configure(
             command=sys.argv,
         )
         agent = config.make_agent(envs)
-        MaskReader(agent, envs, {} if is_native(envs) else envs.reset()[1]).settle(agent)
+        MaskReader(agent, envs, {} if native else envs.reset()[1]).settle(agent)
         masks = bool(agent.config.action_masks)  # decided here, once for the run
         config = replace(config, agent=replace(agent.config, action_masks=masks))
     if config.init_from is not None:
@@ -234,60 +240,9 @@ def configure(
     return config
 
 
-def _one(env_id, seed, device, env_options, wrappers, vector_options):
-    """Make one environment on trial, in this process."""
-    alone = {name: value for name, value in vector_options.items() if name != "processes"}
-    return make_vec(
-        env_id, 1, seed, device=device, env_options=env_options, wrappers=wrappers, **alone
-    )
-
-
-def choose_workers(
-    workers: int | None, ppo_config: PPOConfig, env_id: str, native: bool, device: str = "cpu"
-) -> int:
-    """Return how many processes a run has, or check the number that the user asked for.
-
-    Parameters
-    ----------
-    workers : int
-        None takes as many as the CPUs and the sizes of the minibatches allow. It takes one for
-        environments that are neither minis5's own nor tasks of the DeepMind Control Suite.
-    ppo_config : PPOConfig
-    env_id : str
-    native : bool
-        The environments are minis5's own.
-    device : {"cpu", "cuda"}
-        On a GPU there is one process.
-
-    Raises
-    ------
-    ValueError
-        The environments in each minibatch do not divide over so many processes.
-    """
-    if device == "cuda":
-        if workers not in (None, 1):
-            raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
-        return 1
-
-    if workers is None:
-        limit = available_cpus() if native or env_id.startswith(dmc.NAMESPACE) else 1
-        return max((count for count in range(1, limit + 1) if _fits(count, ppo_config)), default=1)
-    check_workers(workers, ppo_config)
-    return workers
-
-
-def _fits(count, ppo_config):
-    return ppo_config.num_envs % (count * ppo_config.minibatches) == 0
-
-
-def check_workers(workers: int, ppo_config: PPOConfig) -> None:
-    """Raise ValueError if the environments in each minibatch do not divide over the processes."""
-    if workers < 1 or not _fits(workers, ppo_config):
-        raise ValueError(
-            f"workers: {ppo_config.num_envs} environments (num_envs) in {ppo_config.minibatches} "
-            f"minibatches do not divide over {workers}; "
-            "choose a number whose product with minibatches divides num_envs"
-        )
+def _keywords(env_options, wrappers, vector_options):
+    """Return the keywords of make_vec that say which environment it is."""
+    return {"env_options": env_options, "wrappers": wrappers, **vector_options}
 
 
 def write_config(folder: PathLike, config: RunConfig) -> None:

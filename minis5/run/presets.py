@@ -3,8 +3,8 @@
 ``laptop`` (the default) learns the memory tasks here in seconds to minutes on two CPU cores.
 ``paper`` has the numbers of 2303.03982 exactly (its table for POPGym). ``a2c`` is the actor-critic
 of its memory-length experiment: the same trainer with one pass, one minibatch and no bounds. A row
-of TASKS changes the laptop preset for one environment, or for all levels of one. The user's
-settings override all.
+of TASKS changes the laptop preset for one environment, or for all levels of one; FOREIGN does for
+those that are not minis5's own. The user's settings override all.
 
 If the size of another core is not given, it has as many parameters as the S5 core, to the nearest
 unit. A comparison is then one of the kinds of memory, not of sizes. In the paper's two presets, GRU
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from minis5.envs.registry import family
+from minis5.envs.registry import MIXTURE, REGISTRY, family
 from minis5.nn.cores import CORES
 from minis5.nn.parameters import flatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
@@ -113,6 +113,13 @@ WHOLE_PACK = {"unroll": 256, "ssm_size": 128, "dt_min": 0.01}
 # earns 1/100 or less: unless rewards are normalised, values are so small that they hardly shape the
 # memory.
 SWING = {"gamma": 0.98, "dt_min": 0.01, "dt_max": 0.3, "normalize_rewards": True}
+
+# Other people's environments, whose observations and rewards may be of any size. A smaller update
+# than that of native ones would learn from fewer steps, but take longer.
+FOREIGN: tuple[Settings, int] = (
+    {"normalize_observations": True, "normalize_rewards": True, "center_values": True},
+    1_000_000,
+)
 
 EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
 
@@ -210,6 +217,7 @@ def resolve(
     Parameters
     ----------
     env_id : str
+        "" for none in particular.
     preset : {"laptop", "paper", "a2c"}
     core : str
         A name in minis5.nn.cores.CORES.
@@ -233,8 +241,8 @@ def resolve(
     name = re.sub(r"^minis5/(.*)-v0$", r"\1", env_id)
     chain = re.fullmatch(r"MemoryChain-(\d+)", name)
     name = "MemoryChain" if chain else name
-    if preset == "laptop" and (name in TASKS or family(name) in TASKS):
-        task, steps = TASKS.get(name) or TASKS[family(name)]
+    if preset == "laptop":
+        task, steps = _changes(name) or ({}, steps)
         settings = settings | task
     if chain and preset != "paper":
         length = int(chain[1])
@@ -264,6 +272,13 @@ def resolve(
         return config(**{name: settings[name] for name in names if name in settings}, **more)
 
     return build(AgentConfig, core=core, core_config=build(CORES[core][0])), build(PPOConfig), steps
+
+
+def _changes(name):
+    """Return what changes the laptop preset for an environment, and its steps; None: nothing."""
+    if name and name not in REGISTRY and name != MIXTURE:
+        return FOREIGN
+    return TASKS.get(name) or TASKS.get(family(name))
 
 
 def equal_units(core: str, s5_config: S5Config, d_model: int) -> int:

@@ -119,8 +119,8 @@ def train(
     tf32 : bool
         On the GPU: matrix products on tensor cores in TF32, with 10 bits of mantissa, not 23.
     workers : int
-        Processes. None takes as many as the CPUs and the sizes of the minibatches allow. It takes
-        one for environments that are neither minis5's own nor tasks of the DeepMind Control Suite.
+        Processes. None takes as many as the CPUs and the sizes of the minibatches allow, but one
+        where the environment cannot be made in a second process (minis5/run/split.py).
     out : path
         The run's folder, new or empty; None makes runs/ENV-CORE-seedN-DATE-TIME.
     target_return : float

@@ -5,11 +5,10 @@ import json
 
 import numpy as np
 import pytest
-import small_runs  # noqa: F401  registers Countdown-v0
 from small_runs import TINY
 
 import minis5
-from minis5.run.config import RunConfig, choose_workers, configure, read_config, write_config
+from minis5.run.config import RunConfig, configure, read_config, write_config
 
 DEFAULTS = {
     "preset": "laptop",
@@ -140,22 +139,3 @@ def test_unfitting_files(tmp_path, change, message):
 def test_mistakes():
     with pytest.raises(ValueError, match="eval_episodes: expected an integer in .*got 0; pass for"):
         configure("MemoryChain", **DEFAULTS | {"eval_episodes": 0})
-
-
-def test_workers_follow_the_minibatches(monkeypatch):
-    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 6)
-    config = minis5.PPOConfig(num_envs=24, minibatches=3)
-    assert choose_workers(None, config, "MemoryChain", native=True) == 4
-    assert choose_workers(None, config, "CartPole-v1", native=False) == 1
-    assert choose_workers(None, config, "dmc/cartpole-swingup", native=False) == 4
-    assert choose_workers(2, config, "CartPole-v1", native=False) == 2
-    assert choose_workers(None, config, "MemoryChain", native=True, device="cuda") == 1
-    with pytest.raises(ValueError, match="workers: on a GPU there is one process, got 2"):
-        choose_workers(2, config, "MemoryChain", native=True, device="cuda")
-
-
-@pytest.mark.parametrize(("env_id", "workers"), [("MemoryChain", 4), ("Countdown-v0", 1)])
-def test_environments_of_ones_own_get_one_worker(monkeypatch, env_id, workers):
-    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 4)
-    settings = {**DEFAULTS, "env_options": {}, "workers": None}
-    assert configure(env_id, **settings).workers == workers

@@ -69,12 +69,23 @@ def test_paper_is_the_same_for_every_environment():
 
 
 def test_laptop_is_the_default():
-    """An unknown environment gets the defaults of the configuration classes, and annealing."""
+    """No environment in particular: the configuration classes' defaults, and annealing."""
     expected = (AgentConfig(), PPOConfig(anneal_lr=True))
-    assert resolve("CartPole-v1")[:2] == resolve("CartPole-v1", "laptop", "s5", {})[:2] == expected
+    assert resolve("")[:2] == resolve("", "laptop", "s5", {})[:2] == expected
     for name, (kind, default, _) in fields("s5").items():
         config = next(c for c in (AgentConfig(), PPOConfig(), S5Config()) if hasattr(c, name))
         assert getattr(config, name) == default and parse(name, default, kind) == default
+
+
+def test_environments_of_others_are_normalised():
+    """Their observations and rewards may have any size; the other presets leave them alone."""
+    agent, ppo, steps = resolve("module:Any-v0")
+    assert agent.normalize_observations and ppo.normalize_rewards and ppo.center_values
+    assert steps == 1_000_000
+    assert not resolve("Any-v0", overrides={"center_values": "false"})[1].center_values
+    for env_id, preset in (("Any-v0", "paper"), ("Mixture", "laptop"), ("MemoryChain-8", "laptop")):
+        agent, ppo, _ = resolve(env_id, preset)
+        assert not (agent.normalize_observations or ppo.normalize_rewards or ppo.center_values)
 
 
 def test_tasks_are_environments_and_their_settings_exist():

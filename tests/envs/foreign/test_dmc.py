@@ -15,7 +15,6 @@ from small_runs import TINY, UPDATE, assert_same_run
 import minis5
 from minis5.envs.foreign import dmc
 from minis5.envs.foreign.dmc import HELD_OUT, TRAIN
-from minis5.run.config import choose_workers
 from minis5.run.train import resume, train
 
 INSTALL = "pip install 'minis5[control]'"
@@ -296,12 +295,6 @@ def test_training_resumes(suite, tmp_path, options):
         == whole["mean_return"]
     )
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-
-
-def test_training_takes_all_cpus(suite, monkeypatch):
-    monkeypatch.setattr("minis5.run.config.available_cpus", lambda: 4)
-    config = minis5.PPOConfig(num_envs=24, minibatches=3)
-    assert choose_workers(None, config, "dmc/cartpole-swingup", native=False) == 4
 
 
 def test_mixture(suite):
