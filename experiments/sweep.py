@@ -19,6 +19,7 @@ import argparse
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,8 +95,8 @@ def run(sweep, runs, task, variant, seed, quick):
     stages = sweep.stages.get(variant, sweep.stages.get(task, (None,)))
     stages = QUICK_STAGES if quick and stages[-1] else stages
     all_steps = ["--steps", str(stages[-1])] if stages[-1] else []
-    command = " ".join(["minis5", *arguments, *all_steps])
-    command = command.format(runs=f"experiments/{sweep.name}/runs", seed=seed)
+    names = {"runs": f"experiments/{sweep.name}/runs", "seed": seed}
+    command = shlex.join(["minis5", *(a.format(**names) for a in [*arguments, *all_steps])])
     arguments = [argument.format(runs=runs, seed=seed) for argument in arguments]
     facts = {"task": task, "variant": variant, "seed": seed, "command": command}
     facts |= {"spent": [], "details": {}}

@@ -5,6 +5,7 @@ Leaves out: the figures themselves.
 
 import csv
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import memory_length  # noqa: E402
 import meta_control  # noqa: E402
+import other_environments  # noqa: E402
 import popgym_hard  # noqa: E402
 import popgym_throughput  # noqa: E402
 import sweep  # noqa: E402
@@ -325,3 +327,37 @@ def test_meta_control(tmp_path, monkeypatch):
         (tmp_path / "runs" / "Mixture-mlp-native-seed1" / "config.json").read_text()
     )
     assert config["init_from"] == str(tmp_path / "runs" / "Mixture-mlp-seed1")
+
+
+def test_table_of_other_environments(tmp_path):
+    def row(task, variant, seed, mean):
+        facts = {"task": task, "variant": variant, "seed": seed, "mean_return": mean}
+        return facts | {"wall_seconds": 60 + seed, "steps": 5, "episodes": 9, "machine": "one CPU"}
+
+    peer = tmp_path / "sb3.csv"
+    peer.write_text("task,seed,mean_return\nPendulum-v1,0,-150\n")
+    found = [row("Pendulum-v1", "s5", seed, -160.0 - seed) for seed in range(3)]
+    found += [row("HalfCheetah-v5", "s5", 0, 3.25), row("HalfCheetah-v5", "none", 0, 1.5)]
+    groups = {(r["task"], r["variant"], str(r["seed"])): [r] for r in found}
+    lines = other_environments.table(groups, peer)
+    assert lines[2:4] == [
+        "| Pendulum-v1 | −200 | −161 ± 1 (−162) | 3 | – | −150 | 5 | 60–62 s |",
+        "| HalfCheetah-v5, velocities hidden | twice the return without memory | 3.25 | 1 | 1.50 "
+        "| – | 5 | 60–60 s |",
+    ]
+    assert lines[-1].endswith("one CPU.")
+
+
+@pytest.mark.slow
+def test_a_command_with_json_can_be_copied(tmp_path, monkeypatch, capfd):
+    """What results.csv says was run is what a shell would run."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    wrapper = 'minis5.envs.foreign.partial:KeepNumbers={{"numbers": [0, 2]}}'
+    partly = other_environments.OTHER_ENVIRONMENTS._replace(
+        options={"CartPole-v1": ("--wrapper", wrapper)}
+    )
+    main(partly, ["--quick", "--out", str(tmp_path), "--tasks", "CartPole-v1", "--seeds", "0"])
+    (made,) = rows(tmp_path / "results.csv")
+    words = shlex.split(made["command"])
+    assert words[words.index("--wrapper") + 1] == wrapper.format()
+    assert "CartPole-v1" in capfd.readouterr().out

@@ -21,6 +21,7 @@ import gymnasium
 
 KNOWN = {f"gymnasium.wrappers:{name}" for name in gymnasium.wrappers.__all__}
 KNOWN |= {f"minis5.envs.foreign.wrappers:{name}" for name in ("RandomProjection", "Trials")}
+KNOWN |= {"minis5.envs.foreign.partial:KeepNumbers"}
 FORM = "gymnasium.wrappers:FlattenObservation, or a pair of that and a dict of its options"
 # module: the package of the index that has it
 PACKAGES = {

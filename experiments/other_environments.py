@@ -1,0 +1,92 @@
+"""Other people's environments with the defaults: what `minis5 train ID` alone reaches.
+
+    python experiments/other_environments.py             all runs, then the report
+    python experiments/other_environments.py --report    the report alone
+    python experiments/other_environments_sb3.py         the same by Stable-Baselines3
+
+The runs have no option but the seed. HalfCheetah hides its velocities, so that memory is needed.
+The MiniGrid tasks show an object at the start that decides at the end. `--variants none` trains
+without memory. `pip install 'gymnasium[box2d,mujoco]' minigrid` brings the environments.
+
+How it runs and reports: experiments/sweep.py. Leaves out: tuning for single environments.
+Tests: tests/test_experiments.py.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from sweep import Sweep, main
+
+PARTLY = 'minis5.envs.foreign.partial:KeepNumbers={{"numbers": [0, 1, 2, 3, 4, 5, 6, 7]}}'
+AIMS = {  # task: the mean return that was aimed at
+    "CartPole-v1": "475",
+    "Acrobot-v1": "−100",
+    "Pendulum-v1": "−200",
+    "MountainCarContinuous-v0": "90",
+    "LunarLander-v3": "200",
+    "HalfCheetah-v5": "twice the return without memory",
+    "minigrid:MiniGrid-MemoryS7-v0": "0.9",
+    "minigrid:MiniGrid-MemoryS11-v0": "0.9",
+    "minigrid:MiniGrid-MemoryS13-v0": "0.9",
+}
+HIDDEN = ("HalfCheetah-v5", *(task for task in AIMS if "Memory" in task))  # need memory
+VARIANTS = {  # name: options, label, colour
+    "s5": ((), "S5, defaults", "#0072b2"),
+    "none": (("--core", "none"), "no memory", "#777777"),
+}
+PEER = Path(__file__).parent / "other_environments" / "sb3.csv"
+
+
+def table(groups, peer=PEER):
+    """Return the results as a Markdown table, one line for each environment."""
+    names = ("environment", "aim", "S5: mean ± s.e. (worst)", "seeds", "no memory", "SB3's PPO")
+    names += ("steps", "time")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    rows = [group[0] for group in groups.values()]
+    theirs = list(csv.DictReader(open(peer, encoding="utf-8"))) if peer.exists() else []
+    for task in AIMS:
+        own = {v: [r for r in rows if (r["task"], r["variant"]) == (task, v)] for v in VARIANTS}
+        if own["s5"]:
+            times = [float(row["wall_seconds"] or "nan") for row in own["s5"]]
+            name = task.partition(":")[2] or task
+            name += ", velocities hidden" if task == "HalfCheetah-v5" else ""
+            cells = [name, AIMS[task], _mean(own["s5"]), str(len(own["s5"])), _mean(own["none"])]
+            cells += [_mean([row for row in theirs if row["task"] == task])]
+            cells += [f"{int(own['s5'][0]['steps']):,}", f"{min(times):.0f}–{max(times):.0f} s"]
+            lines.append("| " + " | ".join(cells).replace("-0", "−0") + " |")
+    note = f"Mean return over {rows[0]['episodes']} fresh episodes at the end, deterministic "
+    note += "policy; mean and standard error over seeds. Time: of the whole command, fastest to "
+    note += "slowest. " + "; ".join(sorted({row["machine"] for row in rows})) + "."
+    return [*lines, "", note]
+
+
+def _mean(rows):
+    """Return mean, standard error and worst of the runs' returns, as text."""
+    returns = [float(row["mean_return"]) for row in rows]
+    if not returns:
+        return "–"
+    digits = 0 if max(map(abs, returns)) >= 100 else 2
+    text = f"{np.mean(returns):.{digits}f}"
+    if len(returns) > 1:
+        error = np.std(returns, ddof=1) / np.sqrt(len(returns))
+        text += f" ± {error:.{digits}f} ({min(returns):.{digits}f})"
+    return text.replace("-", "−")
+
+
+OPTIONS = {"HalfCheetah-v5": ("--wrapper", PARTLY)}
+OTHER_ENVIRONMENTS = Sweep(
+    "other_environments",
+    __doc__.splitlines()[0],
+    tuple(AIMS),
+    VARIANTS,
+    table,
+    {},
+    columns=3,
+    options=OPTIONS,
+    default=("s5",),
+    seeds=(10, 11, 12),  # the defaults were chosen with others
+)
+
+if __name__ == "__main__":
+    main(OTHER_ENVIRONMENTS)
