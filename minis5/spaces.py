@@ -9,6 +9,8 @@ observation:
     MultiBinary                zeros and ones
     Tuple, Dict                the parts' vectors end to end, in the space's order
 
+Images can stay apart: they are no part of the vectors, and `images` returns them as they are.
+
 Leaves out: normalisation (minis5/rl/normalize.py); Graph, Sequence, Text and OneOf spaces.
 GPU form: cuda/minis5_cuda/spaces.py. Tests: tests/test_spaces.py.
 """
@@ -86,7 +88,7 @@ class Leaf(NamedTuple):
 
     path: tuple  # keys and indices that lead to it
     name: str  # for messages
-    kind: str  # "box", "binary" or "one-hot"
+    kind: str  # "box", "binary", "one-hot" or "image"
     shape: tuple
     begin: int
     end: int
@@ -101,11 +103,15 @@ class ObservationEncoder:
     Parameters
     ----------
     space : gymnasium.Space
+    is_image : callable, optional
+        Says of a Box whether it is of images, which stay apart; default: none is.
 
     Attributes
     ----------
     size : int
         Length of the vectors.
+    image_shapes : list of tuple
+        Of the images that stay apart, in the space's order.
     boxes : bool (size,)
         Which components are values of a Box.
 
@@ -115,26 +121,29 @@ class ObservationEncoder:
         The space, or a part of it, is not supported.
     """
 
-    def __init__(self, space):
+    def __init__(self, space, is_image=lambda space: False):
         self.space = space
         self._leaves = []
         self.size = 0
-        self._add(space, (), "observation")
-        if self.size == 0:
+        self._add(space, (), "observation", is_image)
+        self.image_shapes = [leaf.shape for leaf in self._leaves if leaf.kind == "image"]
+        if self.size == 0 and not self.image_shapes:
             remedy = "an agent needs an input"
             raise ValueError(f"space: expected at least one value, got the empty {space}; {remedy}")
         self.boxes = np.zeros(self.size, bool)
         for leaf in self._leaves:
             self.boxes[leaf.begin : leaf.end] = leaf.kind == "box"
 
-    def _add(self, space, path, name):
+    def _add(self, space, path, name, is_image):
         """Add the leaves of a part of the space, which ``path`` leads to."""
         one_hot = {}
         if isinstance(space, spaces.Dict | spaces.Tuple):
             for key, part in space.items() if isinstance(space, spaces.Dict) else enumerate(space):
-                self._add(part, (*path, key), f"{name}[{key!r}]")
+                self._add(part, (*path, key), f"{name}[{key!r}]", is_image)
             return
-        if isinstance(space, spaces.Box):
+        if is_image(space):
+            kind, width = "image", 0
+        elif isinstance(space, spaces.Box):
             kind, width = "box", math.prod(space.shape)
         elif isinstance(space, spaces.MultiBinary):
             kind, width = "binary", math.prod(space.shape)
@@ -188,6 +197,10 @@ class ObservationEncoder:
             _WRITE[leaf.kind](leaf, values.reshape(len(out), math.prod(leaf.shape)), out)
         return out.reshape(*lead, self.size)
 
+    def images(self, observation):
+        """Return the images of a batch of observations, uint8 (..., *shape) each, of the space."""
+        return [_pick(observation, leaf) for leaf in self._leaves if leaf.kind == "image"]
+
 
 def _pick(observation, leaf):
     """Return the leaf's array within a batch of observations."""
@@ -206,6 +219,9 @@ def _pick(observation, leaf):
     except ValueError as error:
         remedy = "stack a list of observations into arrays first"
         raise ValueError(f"{leaf.name}: expected an array, got {error}; {remedy}") from error
+    if leaf.kind == "image" and values.dtype != np.uint8:
+        got, remedy = values.dtype, "cast it; images are not scaled before they come here"
+        raise ValueError(f"{leaf.name}: expected uint8, got {got}; {remedy}")
     kinds, wanted = ("biuf", "numbers") if leaf.kind == "box" else ("biu", "integers")
     if values.dtype.kind not in kinds:
         raise ValueError(
@@ -283,4 +299,13 @@ def _write_one_hot(leaf, values, out):
         )
 
 
-_WRITE = {"box": _write_box, "binary": _write_binary, "one-hot": _write_one_hot}
+def _write_nothing(leaf, values, out):
+    del leaf, values, out
+
+
+_WRITE = {
+    "box": _write_box,
+    "binary": _write_binary,
+    "one-hot": _write_one_hot,
+    "image": _write_nothing,
+}

@@ -68,10 +68,11 @@ def im2col_backward(dcolumns, stride, scale, dx):
                         out[u] += scale * d[u]  # in the forward pass column = scale·pixel
 
 
-def conv_init(rng, k, channels, filters, gain):
-    """Return the parameters of a layer with k x k windows: an orthogonal kernel, a bias of 0."""
-    kernel = orthogonal(rng, (k * k * channels, filters), gain)
-    return {"kernel": kernel.reshape(k, k, channels, filters), "bias": np.zeros(filters)}
+def conv_init(rng, shape, gain):
+    """Return the parameters of a layer: an orthogonal kernel (k, l, C, F) and a bias of 0."""
+    k, width, C, F = shape
+    kernel = orthogonal(rng, (k * width * C, F), gain)
+    return {"kernel": kernel.reshape(shape), "bias": np.zeros(F)}
 
 
 def conv_size(size, k, stride):

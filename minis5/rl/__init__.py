@@ -13,6 +13,7 @@ In the order in which to read them:
 When needed:
 
     config           AgentConfig, PPOConfig
+    images           convolutions of observations that are images
     actions          between a distribution and an action space
     masks            which actions are legal, from the environment to the logits
     normalize        running normalisation of observations and rewards

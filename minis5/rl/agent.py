@@ -1,6 +1,6 @@
 """The actor-critic agent: encoder → memory core → two heads.
 
-    x[t] = [scale · observation | previous action, 0 at an episode's start | 1 at such a start]
+    x[t] = [images | scale · observation | previous action, 0 at an episode's start | 1 there]
     encoder: dense + activation, for each width
     core: nn/cores.py
     actor and critic: dense + leaky ReLU for each width, then dense
@@ -25,6 +25,7 @@ from minis5.ops import array_library, concatenate_vectors
 from minis5.rl import doors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
+from minis5.rl.images import Images, sees
 from minis5.rl.masks import mask_for_agent, mask_forward
 from minis5.rl.normalize import ObservationNormalizer
 from minis5.spaces import ObservationEncoder
@@ -38,6 +39,7 @@ class Memory(NamedTuple):
 
 
 class AgentCache(NamedTuple):
+    images: Any
     encoded: list
     core: Any
     actor: list
@@ -90,21 +92,18 @@ class Stepper:
         return self.policy(features), self.value(features), state
 
     def features(self, x, reset, state):
-        x = doors.take_rows(self.agent, "x", x, ("B",), self.agent.input_size)
+        x = doors.take_input(self.agent, x, ("B",))
+        x, _ = self.agent.images.forward(self.p.get("images"), x)
         for layer in self.p["encoder"].values():
             x, _ = dense_forward(layer, x, self.agent.config.activation)
         return self.core_step(x, reset, state)
 
     def policy(self, features):
-        features = doors.take_rows(
-            self.agent, "features", features, ("...",), self.agent.config.encoder[-1]
-        )
+        features = doors.take_features(self.agent, features)
         return with_log_std(head_forward(self.p["actor"], features)[0], self.p.get("log_std"))
 
     def value(self, features):
-        features = doors.take_rows(
-            self.agent, "features", features, ("...",), self.agent.config.encoder[-1]
-        )
+        features = doors.take_features(self.agent, features)
         return head_forward(self.p["critic"], features)[0][..., 0]
 
 
@@ -148,14 +147,16 @@ class ActorCritic:
             raise ValueError(f"device: {expected}; choose 'cpu' or another core")
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
-        self.observation_encoder = encoder = ObservationEncoder(observation_space)
+        self.observation_encoder = encoder = ObservationEncoder(observation_space, sees(config))
         self.normalizer = ObservationNormalizer(encoder) if config.normalize_observations else None
         self.behind: tuple[str, ...] = ()  # wrappers of the batch it learnt in (autoreset.py)
         self.actions = Actions(action_space, config.scale_actions)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
         self.core = core(config.core_config, config.encoder[-1])
-        self.input_size = self.observation_encoder.size + self.distribution.encoded_size + 1
+        self.vector_size = encoder.size + self.distribution.encoded_size + 1
+        self.images = images = Images(encoder.image_shapes, config, self.vector_size)
+        self.input_size, self.input_dtype = images.row_size, images.dtype
         initial = flatten_tree(self._init(np.random.default_rng(seed)))
         self._shapes = {name: value.shape for name, value in initial.items()}
         vector = np.concatenate([value.ravel() for value in initial.values()])
@@ -189,7 +190,8 @@ class ActorCritic:
 
         names, gains = map(str, range(len(c.encoder))), [np.sqrt(2)] * len(c.encoder)
         nested = {
-            "encoder": dense((self.input_size, *c.encoder), gains, names),
+            "images": self.images.init(rng),
+            "encoder": dense((self.images.width, *c.encoder), gains, names),
             "core": self.core.init(rng),
             "actor": head(outputs, 0.01),
             "critic": head(1, 1.0),
@@ -220,19 +222,19 @@ class ActorCritic:
         return self.xp.asarray(self.core.initial_state(batch, self.dtype))
 
     def encode(self, obs, previous_action, reset):
-        """Return the network's input (B, input_size).
+        """Return the network's input (B, input_size): bytes if there are images (images.py).
 
         obs: a batch of observations; previous_action: (B, encoded size); reset: (B,) bool.
         """
         seen = move(self.observation_encoder.observation_vector(obs), self.device)
         previous_action, reset = doors.take_past(self, seen.shape[:-1], previous_action, reset)
         xp, size = self.xp, seen.shape[-1]
-        x = xp.empty((*seen.shape[:-1], self.input_size), self.dtype)
+        x = xp.empty((*seen.shape[:-1], self.vector_size), self.dtype)
         seen = seen if self.normalizer is None else self.normalizer(seen)
         x[..., :size] = seen * self.dtype(self.config.observation_scale)
         x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
-        return x
+        return self.images.pack(self.observation_encoder.images(obs), x)
 
     def to(self, device: str) -> "ActorCritic":
         """Return this agent if it lives on ``device`` ("cpu" or "cuda"), else a copy there."""
@@ -253,21 +255,22 @@ class ActorCritic:
         state : the core's state at the end
         cache : for :meth:`backward`
         """
-        x = doors.take_rows(self, "x", x, ("T", "B"), self.input_size)
+        x = doors.take_input(self, x, ("T", "B"))
         p, encoded, shape = self._nested, [], x.shape[:2]
+        x, images = self.images.forward(p.get("images"), x)
         for i in range(len(self.config.encoder)):
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
         features, state, core = self.core.forward(p["core"], x, reset, state)
         out, actor = head_forward(p["actor"], features)
         value, critic = head_forward(p["critic"], features)
-        cache = AgentCache(encoded, core, actor, critic, shape)
+        cache = AgentCache(images, encoded, core, actor, critic, shape)
         return with_log_std(out, p.get("log_std")), value[..., 0], state, cache
 
     def backward(self, d_dist, d_value, cache):
         """Return gradients by name, and the initial state's, from d_dist, d_value and ``cache``."""
         d_dist, d_value = doors.take_gradients(self, d_dist, d_value, cache, AgentCache)
-        encoded, core, actor, critic, _ = cache
+        images, encoded, core, actor, critic, _ = cache
         grads, outputs = {}, self.distribution.encoded_size
         if "log_std" in self._shapes:  # one vector for all steps
             grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
@@ -276,8 +279,10 @@ class ActorCritic:
         dy += dy_critic  # both heads read the same features
         dy, dstate, grads["core"] = self.core.backward(dy, core)
         grads["encoder"] = {}
-        for i in reversed(range(len(encoded))):  # nothing needs the gradient of the observation
-            dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx=i > 0)
+        for i in reversed(range(len(encoded))):  # only images need the gradient of the input
+            need_dx = i > 0 or images is not None
+            dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx)
+        grads["images"] = self.images.backward(dy, images)
         return flatten_tree(grads), dstate
 
     def stepper(self) -> Stepper:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import Space
 
 from minis5.arrays import move, to_host
 from minis5.files import (
@@ -41,13 +42,15 @@ from minis5.files import (
 from minis5.nn.cores import CORES
 from minis5.rl.agent import ActorCritic
 from minis5.rl.config import AgentConfig
+from minis5.rl.images import Images, sees
 from minis5.rl.settings_json import from_fields, short
 from minis5.rl.spaces_json import space_from_json, space_to_json
+from minis5.spaces import ObservationEncoder
 
 AGENT_FORMAT = "minis5-agent"
 MOMENTS, BEHIND, RUN = "observation_moments", "behind", "run"
 # A field of AgentConfig that was added later, and its value in a file from before.
-ADDED_LATER = {"scale_actions": False, "action_masks": False}
+ADDED_LATER = {"scale_actions": False, "action_masks": False, "conv": "none"}
 
 
 def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:
@@ -149,7 +152,10 @@ def load_agent(path: str | PathLike, device: str = "cpu", *, argument: str = "pa
         config, (observations, actions) = agent_config_from_json(header[0]), header[1:]
         check_sizes(config, {name: array.shape for name, array in arrays.items()})
         most = max((max(array.shape, default=0) for array in arrays.values()), default=0)
-        spaces = space_from_json(observations, most), space_from_json(actions, most)
+        seen = {name.split("/")[1] for name in arrays if name.startswith("images/")}
+        images = 0 if config.conv == "none" else len(seen)
+        spaces = space_from_json(observations, most, images), space_from_json(actions, most)
+        check_images(config, spaces[0], {name: array.shape for name, array in arrays.items()})
         agent = ActorCritic(*spaces, config, device=device)
         if BEHIND in arrays:
             agent.behind = tuple(map(str, parse_json(text(arrays, BEHIND))))
@@ -194,6 +200,29 @@ def check_sizes(config: AgentConfig, shapes: Mapping[str, tuple[int, ...]]) -> N
             # a window has no parameters of its own
             if type(number) is int and field.name != "window" and number > most:
                 raise ValueError(f"{field.name}: expected at most {most}, got {number}")
+
+
+def check_images(config: AgentConfig, space: Space, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if an agent would see the images of a space with more than its parameters.
+
+    Parameters
+    ----------
+    config : AgentConfig
+    space : gymnasium.Space
+        Of the observations.
+    shapes : mapping
+        Parameter's name → shape.
+    """
+    encoder = ObservationEncoder(space, sees(config))
+    images = Images(encoder.image_shapes, config, encoder.size)
+    for n, kernels in enumerate(images.kernels()):
+        for i, kernel in enumerate(kernels):
+            name = f"images/{n}/{i}/kernel"
+            if (got := shapes.get(name)) != kernel:
+                raise ValueError(f"parameter {name}: expected {kernel}, got {got or 'none'}")
+    if (rows := shapes["encoder/0/kernel"][0]) < images.width:
+        wanted = f"at least {images.width} rows for the observations"
+        raise ValueError(f"parameter encoder/0/kernel: expected {wanted}, got {rows}")
 
 
 def set_parameters(agent: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from minis5.checks import check_fields
 from minis5.nn.cores import CORES
 from minis5.nn.layers import SLOPES
 from minis5.nn.s5_core import S5Config
+from minis5.rl.images import named_layers
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class AgentConfig:
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
     normalize_observations: bool = False  # by the mean and deviation of all that were seen
     scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
+    # layers that see images: auto, none (flatten), nature, impala, small, tiny, or
+    # filters-window-stride of each layer, such as 32-8-4,64-4-2
+    conv: str = "auto"
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
     def __post_init__(self) -> None:
@@ -42,6 +46,7 @@ class AgentConfig:
         if not 0 < self.observation_scale < math.inf:
             got = self.observation_scale
             raise ValueError(f"observation_scale: expected a positive number, got {got}")
+        named_layers(self.conv)
         if not self.encoder or min((*self.encoder, *self.heads)) < 1:
             expected = "expected positive widths, at least one for the encoder"
             raise ValueError(f"encoder, heads: {expected}, got {self.encoder}, {self.heads}")

@@ -28,15 +28,29 @@ def check_agent(config, seed, kind):
     seed_to_key(seed)
 
 
-def take_rows(agent, name, x, axes, size):
-    """Return ``x`` as the agent's array (*axes, size), or raise; axes ("...",) are any."""
+def take_input(agent, x, axes):
+    """Return ``x`` as rows of the agent's input (*axes, input_size), or raise."""
+    return take_rows(agent, "x", x, axes, agent.input_size, agent.input_dtype)
+
+
+def take_features(agent, features):
+    """Return ``features`` of the core as the agent's array (..., H), or raise."""
+    return take_rows(agent, "features", features, ("...",), agent.config.encoder[-1])
+
+
+def take_rows(agent, name, x, axes, size, dtype=None):
+    """Return ``x`` as the agent's array (*axes, size), or raise; axes ("...",) are any.
+
+    ``dtype`` is the agent's by default.
+    """
+    dtype = agent.dtype if dtype is None else dtype
     if axes == ("...",):
         axes = getattr(x, "shape", ("B",))[:-1] or ("B",)
-    elif type(x) is agent.xp.ndarray and x.ndim == len(axes) + 1 and x.dtype == agent.dtype:
+    elif type(x) is agent.xp.ndarray and x.ndim == len(axes) + 1 and x.dtype == dtype:
         if x.shape[-1] == size and x.size:
             return x
     remedy = f"order the axes {', '.join(map(str, axes))}, features; cast to the agent's dtype"
-    x = take_array(name, x, (*axes, size), agent.dtype, remedy, agent.xp)
+    x = take_array(name, x, (*axes, size), dtype, remedy, agent.xp)
     if 0 in x.shape:
         raise ValueError(f"{name}: expected at least one row, got {x.shape}; leave out empty ones")
     return x

@@ -83,7 +83,7 @@ class Collector:
         """Act for T steps with ``rng``; return rollout, and (return, length) of ended episodes."""
         agent, B = self.agent, self.envs.num_envs
         step, dist = agent.stepper(), agent.distribution
-        x = np.empty((T, B, agent.input_size), agent.dtype)
+        x = np.empty((T, B, agent.input_size), agent.input_dtype)
         rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
         features, params, actions, masks, groups, ended = [], [], [], [], [], []

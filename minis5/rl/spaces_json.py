@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+PIXELS = 1 << 24  # most numbers of an image
+
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
     """Return a Gymnasium space as JSON values, which `space_from_json` reads.
@@ -30,7 +32,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     return {"space": kind, **encode(space)}
 
 
-def space_from_json(value: Any, most: int | None = None) -> spaces.Space:
+def space_from_json(value: Any, most: int | None = None, images: int = 0) -> spaces.Space:
     """Build the space that `space_to_json` described.
 
     Parameters
@@ -38,6 +40,8 @@ def space_from_json(value: Any, most: int | None = None) -> spaces.Space:
     value : JSON values
     most : int
         What the space's arrays may hold at most: a text in a file can name any shape.
+    images : int
+        How many of its arrays may be images, and hold up to PIXELS numbers.
 
     Raises
     ------
@@ -45,24 +49,29 @@ def space_from_json(value: Any, most: int | None = None) -> spaces.Space:
         The value is no space's, or the space is larger than `most`. A damaged value can raise any
         error of minis5.files.MISFIT.
     """
-    if most is not None:
-        _check_size(value, most)
+    if most is not None and (found := _check_size(value, most)) > images:
+        raise ValueError(f"space: expected at most {images} images, got {found}")
     if not isinstance(value, Mapping) or value.get("space") not in _DECODERS:
         raise ValueError(f"space: expected one of {', '.join(_DECODERS)}, got {str(value)[:60]}")
     return _DECODERS[value["space"]](value)
 
 
 def _check_size(value, most):
-    """Raise ValueError if a part of the space has vectors of more than `most` numbers."""
+    """Return how many parts of the space have more than `most` numbers; these can be images.
+
+    Raises ValueError if a part is too large for an image too, or is none.
+    """
     kind = value["space"]
     if kind in ("Tuple", "Dict"):
-        for part in value["spaces"]:
-            _check_size(part if kind == "Tuple" else part[1], most)
-        return
+        parts = [part if kind == "Tuple" else part[1] for part in value["spaces"]]
+        return sum(_check_size(part, most) for part in parts)
     numbers = [int(n) for n in np.ravel(value[_SIZES[kind]]).tolist()]
     size = sum(numbers) if kind == "MultiDiscrete" else math.prod(numbers)
-    if min(numbers, default=0) < 0 or size > most:
-        raise ValueError(f"space: expected at most {most} numbers, got {kind} of {size}")
+    image = kind == "Box" and value["dtype"] == "uint8" and len(numbers) == 3
+    allowed = max(most, PIXELS) if image else most
+    if min(numbers, default=0) < 0 or size > allowed:
+        raise ValueError(f"space: expected at most {allowed} numbers, got {kind} of {size}")
+    return int(size > most)
 
 
 def _bounds(array):

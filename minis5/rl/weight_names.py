@@ -1,6 +1,7 @@
 """Names and shapes of weights elsewhere: the authors' Flax tree, and s5-pytorch.
 
     minis5                         popjaxrl (Flax)                s5-pytorch (a state dict)
+    images/0/1/kernel, bias        images_0_conv_1/kernel, bias   images.0.1.weight (F, C, k, k)
     encoder/0/kernel, bias         encoder_0/kernel, bias         encoder.0.weight (out, in), bias
     core/layers/0/ssm/             s5/layers_0/seq/               layers.0.seq.
       Lambda_re, Lambda_im           Lambda_re, Lambda_im           Lambda (P,) complex
@@ -17,8 +18,9 @@
 
 Flax names are joined by "/" (or "."), with or without "params/" in front. s5-pytorch has only the
 module S5, whose names are "seq.…"; the other names of that column are those of torch modules
-around it (Linear; LayerNorm with eps=1e-6; GELU with approximate="tanh"). One layer's S5 module
-goes in or out by ``layer``.
+around it (Linear; LayerNorm with eps=1e-6; GELU with approximate="tanh"; Conv2d, whose last output
+is flattened in the order rows, columns, channels). One layer's S5 module goes in or out by
+``layer``.
 
 s5-pytorch keeps both states of each conjugate pair: going out, a layer with ``conj_sym`` becomes
 [Λ, Λ*], which computes the same; coming in, such pairs are folded if the agent has ``conj_sym``.
@@ -38,6 +40,7 @@ from minis5.nn.layer_doors import layer_shapes
 NORMS = {"prenorm": "norm", "gtrxl_norm": "gtrxl_norm", "postnorm": "postnorm"}  # setting: name
 PARTS = ("out1", "out2", "norm", "gtrxl_norm", "postnorm")  # of an S5 layer, beside its SSM
 FLAX = {  # a name's beginning here: and there; # is a number
+    "images/#/#/": "images_#_conv_#/",
     "encoder/#/": "encoder_#/",
     "core/layers/#/ssm/": "s5/layers_#/seq/",
     **{f"core/layers/#/{part}/": f"s5/layers_#/{part}/" for part in PARTS[:3]},
@@ -48,6 +51,7 @@ FLAX = {  # a name's beginning here: and there; # is a number
     "log_std": "log_std",
 }
 TORCH = {
+    "images/#/#/": "images.#.#.",
     "encoder/#/": "encoder.#.",
     "core/layers/#/ssm/": "layers.#.seq.",
     **{f"core/layers/#/{part}/": f"layers.#.{part}." for part in PARTS},
@@ -65,7 +69,7 @@ KINDS = {  # a name that minis5 has no place for: what it belongs to
     r"opt_state|step|mu|nu|count": "a training state; prefix 'params/' takes its parameters alone",
 }
 # fields of AgentConfig and S5Config that a file of weights does not hold
-SETTINGS: tuple[str, ...] = ("activation", "observation_scale", "scale_actions")
+SETTINGS: tuple[str, ...] = ("activation", "observation_scale", "scale_actions", "conv")
 SETTINGS += ("discretization", "conj_sym", "clip_eigs", "step_rescale", "gate", *NORMS, "resets")
 
 
@@ -73,7 +77,9 @@ def translate(name, table):
     """Return a name with its beginning replaced as the table says; None if it has none of these."""
     for begin, other in table.items():
         if match := re.match(re.escape(begin).replace(r"\#", r"(\d+)"), name):
-            return other.replace("#", match[1] if match.groups() else "") + name[match.end() :]
+            for number in match.groups():
+                other = other.replace("#", number, 1)
+            return other + name[match.end() :]
     return None
 
 

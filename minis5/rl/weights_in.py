@@ -153,6 +153,8 @@ def _from_torch(arrays, layer):
             layers.setdefault(begin, {})[leaf if leaf in known else refuse(name)] = array
         elif leaf == "weight" and array.ndim == 2:
             found[f"{begin}/kernel"] = array.T
+        elif leaf == "weight" and array.ndim == 4:  # (F, C, k, l)
+            found[f"{begin}/kernel"] = array.transpose(2, 3, 1, 0)
         else:
             found[begin + slash + ("scale" if leaf == "weight" else leaf)] = array
     for begin, theirs in layers.items():

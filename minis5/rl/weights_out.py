@@ -137,7 +137,9 @@ def to_torch(agent: ActorCritic) -> dict[str, np.ndarray]:
         if begin.endswith("/ssm"):
             layers.setdefault(theirs, {})[leaf] = value
         elif begin:
-            value = np.ascontiguousarray(value.T) if leaf == "kernel" else value
+            if leaf == "kernel":  # (in, out) or, of a convolution, (k, l, C, F)
+                axes = (1, 0) if value.ndim == 2 else (3, 2, 0, 1)
+                value = np.ascontiguousarray(value.transpose(axes))
             found[theirs + ("bias" if leaf == "bias" else "weight")] = value
         else:
             found[theirs] = value

@@ -22,6 +22,7 @@ import gymnasium
 
 from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign.named import check_json, foreign_modules, wrappers_to_json
+from minis5.envs.foreign.observed import left_out
 from minis5.envs.registry import VECTOR_OPTIONS, find, make_vec
 from minis5.files import MISFIT, parse_json, reason, write_json
 from minis5.ops import array_library
@@ -31,6 +32,7 @@ from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.masks import MaskReader
 from minis5.rl.rollout import is_native
 from minis5.rl.settings_json import from_fields, short
+from minis5.run.console import tell
 from minis5.run.evaluate import check_seed
 from minis5.run.machine import machine, versions
 from minis5.run.presets import resolve
@@ -204,6 +206,8 @@ def configure(
     one = _keywords(**named) | {"processes": 1}
     with closing(make_vec(env_id, 1, seed, device=device, **one)) as envs:
         native = is_native(envs)
+        if texts := left_out(envs):
+            tell(f"left out, because they are texts: {', '.join(texts)}")
 
         def obstacle():  # asked while this process has an environment
             return None if native else why_not_elsewhere(env_id, seed, **_keywords(**named))

@@ -133,7 +133,7 @@ def test_views_and_other_orders_are_copied():
 
 
 def test_initial_kernels_are_orthogonal():
-    p = conv_init(np.random.default_rng(0), 3, 2, 5, np.sqrt(2))
+    p = conv_init(np.random.default_rng(0), (3, 3, 2, 5), np.sqrt(2))
     flat = p["kernel"].reshape(-1, 5)
     np.testing.assert_allclose(flat.T @ flat, 2 * np.eye(5), atol=1e-12)
     assert p["kernel"].shape == (3, 3, 2, 5) and not p["bias"].any()

@@ -175,7 +175,7 @@ class Collector:
         agent, xp, B = self.agent, self.agent.xp, self.envs.num_envs
         action = agent.distribution.mode(xp.zeros((B, agent.distribution.num_params), agent.dtype))
         self.T, dtype = T, agent.dtype
-        self.x = xp.empty((T, B, agent.input_size), dtype)
+        self.x = xp.empty((T, B, agent.input_size), agent.input_dtype)
         self.features = xp.empty((T + 1, B, agent.config.encoder[-1]), dtype)
         self.params = xp.empty((T, B, agent.distribution.num_params), dtype)
         self.actions = xp.empty((T, *action.shape), action.dtype)

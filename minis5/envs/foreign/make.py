@@ -3,7 +3,7 @@
 `options` reach the environment's constructor as they are, whatever their names. gymnasium.make_vec
 keeps num_envs, vectorization_mode, vector_kwargs and wrappers for itself, wherever they come from.
 Only max_episode_steps and disable_env_checker go to gymnasium.make, unless the constructor has an
-argument of that name.
+argument of that name. And texts in observations are left out (observed.py).
 
 Tests: tests/envs/foreign/test_make.py.
 """
@@ -21,6 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from minis5.checks import check_choice, check_integer
 from minis5.envs.foreign.batch import EnvBatch, FreshObservations
 from minis5.envs.foreign.named import Wrapper, apply, misfit
+from minis5.envs.foreign.observed import adapt
 
 MODES = {"sync": EnvBatch, "async": AsyncVectorEnv}
 WHOLE = "vector_entry_point"  # mode: the environment's own vector form
@@ -127,7 +128,7 @@ def _parameters(creator):
 
 
 def _one(spec, limits, wrappers):
-    return apply(gymnasium.make(spec, **limits), wrappers)
+    return adapt(apply(gymnasium.make(spec, **limits), wrappers))
 
 
 def _batch(kind, one, kwargs, spec, num_envs):

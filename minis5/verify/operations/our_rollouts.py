@@ -24,6 +24,7 @@ class ToyAgent:
 
     def __init__(self, network):
         self.network, self.dtype = network, network.dtype.type
+        self.input_dtype = network.dtype
         self.distribution = SimpleNamespace(
             encoded_size=1,
             sample=lambda params, rng: 1 + params[:, 0].astype(np.int64) % 3,
