@@ -4,6 +4,7 @@ Leaves out: ranges, which the settings' own classes check. Tests: tests/rl/test_
 """
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
@@ -35,8 +36,10 @@ def from_fields(kind: type, values: Any) -> Any:
     if missing:
         raise ValueError(f"{kind.__name__}: missing fields {', '.join(missing)}")
     if odd := sorted(set(values) - set(fields)):
+        close = difflib.get_close_matches(odd[0], fields, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"{kind.__name__}: unknown fields {', '.join(odd)[:200]}, "
+            f"{kind.__name__}: unknown fields {', '.join(odd)[:200]}{hint}, "
             "made by a newer version of minis5; upgrade minis5"
         )
     hints = typing.get_type_hints(kind)

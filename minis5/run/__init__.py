@@ -20,6 +20,7 @@ In the order in which to read them:
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
     train_command, other_names  the arguments of train; what other libraries call them
+    config_file  these arguments from a file
     console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
     verify       test vectors, and checks of other people's code (../verify)

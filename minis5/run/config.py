@@ -266,13 +266,26 @@ def read_config(folder: str | PathLike) -> RunConfig:
     """
     path = Path(folder) / "config.json"
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+        return read_config_file(path)
     except OSError as error:
         raise FileNotFoundError(
             f"{folder}: no run of minis5 train there ({path} cannot be read: {error.strerror}); "
             "give the folder of a run"
         ) from error
+
+
+def read_config_file(path: Path) -> RunConfig:
+    """Read the config.json of a run, whatever its name.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        The file is damaged, or another version of minis5 wrote it.
+    """
+    with open(path, "rb") as file:
+        data = file.read(LARGEST + 1)
     try:
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")

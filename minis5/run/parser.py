@@ -26,16 +26,44 @@ class Parser(argparse.ArgumentParser):
         parse = self.parse_known_intermixed_args if many else self.parse_known_args
         options, rest = parse(argv)  # intermixed: an option may stand between the positionals
         for token in rest:
-            name = token.split("=")[0]
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            known = [flag.removeprefix("--") for flag in flags if flag.startswith("--")]
-            if advice := self.advice.get(name.lstrip("-").replace("_", "-")):
-                raise ValueError(f"unknown argument {name}; {advice}")
-            close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
-            if close:
-                raise ValueError(f"unknown argument {name}; did you mean --{close[0]}?")
-            raise ValueError(f"unknown argument {name}; {self.prog} --help lists what there is")
+            raise self._unknown(token.split("=")[0])
         return options
+
+    def _unknown(self, name):
+        """Return the error that there is no such option."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        known = [flag.removeprefix("--") for flag in flags if flag.startswith("--")]
+        if advice := self.advice.get(name.lstrip("-").replace("_", "-")):
+            return ValueError(f"unknown argument {name}; {advice}")
+        if close := difflib.get_close_matches(name.lstrip("-"), known, n=1):
+            return ValueError(f"unknown argument {name}; did you mean --{close[0]}?")
+        return ValueError(f"unknown argument {name}; {self.prog} --help lists what there is")
+
+    def parse_table(self, table):
+        """Return what the options of a file parse to, as `parse_args` does.
+
+        Parameters
+        ----------
+        table : mapping
+            Name of an option or a positional: its value, of the types that TOML has.
+        """
+        actions = {flag: action for action in self._actions for flag in action.option_strings}
+        tokens = []
+        for name, value in table.items():
+            action = actions.get(f"--{name}")
+            if any(name == positional.dest for positional in self._get_positional_actions()):
+                tokens.append(str(value))
+            elif action is None:
+                raise self._unknown(f"--{name}")
+            elif action.nargs == 0:  # a switch
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name}: expected true or false, got {value!r}; write true")
+                tokens += [f"--{name}"] if value else []
+            else:
+                several = isinstance(action, argparse._AppendAction)
+                parts = _each(value) if several else [option_text(value)]
+                tokens += [f"--{name}={part}" for part in parts]
+        return self.parse_args(tokens)
 
     def _check_value(self, action, value):
         if action.choices is None or value in action.choices:
@@ -44,6 +72,22 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(str(value), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         raise ValueError(f"unknown {action.metavar or action.dest} {value!r}; {hint}")
+
+
+def option_text(value):
+    """Return a value as it is typed on a command line: 64,64 for a list, none, true."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(option_text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _each(value):
+    """Return the texts of an option that may be given again and again: of a table, name=JSON."""
+    if isinstance(value, dict):
+        return [f"{name}={json.dumps(item)}" for name, item in value.items()]
+    items = value if isinstance(value, list) else [value]
+    pairs = [item if isinstance(item, list | tuple) else (item, {}) for item in items]
+    return [f"{name}={json.dumps(more)}" if more else str(name) for name, more in pairs]
 
 
 def number(convert, kind, least=None):

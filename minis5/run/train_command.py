@@ -15,10 +15,20 @@ import numpy as np
 
 from minis5.run import presets
 from minis5.run.config import TRACKERS
+from minis5.run.config_file import read_table, with_file
 from minis5.run.console import answer, tell
 from minis5.run.evaluate import result_text
 from minis5.run.other_names import ADVICE
-from minis5.run.parser import add_env_option, add_trust, count, env_option, integer, real, seeds
+from minis5.run.parser import (
+    add_env_option,
+    add_trust,
+    count,
+    env_option,
+    integer,
+    option_text,
+    real,
+    seeds,
+)
 from minis5.run.train import resume, train
 
 RESUMED = ("steps", "device", "track")  # options beside --resume
@@ -68,7 +78,8 @@ def add_evaluation(parser):
 
 def train_arguments(parser, argv):
     """Add the arguments of `minis5 train`; ``argv``: the command's."""
-    core, preset, env, values, steps = _defaults(argv[1:])
+    core, preset, env, values, steps, file = _defaults(argv[1:])
+    table = file[1] if file else {}
     parser.advice, parser.usage = ADVICE, "minis5 train ENV [options]"
     add = parser.add_argument
     add(
@@ -88,7 +99,7 @@ def train_arguments(parser, argv):
         type=count,
         metavar="N",
         help="environment steps in all, such as 500k, 2e6 or 10M, rounded up to whole updates "
-        f"[{steps:,}]",
+        f"[{table.get('steps', f'{steps:,}')}]",
     )
     add("--seed", type=integer, metavar="N", help="default 0")
     add(
@@ -115,7 +126,13 @@ def train_arguments(parser, argv):
         help="go on with the run in this folder; "
         "only --steps, --device, --track, --quiet and --trust go with it",
     )
-    add_trust(parser, "with --resume: ")
+    add(
+        "--config",
+        metavar="FILE",
+        help="options from a file, which those given here override: a run's folder or its "
+        "config.json, to repeat it, or TOML with the names of this list",
+    )
+    add_trust(parser, "with --resume or --config: ")
     add(
         "--init-from",
         metavar="RUN",
@@ -166,38 +183,55 @@ def train_arguments(parser, argv):
     }
     for name, (kind, _, text) in presets.fields(core).items():
         several = isinstance(values[name], tuple)
-        value = ",".join(map(str, values[name])) if several else str(values[name]).lower()
+        value = option_text(table.get(name.replace("_", "-"), values[name]))
         settings = {"nargs": "?", "const": "true"} if kind in (bool, bool | None) else {}
         settings["dest"], settings["default"] = f"hyper {name}", argparse.SUPPRESS
         settings["metavar"] = METAVARS.get(kind, "N,N" if several else "X")
         settings["help"] = f"{text} [{value}]".replace("%", "%%")
         groups[name in presets.COMMON].add_argument(f"--{name.replace('_', '-')}", **settings)
+    if file is not None:
+        path, _, config = file
+        try:
+            lost = set(presets.fields(table.get("core", "s5"))) - set(presets.fields(core))
+            kept = {n: v for n, v in table.items() if n.replace("-", "_") not in lost}
+            parser.set_defaults(file=(path, _given(parser.parse_table(kept)), config))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def _defaults(arguments):
     """Return core, preset, environment, values of hyper-parameters and steps, if nothing else is
-    said.
+    said; and of --config the path, the table and the run.
 
     The core decides which hyper-parameters there are. What is wrong is said later.
     """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--core", default="s5")
-    early.add_argument("--preset", default="laptop")
-    early.add_argument("env", nargs="?", default="")
-    rest = [token for token in arguments if token not in ("-h", "--help")]
+    early.add_argument("--config")
+    file, rest = None, [token for token in arguments if token not in ("-h", "--help")]
+    if (path := early.parse_known_args(rest)[0].config) is not None:
+        file = path, *read_table(path)
+    table = file[1] if file else {}
+    for name, default in {"core": "s5", "preset": "laptop"}.items():
+        early.add_argument(f"--{name}", default=table.get(name, default))
+    early.add_argument("env", nargs="?", default=table.get("env", ""))
     said = early.parse_known_args(rest)[0]
     preset = said.preset if said.preset in presets.PRESETS else "laptop"
     agent, ppo, steps = presets.resolve(said.env, preset, said.core)
-    return said.core, preset, said.env, presets.values(agent, ppo), steps
+    return said.core, preset, said.env, presets.values(agent, ppo), steps, file
+
+
+def _given(options):
+    """Return the options that were given: their destinations and values."""
+    return {n: v for n, v in vars(options).items() if v is not None and v is not False}
 
 
 def train_run(options):
     """Run `minis5 train`."""
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if value is not None and value is not False
-    }
+    given = _given(options)
+    if "file" in given and "resume" not in given:
+        path, options_of_file, config = given.pop("file")
+        given = with_file(path, options_of_file, config, given)
+        del given["config"]
     settings = {name: given.pop(name) for name in list(given) if not name.startswith("hyper ")}
     overrides = {name.removeprefix("hyper "): value for name, value in given.items()}
     folder, quiet = settings.pop("resume", None), settings.pop("quiet", False)

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def check_trust(folder: str | Path, modules: Sequence[str], pickled: bool, trust: bool) -> None:
+def check_trust(
+    folder: str | Path,
+    modules: Sequence[str],
+    pickled: bool,
+    trust: bool,
+    file: str = "config.json",
+) -> None:
     """Raise ValueError if a run's files would run code and the user has not said that they may.
 
     Parameters
@@ -19,15 +25,17 @@ def check_trust(folder: str | Path, modules: Sequence[str], pickled: bool, trust
     folder : path
         The run's folder.
     modules : sequence of str
-        The modules that config.json names.
+        The modules that the file of settings names.
     pickled : bool
         state.npz holds pickled environments.
     trust : bool
         What the user says.
+    file : str
+        The name of the file of settings.
     """
     if not isinstance(trust, bool):
         raise ValueError(f"trust: expected true or false, got {trust!r}; pass trust=True")
-    found = [f"config.json imports {', '.join(map(repr, modules))}"] if modules else []
+    found = [f"{file} imports {', '.join(map(repr, modules))}"] if modules else []
     found += ["state.npz holds pickled environments"] if pickled else []
     if found and not trust:
         raise ValueError(

@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -14,51 +13,7 @@ from minis5.run.cli import main
 from minis5.run.state_file import PICKLE
 from minis5.run.train import resume, train
 
-MODULE = """
-from pathlib import Path
-
-import gymnasium
-
-Path(__file__).with_name("imported").touch()
-
-
-class Still(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observation_space.low, {}
-
-    def step(self, action):
-        return self.observation_space.low, 1.0, False, False, {}
-
-
-class Wrapped(gymnasium.Wrapper):
-    pass
-
-
-gymnasium.register("Still-v0", Still, max_episode_steps=4)
-"""
 WORDS = "trust: expected --trust (trust=True) for "
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Write a module that leaves a mark when it is imported; return a function that looks."""
-    name = f"stranger_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    mark = tmp_path / "imported"
-
-    def ran():
-        found = mark.exists()
-        mark.unlink(missing_ok=True)
-        sys.modules.pop(name, None)
-        return found
-
-    ran.name = name
-    return ran
 
 
 def test_a_module_in_config_json(module, tmp_path, capsys):
