@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
 def option_text(value):
     """Return a value as it is typed on a command line: 64,64 for a list, none, true."""
     if isinstance(value, list | tuple):
-        return ",".join(map(option_text, value))
+        return ",".join(map(option_text, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

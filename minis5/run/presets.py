@@ -318,8 +318,8 @@ def parse(name, value, kind):
         kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
     try:
         if typing.get_origin(kind) is tuple:
-            parts = value.split(",") if value and isinstance(value, str) else value
-            return tuple(_whole(v) for v in parts)
+            parts = value.split(",") if isinstance(value, str) else value
+            return () if value == "none" else tuple(_whole(v) for v in parts)
         if kind is bool:
             return BOOLS[str(value).lower()]
         return _whole(value) if kind is int else kind(value)
