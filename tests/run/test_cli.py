@@ -40,7 +40,8 @@ def test_version_and_help(capsys):
 @pytest.mark.parametrize(
     ("arguments", "env", "preset", "core"),
     [
-        ("", "an environment without settings of its own", "laptop", "s5"),
+        ("", "", "laptop", "s5"),
+        ("Acrobot-v1", "Acrobot-v1", "laptop", "s5"),
         ("RepeatPreviousHard", "RepeatPreviousHard", "laptop", "s5"),
         ("--core gru --preset paper RepeatPreviousHard", "RepeatPreviousHard", "paper", "gru"),
         ("MemoryChain-256", "MemoryChain-256", "laptop", "s5"),
