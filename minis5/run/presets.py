@@ -118,7 +118,7 @@ SWING = {"gamma": 0.98, "dt_min": 0.01, "dt_max": 0.3, "normalize_rewards": True
 # than that of native ones would learn from fewer steps, but take longer.
 FOREIGN: tuple[Settings, int] = (
     {"normalize_observations": True, "normalize_rewards": True, "center_values": True},
-    1_000_000,
+    500_000,
 )
 
 EPISODES = 10_000  # of MemoryChain-N, as in the paper's experiment
