@@ -7,6 +7,7 @@ tests/gpu/test_training.py.
 import device_checks
 import pytest
 from device_checks import CORES, ENVS, ITERATIONS, name_of
+from sampling import sampled
 from simulator import simulated
 
 
@@ -15,7 +16,8 @@ def in_simulator(call):
 
 
 @pytest.mark.parametrize(
-    ("name", "env_id"), [(name, ENVS[i % len(ENVS)]) for i, name in enumerate(CORES)]
+    ("name", "env_id"),
+    sampled([(name, ENVS[i % len(ENVS)]) for i, name in enumerate(CORES)], unpack=True),
 )
 def test_gradients(name, env_id):
     in_simulator(f"gradients({name!r}, {env_id!r})")

@@ -7,6 +7,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from other_envs import RIGHT, WRONG, changed, in_numpy_s_types
 from popgym_peers import peer_class
+from sampling import sampled
 
 from minis5.envs.registry import REGISTRY, find, make_single, make_vec
 from minis5.verify.environment import check_env
@@ -88,7 +89,7 @@ def test_meta_environments_pass():
 
 @pytest.mark.parametrize(
     ("words", "task", "make", "options"),
-    WRONG,
+    sampled(WRONG, unpack=True),
     ids=[re.sub(r"\W+", "-", f"{task} {words}") for words, task, *_ in WRONG],
 )
 def test_wrong_environments_are_told_why(words, task, make, options):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from other_cores import WRONG_COLLECTORS, WRONG_CORES, Core, Nested, collect
+from sampling import sampled
 
 from minis5.nn.attention import AttentionConfig
 from minis5.nn.cores import CORES, NoConfig
@@ -109,7 +110,8 @@ def test_a_plain_collector_passes():
 
 
 @pytest.mark.parametrize(
-    ("fault", "dtype"), list(zip(WRONG_COLLECTORS, ["float32", "float64"] * 7, strict=False))
+    ("fault", "dtype"),
+    sampled([*zip(WRONG_COLLECTORS, ["float32", "float64"] * 7, strict=False)], unpack=True),
 )
 def test_wrong_collectors_are_told_why(fault, dtype):
     with pytest.raises(AssertionError) as error:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import sampled
 
 import minis5
 from minis5 import reference
@@ -29,7 +30,7 @@ def test_right_functions_pass(function):
     assert report.counts["passed"] == len(report.results) > 150
 
 
-@pytest.mark.parametrize("cause", scan.CAUSES)
+@pytest.mark.parametrize("cause", sampled(scan.CAUSES))
 def test_a_fault_is_caught_and_named(cause):
     small = "chunk" not in cause  # the size of a chunk shows in long sequences
     report = run_operation(scan.OPERATION, faulty(cause), dtypes="float32", small=small)

@@ -11,6 +11,7 @@ from card_games import (
     game,
 )
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.popgym import count_recall
 from minis5.envs.registry import make_single
@@ -92,7 +93,7 @@ def test_pictures():
     assert env.render() == "card 1/52: b  how many b: 1"
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     def start(peer, env):
         first, _ = peer.reset()

@@ -5,6 +5,7 @@ import pytest
 from board_games import NEVER, chi_square, play
 from gymnasium.spaces import Discrete
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.registry import find, make_single, make_vec
 from minis5.random import next_bits
@@ -63,7 +64,7 @@ def test_bad_options(options, message):
         make_vec("MultiarmedBanditEasy", 1, **options)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     def same_arms(peer, env):
         peer.bandits = env._floats[0].astype(np.float32)

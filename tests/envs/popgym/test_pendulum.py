@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import pendulum as gymnasium_pendulum
 from popgym_peers import lockstep
+from sampling import sampled
 from scipy import stats
 
 from minis5 import elementary
@@ -161,7 +162,7 @@ def swing_up(env, rng):
     return np.array([torque + rng.normal(0, 0.1)], np.float32).clip(-2, 2)
 
 
-@pytest.mark.parametrize("name", pendulum.LEVELS)
+@pytest.mark.parametrize("name", sampled(pendulum.LEVELS, 3))
 def test_lockstep_with_popgym(name):
     assert set(lockstep(name, start_from_our_numbers, policy=any_torque, atol=1e-6)) == {
         (False, True)
@@ -170,7 +171,7 @@ def test_lockstep_with_popgym(name):
     assert set(lockstep(name, kept, 20, policy, atol=1e-6)) == {(False, True)}
 
 
-@pytest.mark.parametrize("name", pendulum.LEVELS)
+@pytest.mark.parametrize("name", sampled(pendulum.LEVELS, 3))
 def test_lockstep_with_popgym_bit_by_bit(name, lent):
     height = []
 
