@@ -28,7 +28,7 @@ class AgentConfig:
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
     normalize_observations: bool = False  # by the mean and deviation of all that were seen
     scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
-    # layers that see images: auto, none (flatten), nature, impala, small, tiny, or
+    # layers that see images: auto, none (flatten), nature, impala, large, small, tiny, or
     # filters-window-stride of each layer, such as 32-8-4,64-4-2
     conv: str = "auto"
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come

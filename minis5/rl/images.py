@@ -4,7 +4,8 @@ An image is a Box of uint8 with bounds 0 and 255 and three axes. If the first ax
 it has the channels: 4 x 84 x 84, frames stacked. Otherwise the last one has: 210 x 160 x 3. Bytes
 become numbers in [0, 1]. `conv` (of AgentConfig) says by which layers an image is seen:
 
-    auto                    IMPALA's small ones from 36 x 36 pixels on, smaller ones below
+    auto                    by the shorter side: IMPALA's small ones from 36 pixels on, from 128
+                            with a larger first stride, and smaller ones below (SMALLEST)
     nature, impala, …       a name in LAYERS
     32-8-4,64-4-2,64-3-1    any others: filters, window, stride of each layer
     none                    no layers: its values are flattened like those of any other Box
@@ -31,11 +32,17 @@ from minis5.rl.spaces_json import PIXELS
 BYTE = 255
 LAYERS = {  # name: (filters, window, stride) of each layer
     "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "large": ((16, 8, 8), (32, 4, 2)),
     "impala": ((16, 8, 4), (32, 4, 2)),
     "small": ((16, 4, 2), (32, 3, 2)),
     "tiny": ((16, 3, 1), (32, 3, 1)),
 }
-SMALLEST = {"impala": 36, "small": 12, "tiny": 5}  # auto: the least pixels of the shorter side
+SMALLEST = {
+    "large": 128,
+    "impala": 36,
+    "small": 12,
+    "tiny": 5,
+}  # auto: the least pixels of the shorter side
 LAYER = r"[1-9]\d{0,4}-[1-9]\d{0,4}-[1-9]\d{0,4}"
 FORM = f"auto, none, {', '.join(LAYERS)}, or filters-window-stride of each layer"
 

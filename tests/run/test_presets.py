@@ -11,7 +11,7 @@ from minis5.nn.cores import CORES, NoConfig
 from minis5.nn.parameters import flatten_tree
 from minis5.nn.s5_core import S5Config, S5Core
 from minis5.rl.config import AgentConfig, PPOConfig
-from minis5.run.presets import PRESETS, SIZES, TASKS, equal_units, fields, parse, resolve
+from minis5.run.presets import FAMILIES, PRESETS, SIZES, TASKS, equal_units, fields, parse, resolve
 
 
 def test_paper_numbers():
@@ -86,6 +86,19 @@ def test_environments_of_others_are_normalised():
     for env_id, preset in (("Any-v0", "paper"), ("Mixture", "laptop"), ("MemoryChain-8", "laptop")):
         agent, ppo, _ = resolve(env_id, preset)
         assert not (agent.normalize_observations or ppo.normalize_rewards or ppo.center_values)
+
+
+def test_families_of_others_have_settings_of_their_own():
+    """They are found by how the id begins, with or without its module."""
+    for begin, (changes, own) in FAMILIES.items():
+        assert own > 0 and set(changes) <= set(fields("s5"))
+        for env_id in (f"{begin}Any-v0", f"some.module:{begin}Any-v0"):
+            agent, ppo, steps = resolve(env_id)
+            assert steps == own and agent.normalize_observations
+            for field, value in changes.items():
+                assert value in {getattr(c, field, None) for c in (agent, ppo, agent.core_config)}
+        assert resolve(f"Other{begin}Any-v0") == resolve("module:Any-v0")
+        assert resolve(f"{begin}Any-v0", "paper") == resolve("Any-v0", "paper")
 
 
 def test_tasks_are_environments_and_their_settings_exist():
