@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from minis5 import (
     PPO,
@@ -20,6 +21,7 @@ from minis5 import (
     MLPConfig,
     PPOConfig,
     S5Config,
+    arrays,
     make_vec,
 )
 from minis5.arrays import to_host
@@ -119,6 +121,40 @@ def gradients(name, env_id):
     for what, expected in results[0].items():
         assert_close(results[1][what], np.asarray(expected), what=what)
     assert all(np.abs(to_host(g)).max() > 0 for g in results[1].values() if g.size)
+
+
+def images():
+    """Compare an agent that sees images: rows of bytes, acting, forward pass, all gradients."""
+    rng = np.random.default_rng(2)
+    space = spaces.Dict(
+        eye=spaces.Box(0, 255, (5, 6, 2), np.uint8),
+        nose=spaces.Box(-1, 1, (2,), np.float32),
+        stack=spaces.Box(0, 255, (2, 4, 5), np.uint8),
+    )
+    T, B = 2, 2
+    obs = {
+        "eye": rng.integers(0, 256, (T, B, 5, 6, 2), np.uint8),
+        "nose": rng.uniform(-1, 1, (T, B, 2)).astype(np.float32),
+        "stack": rng.integers(0, 256, (T, B, 2, 4, 5), np.uint8),
+    }
+    reset, previous = np.array([[True, False], [False, True]]), rng.random((T, B, 3))
+    cotangents = rng.standard_normal((T, B, 3)), rng.standard_normal((T, B))
+    results = []
+    for device in ("cpu", "cuda"):
+        config = agent_config(conv="2-3-2,3-1-1")
+        agent = ActorCritic(space, spaces.Discrete(3), config, seed=1, device=device)
+        flags, before = arrays.move(reset, device), arrays.move(previous, device)
+        x = agent.encode(obs, before, flags)
+        params, value, last, cache = agent.forward(x, flags, agent.initial_state(B))
+        grads, _ = agent.backward(*(arrays.move(z, device) for z in cotangents), cache)
+        first = {name: z[0] for name, z in obs.items()}
+        action, _ = agent.act(first, None, np.ones(B, bool))
+        results.append(
+            {"x": x, "params": params, "value": value, "last": last, "action": action, **grads}
+        )
+    for what, expected in results[0].items():
+        assert_close(results[1][what], expected, what=what)
+    assert all(np.abs(g).max() > 0 for name, g in results[0].items() if "images" in name)
 
 
 def irregular_steps():

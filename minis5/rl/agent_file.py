@@ -282,5 +282,7 @@ def _makings(agent):
         "observation_space": agent.observation_space,
         "action_space": agent.action_space,
         **fields,
-        "scale_actions": agent.actions.scaled,  # elsewhere it makes no difference
+        # elsewhere they make no difference
+        "scale_actions": agent.actions.scaled,
+        "conv": [image.layers for image in agent.images.images],
     }

@@ -24,6 +24,10 @@ def test_gradients(name, env_id):
     checks.gradients(name, env_id)
 
 
+def test_images():
+    checks.images()
+
+
 def test_irregular_steps():
     checks.irregular_steps()
 

@@ -23,6 +23,10 @@ def test_gradients(name, env_id):
     in_simulator(f"gradients({name!r}, {env_id!r})")
 
 
+def test_images():
+    in_simulator("images()")
+
+
 def test_irregular_steps():
     in_simulator("irregular_steps()")
 

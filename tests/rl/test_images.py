@@ -22,7 +22,7 @@ from minis5.nn.gru import GRUConfig
 from minis5.nn.s5_core import S5Config
 from minis5.reference import images as ref_images
 from minis5.reference import s5_ppo
-from minis5.rl.agent_file import load_agent, save_agent
+from minis5.rl.agent_file import load_agent, save_agent, start_from
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.images import LAYERS, channels_first, layers_for, named_layers, sees
 from minis5.rl.loss import ppo_loss
@@ -425,6 +425,21 @@ def test_an_agent_from_before_sees_flattened_images(tmp_path):
     first = np.ones(2, bool)
     np.testing.assert_array_equal(old.act(image, None, first)[0], agent.act(image, None, first)[0])
     assert old.config == config and old.input_dtype == np.float32
+
+
+def test_weights_begin_with_those_of_the_same_layers(tmp_path):
+    """Without images, and by another name, `conv` makes no difference."""
+    box, path = spaces.Box(-1, 1, (3,), np.float32), tmp_path / "a.npz"
+    for space, conv, same in ((box, "none", "auto"), (bytes_box(6, 6, 3), "auto", "16-3-1,32-3-1")):
+        one, other = (
+            minis5.ActorCritic(space, THREE, AgentConfig(conv=text), seed)
+            for seed, text in enumerate((conv, same))
+        )
+        save_agent(one, path)
+        start_from(other, path)
+        np.testing.assert_array_equal(one.parameter_vector, other.parameter_vector)
+    with pytest.raises(ValueError, match="^init_from: .* conv "):
+        start_from(minis5.ActorCritic(space, THREE, AgentConfig(conv="none")), path)
 
 
 @pytest.mark.parametrize(
