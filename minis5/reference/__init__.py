@@ -23,6 +23,7 @@ functions take has the same name everywhere:
     dt                 (T, B), the time between inputs; None is 1
     logits, dist_params, action         a distribution's parameters, and what was drawn from it
     rewards, values, next_values, terminated, done    (T, B), of a rollout
+    valid              (T, B) bool: steps that count
     gamma, lam         discount and λ, in [0, 1]
     lr, eps, epsilon, beta1, beta2      learning rate and constants of Adam and of normalisation
 """

@@ -90,6 +90,12 @@ def _box(value):
     return spaces.Box(low, high, dtype=dtype)
 
 
+def _discrete(value):
+    dtype = np.dtype(value.get("dtype", np.int64))
+    other = {} if dtype == np.int64 else {"dtype": dtype.type}  # not in Gymnasium before 1.2.3
+    return spaces.Discrete(value["n"], start=value["start"], **other)
+
+
 _ENCODERS = {
     "Box": lambda s: {
         "low": _bounds(s.low),
@@ -111,9 +117,7 @@ _ENCODERS = {
 _SIZES = {"Box": "shape", "MultiBinary": "n", "Discrete": "n", "MultiDiscrete": "nvec"}
 _DECODERS = {
     "Box": _box,
-    "Discrete": lambda v: spaces.Discrete(
-        v["n"], start=v["start"], dtype=np.dtype(v.get("dtype", np.int64)).type
-    ),
+    "Discrete": _discrete,
     "MultiDiscrete": lambda v: spaces.MultiDiscrete(
         v["nvec"], np.dtype(v["dtype"]), start=v["start"]
     ),

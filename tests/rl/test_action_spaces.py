@@ -1,5 +1,6 @@
 """Every action space that an agent can have, in training, in its file and in use."""
 
+import inspect
 import tracemalloc
 
 import gymnasium as gym
@@ -17,7 +18,6 @@ SPACES = {
     "grid": gym.spaces.MultiDiscrete([[2, 3], [4, 5]]),
     "row": gym.spaces.MultiDiscrete([2, 3], np.int32, start=[4, -1]),
     "start": gym.spaces.Discrete(3, start=-1),
-    "small integers": gym.spaces.Discrete(3, start=2, dtype=np.int8),
     "integers": gym.spaces.Box(0, 3, (2,), np.int64),
     "bytes": gym.spaces.Box(250, 255, (1, 2), np.uint8),
     "flags": gym.spaces.Box(0, 1, (3,), bool),
@@ -27,6 +27,8 @@ SPACES = {
     "half": gym.spaces.Box(0, 100, (2,), np.float16),
     "mixed": gym.spaces.Box(np.array([0, -np.inf, 3, 2]), np.array([9, 1, np.inf, 2])),
 }
+if "dtype" in inspect.signature(gym.spaces.Discrete).parameters:  # Gymnasium 1.2.3 and newer
+    SPACES["small integers"] = gym.spaces.Discrete(3, start=2, dtype=np.int8)
 
 
 class Strict(gym.Env):
