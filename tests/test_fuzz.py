@@ -48,6 +48,7 @@ fuzz.child(int(sys.argv[2]), int(sys.argv[3]), 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen, expected",
     [

@@ -110,6 +110,7 @@ def test_mutants_are_judged_by_code_compiled_anew(repository, tmp_path):
     assert (copy.folder / "minis5" / "inner.py").read_text() == INNER
 
 
+@pytest.mark.slow
 def test_tests_that_fail_anyway_judge_nothing(repository, tmp_path):
     (repository / "tests" / "test_outer.py").write_text(TESTS.replace("12", "13"))
     copy = mutation.Copy(tmp_path / "copy")

@@ -23,12 +23,16 @@ import soak  # noqa: E402
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
 
 
+# Where files are in memory, nobody waits for a disk. A kill of a process loses the same there.
+IN_MEMORY = {"TMPDIR": "/dev/shm"} if os.access("/dev/shm", os.W_OK) else {}
+
+
 def run_soak(out, *options):
     """Run soak.py in a process of its own; return the rows of its results."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "cuda")])
     done = subprocess.run(
         [sys.executable, str(ROOT / "experiments" / "soak.py"), "--out", str(out), *options],
-        env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"},
+        env={**os.environ, **IN_MEMORY, "PYTHONPATH": path, "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
     )
@@ -53,6 +57,7 @@ def test_native_runs(tmp_path):
     assert len({row["when"] for row in rows}) > 25
 
 
+@pytest.mark.slow
 def test_foreign_runs(tmp_path):
     """Environments whose state is pickled."""
     settings = ["--settings", "CartPole-v1, 1 worker", "CartPole-v1, 2 workers"]
@@ -149,6 +154,7 @@ def test_a_kill_between_two_operations(tmp_path):
         assert found == left[number - 1] and folder.exists() == (number > 1)
 
 
+@pytest.mark.slow
 def test_cases_are_done_once_and_reported(tmp_path):
     (tmp_path / "README.md").write_text("<!-- soak:begin -->\nold\n<!-- soak:end -->\n")
     options = ["--settings", "MemoryChain, 1 worker", "--kills", "group", "--cases", "1", "2"]
