@@ -18,13 +18,13 @@ from minis5.arrays import DeviceError
 from minis5.ctrl_c import raise_again
 from minis5.envs.foreign.named import foreign_modules
 from minis5.envs.foreign.processes import ProcessError
-from minis5.envs.registry import table
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
 from minis5.run import bench
 from minis5.run.blame import blame
 from minis5.run.callbacks import CallbackError
 from minis5.run.console import answer, prepare, silence, tell
+from minis5.run.envs_command import envs_arguments, envs_run
 from minis5.run.evaluate import evaluate, json_figures
 from minis5.run.kept import find_agent
 from minis5.run.parser import Parser, add_trust, count, integer
@@ -172,47 +172,6 @@ def _plot(options):
     answer(str(plot(options.runs, options.out)))
 
 
-def _envs_arguments(parser, argv):
-    del argv
-    parser.add_argument("word", nargs="?", metavar="WORD", help="only ids that contain it")
-    parser.add_argument("--json", action="store_true", help="a JSON list on stdout")
-
-
-def _envs(options):
-    levels = [level for level in table() if (options.word or "").lower() in level["id"].lower()]
-    if not levels:
-        raise ValueError(f"WORD: no native id contains {options.word!r}; minis5 envs lists them")
-    if options.json:
-        answer(json.dumps([json_figures(level) for level in levels], indent=2))
-        return
-    columns = ("id", "observation_space", "action_space", "episode_length")
-    columns += ("worst_return", "random_return", "best_return", "options")
-    rows = [columns, *([_cell(level[name]) for name in columns] for level in levels)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines += (
-        []
-        if options.word
-        else [
-            "",
-            "Any other Gymnasium environment goes by its id: CartPole-v1, module:Env-v0.",
-            "Tasks of the DeepMind Control Suite, with pip install 'minis5[control]': "
-            "dmc/cartpole-swingup, dmc/DOMAIN-TASK.",
-        ]
-    )
-    answer("\n".join(lines))
-
-
-def _cell(value):
-    if isinstance(value, dict):
-        return " ".join(f"{name}={number}" for name, number in value.items())
-    # + 0: no "-0"
-    return f"{round(value, 3) + 0:g}" if isinstance(value, float) else " ".join(str(value).split())
-
-
 def _kit():
     """Return the commands that check other code; training does not wait for their import."""
     from minis5.run import verify
@@ -231,7 +190,7 @@ COMMANDS = {
         watch_run,
     ),
     "plot": ("draw learning curves of one or more runs", _plot_arguments, _plot),
-    "envs": ("list minis5's own environments", _envs_arguments, _envs),
+    "envs": ("list minis5's own environments", envs_arguments, envs_run),
     "import-weights": ("make an agent of another program's weights", import_arguments, import_run),
     "export-weights": (
         "write an agent's weights for another program",

@@ -167,7 +167,7 @@ class _Line:
         if now - self.shown < (INTERVAL / 10 if terminal else INTERVAL):
             return
         self.shown = now
-        hint = "" if ended else "; max_episode_steps would end them, --eval-steps ends this"
+        hint = "" if ended else "; --eval-steps ends this"
         text = f"evaluation: {ended} of {self.episodes} episodes after {self.steps:,} steps{hint}"
         if not terminal:
             tell(text)

@@ -1,12 +1,15 @@
 """Learning curves as a picture: mean return of an episode against environment steps.
 
 Each run is a line. Runs that differ in the seed alone share one line, their mean, in a band from
-the worst to the best. Dots are evaluations on the way (evaluations.csv). Needs matplotlib.
+the worst to the best. Dots are evaluations on the way (evaluations.csv), a diamond is the one at
+the end (summary.json). If all runs are of one task, lines across are the returns of the uniform
+random policy and the best possible, where these are known. Needs matplotlib.
 
 Leaves out: interactive plots. Tests: tests/run/test_plot.py.
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from os import PathLike
@@ -14,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minis5.files import cannot_write, write_bytes
+from minis5.envs.random_returns import RANDOM_RETURNS
+from minis5.envs.registry import find
+from minis5.files import MISFIT, cannot_write, parse_json, reason, write_bytes
 from minis5.run.config import read_config
 from minis5.run.evaluations import FILE, read_evaluations
 from minis5.run.progress import read_progress
@@ -63,11 +68,15 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
         raise ValueError(f"out: expected a name that ends in one of {known}, got {str(out)!r}")
     groups: dict[str, list] = {}
     dots: dict[str, list[dict[int, float]]] = {}
+    ends: dict[str, list[tuple[int, float]]] = {}
     for run in runs:
         label, curve = _read(Path(run))
         if len(curve):
             groups.setdefault(label, []).append(curve)
             dots.setdefault(label, []).append(_evaluated(Path(run)))
+            ends.setdefault(label, []).extend(_end(Path(run)))
+    tasks = [read_config(run) for run in runs]
+    task = tasks[0].env if len({config.env for config in tasks}) == 1 else None
     if not groups:
         folders = ", ".join(map(str, runs))
         raise ValueError(f"plot: no episode has ended yet in {folders}; let them train longer")
@@ -79,21 +88,30 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
         steps, middle, low, high = _merge(curves)
         seconds = np.mean([curve[-1, 2] for curve in curves])
         seeds = f", {len(curves)} seeds" if len(curves) > 1 else ""
-        text = textwrap.fill(f"{label}{seeds} ({seconds:.0f} s)", 80)
+        label_text = label.removeprefix(f"{task} · ")
+        text = textwrap.fill(f"{label_text}{seeds} ({seconds:.0f} s)", 80)
         (line,) = axes.plot(steps, middle, label=text, linewidth=1.6)
         if len(curves) > 1:
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         shared = sorted(set.intersection(*map(set, dots[label])))  # evaluated in every run
         means = [np.mean([found[step] for found in dots[label]]) for step in shared]
         axes.plot(shared, means, "o", color=line.get_color(), markersize=3.5)
-    several = any(len(curves) > 1 for curves in groups.values())
-    band = "; band: worst to best seed" if several else ""
-    with_dots = "; dots: evaluations" if any(map(any, dots.values())) else ""
-    axes.set(
-        xlabel="environment steps",
-        ylabel=f"mean return of an episode in training{with_dots}",
-        title=f"Learning curves{band}",
-    )
+        if len(ends[label]) == len(curves):
+            at, value = np.mean(ends[label], axis=0)
+            style = {"color": line.get_color(), "markeredgecolor": "black", "zorder": 5}
+            axes.plot(at, value, "D", markersize=5, **style)
+            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "zorder": 6}
+            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+            axes.annotate(_number(value), (at, value), (-7, -3), bbox=box, **beside)
+    for name, (value, style) in _known(tasks).items():
+        text = f"{name} {_number(value)}"
+        axes.axhline(value, color="gray", linewidth=1, linestyle=style, label=text, zorder=1)
+    notes = ["band: worst to best seed"] if any(len(c) > 1 for c in groups.values()) else []
+    notes += ["dots: evaluations"] if any(map(any, dots.values())) else []
+    notes += ["diamond: evaluation at the end"] if any(ends.values()) else []
+    axes.set(xlabel="environment steps", ylabel="mean return of an episode in training")
+    axes.set_title(task or "Learning curves", loc="left")
+    axes.set_title("; ".join(notes), loc="right", fontsize="small")
     axes.xaxis.set_major_formatter(_short)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small").set_in_layout(False)
@@ -142,6 +160,37 @@ def _evaluated(run):
     return {row["step"]: row["mean_return"] for row in rows if not np.isnan(row["mean_return"])}
 
 
+def _end(run):
+    """Return [(steps, mean return)] of a run's evaluation at the end; empty if there is none."""
+    path = run / "summary.json"
+    try:
+        found = parse_json(path.read_text(encoding="utf-8"))
+        point = int(found["steps"]), float(found["mean_return"] or math.nan)
+    except FileNotFoundError:
+        return []
+    except MISFIT as error:
+        raise ValueError(
+            f"{path}: expected the summary of a run, got a file that does not fit "
+            f"({reason(error)}); restore it from a copy"
+        ) from error
+    return [] if math.isnan(point[1]) else [point]
+
+
+def _known(configs):
+    """Return {name: (return, style of line)} of what is known of the task that runs share."""
+    first = configs[0]
+    if any((c.env, c.env_options) != (first.env, first.env_options) for c in configs):
+        return {}
+    native = find(first.env, first.env_options)
+    if native is None or any(config.wrappers for config in configs):
+        return {}
+    found = {"best possible": (native[1].best_return, "--")}
+    name = first.env.removeprefix("minis5/").removesuffix("-v0")
+    if name in RANDOM_RETURNS and not first.env_options:  # measured with the level's own options
+        found["random policy"] = RANDOM_RETURNS[name][0], ":"
+    return {name: known for name, known in found.items() if math.isfinite(known[0])}
+
+
 def _merge(curves):
     """Return steps that all curves cover, and the curves' mean, minimum and maximum there."""
     if len(curves) == 1:
@@ -151,6 +200,11 @@ def _merge(curves):
     steps = np.linspace(start, max(start, end), POINTS)
     returns = np.stack([np.interp(steps, curve[:, 0], curve[:, 1]) for curve in curves])
     return steps, returns.mean(0), returns.min(0), returns.max(0)
+
+
+def _number(value):
+    """Write a return with four digits and without an exponent."""
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
 
 
 def _short(value, position):

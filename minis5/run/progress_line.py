@@ -6,7 +6,9 @@ Leaves out: the log (minis5/run/progress.py). Tests: tests/run/test_progress.py.
 """
 
 import math
+import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from minis5.rl.agent import ActorCritic
@@ -17,6 +19,16 @@ from minis5.run.machine import versions
 
 NO_END = 100_000  # steps after which it is said that no episode has ended
 PLAIN_INTERVAL = 10.0  # seconds between lines where the line cannot be redrawn
+WIDTH = 79  # columns of a line
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+AROUND = 56  # columns that a bar of 10 has without the figures
+
+
+def fit(parts: Sequence[str], width: int) -> str:
+    """Join parts by two spaces, as many as fit into so many columns, the first one always."""
+    while len(text := "  ".join(parts)) > width and len(parts) > 1:
+        parts = parts[:-1]
+    return text
 
 
 def core_parameters(agent: ActorCritic) -> int:
@@ -51,9 +63,10 @@ class ProgressLine(Callback):
                 self.bar = tqdm(
                     total=self.total,
                     initial=self.start,
-                    unit=" steps",
+                    unit="",
                     unit_scale=True,
                     dynamic_ncols=True,
+                    bar_format=BAR,
                 )
 
     def on_update(self, run, row):
@@ -63,19 +76,19 @@ class ProgressLine(Callback):
             self.hinted = True
         mean = "–" if math.isnan(row["return"]) else f"{row['return']:.3f}"
         ended = f"return {mean}" if row["episodes"] else "no episode has ended yet"
-        figures = f"{ended}  loss {row['loss']:.4f}  KL {row['kl']:.4f}"
+        figures = [ended, f"loss {row['loss']:.4f}", f"KL {row['kl']:.4f}"]
         now = time.monotonic()
         if self.bar is not None:
             with suppress(OSError, ValueError):  # the terminal has gone
-                self.bar.set_postfix_str(figures, refresh=False)
+                width = shutil.get_terminal_size().columns - AROUND
+                self.bar.set_postfix_str(fit(figures, width), refresh=False)
                 self.bar.update(row["step"] - self.bar.n)
         elif run.ending or now - self.shown >= (1.0 if is_terminal() else PLAIN_INTERVAL):
             self.shown = now
             rate = (row["step"] - self.start) / max(now - self.began, 1e-9)
             left = max(self.total - row["step"], 0) / max(rate, 1e-9)
             steps = f"{row['step']:,} of {self.total:,} steps"
-            speed = f"{rate:,.0f} steps/s  {left:.0f} s left"
-            tell(f"{steps}  {speed}  {figures}")
+            tell(fit([f"{steps}  {rate:,.0f} steps/s  {left:.0f} s left", *figures], WIDTH))
         if run.ending:
             self._close()
 
@@ -85,7 +98,7 @@ class ProgressLine(Callback):
         if self.bar is not None:
             with suppress(OSError, ValueError):
                 self.bar.clear()
-        tell(f"evaluation after {row['step']:,} steps: {result_text(row)}")
+        tell(f"after {row['step']:,} steps: {result_text(row)}")
 
     def on_end(self, run, summary):
         self._close()

@@ -14,7 +14,6 @@ import pytest
 from command_line import CHAIN, error_of
 
 import minis5
-from minis5.envs.registry import table
 from minis5.run.cli import main
 from minis5.run.other_names import OTHERWISE, SAME
 from minis5.run.presets import fields, resolve
@@ -127,27 +126,6 @@ def test_eval_for_people(runs, capsys):
         main(["eval", str(runs / "a"), "--episodes", "3", "--env-option", "memory_length=5"]) == 0
     )
     assert "mean_return" in capsys.readouterr().out
-
-
-def test_envs(capsys):
-    assert main(["envs"]) == 0
-    text = capsys.readouterr().out
-    assert "RepeatPreviousHard" in text and "module:Env-v0" in text
-    assert main(["envs", "repeat"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [
-        f"Repeat{which}{level}" for which in ("Previous", "First") for level in LEVELS
-    ]
-    assert "no native id contains 'zebra'" in error_of(capsys, "envs zebra")
-
-
-def test_envs_as_json(capsys):
-    assert main(["envs", "--json"]) == 0
-    levels = json.loads(capsys.readouterr().out)
-    assert [level["id"] for level in levels] == [level["id"] for level in table()]
-    by_id = {level["id"]: level for level in levels}
-    assert by_id["MemoryChain"]["options"] == {"memory_length": 64, "num_bits": 1}
-    assert all(level["random_return"] is not None for level in levels)
 
 
 def test_several_seeds(tmp_path, capsys):

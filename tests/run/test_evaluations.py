@@ -137,5 +137,5 @@ def test_command(tmp_path, capsys):
     command = f"train MemoryChain {options} --steps 256 --eval-every 128 --eval-episodes 20"
     assert main([*command.split(), "--out", str(tmp_path / "run")]) == 0
     captured = capsys.readouterr()
-    assert "evaluation after 128 steps: mean return" in captured.err
+    assert "after 128 steps: mean return" in captured.err
     assert "best.npz, of step " in captured.out

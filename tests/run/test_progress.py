@@ -4,12 +4,14 @@ Interrupts: that of a run is in tests/run/test_train.py, that which gets lost he
 """
 
 import ctypes
+import io
 import shutil
 import signal
 import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
@@ -98,3 +100,44 @@ def test_a_rollout_without_an_end_has_no_return(capsys):
     row = {"step": 5, "episodes": 3, "return": float("nan"), "loss": 1.0, "kl": 0.0}
     line.on_update(run, row)
     assert "  return –  loss 1.0000" in capsys.readouterr().err
+
+
+def test_80_columns_are_enough_for_the_line(capsys):
+    line, run = ProgressLine(), SimpleNamespace(step=0, ending=True)
+    line.start, line.began, line.total = 0, time.monotonic() - 9e4, 10**8
+    row = {"step": 10**8, "episodes": 3, "return": -12345.678, "loss": 1234.5, "kl": 0.01}
+    line.on_update(run, row)
+    line.began, line.total = time.monotonic(), 20
+    line.on_update(run, row | {"step": 10, "return": 0.5, "loss": 0.1})
+    long, short = capsys.readouterr().err.splitlines()
+    assert len(long) < 80 and "return -12345.678" in long
+    assert len(short) < 80 and short.endswith("return 0.500  loss 0.1000  KL 0.0100")
+
+
+def test_80_columns_are_enough_for_the_bar(monkeypatch):
+    """tqdm cuts what is too long, so what counts must be there."""
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr("minis5.run.progress_line.is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+    agent = SimpleNamespace(
+        config=SimpleNamespace(core="s5", action_masks=False),
+        parameter_vector=np.zeros(3),
+        parameters=dict,
+    )
+    ppo = SimpleNamespace(num_envs=8, unroll=8)
+    config = SimpleNamespace(steps=10**9, ppo=ppo)
+    run = SimpleNamespace(step=0, ending=False, agent=agent, config=config)
+    line = ProgressLine()
+    line.on_start(run)
+    row = {"step": 10**8, "episodes": 3, "return": 0.987, "loss": 0.0123, "kl": 0.0123}
+    line.on_update(run, row)
+    line.bar.refresh()
+    line.on_evaluation(run, {"step": 10**8, "episodes": 9, "mean_return": 1, "std_return": 2})
+    run.ending = True
+    line.on_update(run, row | {"step": 10**9})
+    shown = [part for text in screen.getvalue().split("\n") for part in text.split("\r")]
+    assert max(map(len, shown)) <= 80
+    assert any("10%" in part and "return 0.987" in part for part in shown)
+    assert "after 100,000,000 steps: mean return 1.000 ± 2.000 over 9 fresh episodes" in shown
+    assert line.bar is None
