@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,14 +99,23 @@ def plot(runs: Sequence[str | PathLike], out: str | PathLike) -> Path:
         axes.plot(shared, means, "o", color=line.get_color(), markersize=3.5)
         if len(ends[label]) == len(curves):
             at, value = np.mean(ends[label], axis=0)
-            style = {"color": line.get_color(), "markeredgecolor": "black", "zorder": 5}
+            style: dict[str, Any] = {
+                "color": line.get_color(),
+                "markeredgecolor": "black",
+                "zorder": 5,
+            }
             axes.plot(at, value, "D", markersize=5, **style)
-            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "zorder": 6}
-            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+            beside: dict[str, Any] = {
+                "textcoords": "offset points",
+                "ha": "right",
+                "va": "top",
+                "zorder": 6,
+            }
+            box: dict[str, Any] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
             axes.annotate(_number(value), (at, value), (-7, -3), bbox=box, **beside)
-    for name, (value, style) in _known(tasks).items():
+    for name, (value, dashes) in _known(tasks).items():
         text = f"{name} {_number(value)}"
-        axes.axhline(value, color="gray", linewidth=1, linestyle=style, label=text, zorder=1)
+        axes.axhline(value, color="gray", linewidth=1, linestyle=dashes, label=text, zorder=1)
     notes = ["band: worst to best seed"] if any(len(c) > 1 for c in groups.values()) else []
     notes += ["dots: evaluations"] if any(map(any, dots.values())) else []
     notes += ["diamond: evaluation at the end"] if any(ends.values()) else []

@@ -60,7 +60,8 @@ class ProgressLine(Callback):
             with suppress(ImportError):
                 from tqdm import tqdm
 
-                self.bar = tqdm(
+                # without tqdm's thread, because the next run of this process may fork
+                self.bar = type("Bar", (tqdm,), {"monitor_interval": 0})(
                     total=self.total,
                     initial=self.start,
                     unit="",

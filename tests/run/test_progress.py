@@ -107,7 +107,7 @@ def test_80_columns_are_enough_for_the_line(capsys):
     line.start, line.began, line.total = 0, time.monotonic() - 9e4, 10**8
     row = {"step": 10**8, "episodes": 3, "return": -12345.678, "loss": 1234.5, "kl": 0.01}
     line.on_update(run, row)
-    line.began, line.total = time.monotonic(), 20
+    line.began, line.total = time.monotonic() - 10, 20
     line.on_update(run, row | {"step": 10, "return": 0.5, "loss": 0.1})
     long, short = capsys.readouterr().err.splitlines()
     assert len(long) < 80 and "return -12345.678" in long
