@@ -14,6 +14,7 @@ import pytest
 import minis5
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 
@@ -44,6 +45,22 @@ def test_type_hints_are_announced(package):
 def test_public_names_exist():
     assert len(set(minis5.__all__)) == len(minis5.__all__)
     assert all(hasattr(minis5, name) for name in minis5.__all__)
+
+
+def test_description_needs_no_repository():
+    """A package index shows it where no file of the repository is."""
+    text = SETUP["metadata"]["long_description"]
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links and all(link.startswith("https://") for link in links)
+    for command in re.findall(r"^minis5 (.*)$", text, re.MULTILINE):
+        assert command in ("--help", "train CartPole-v1") or command in README, command
+
+
+def test_classifiers_name_the_pythons_that_are_tested():
+    named = re.findall(r"Python :: (3\.\d+)", SETUP["metadata"]["classifiers"])
+    tested = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert f"every Python of {', '.join(named[:-1])} and {named[-1]} " in tested
+    assert named[0] == SETUP["options"]["python_requires"].removeprefix(">=")
 
 
 def test_pre_commit_has_the_same_ruff():
