@@ -37,12 +37,8 @@ LAYERS = {  # name: (filters, window, stride) of each layer
     "small": ((16, 4, 2), (32, 3, 2)),
     "tiny": ((16, 3, 1), (32, 3, 1)),
 }
-SMALLEST = {
-    "large": 128,
-    "impala": 36,
-    "small": 12,
-    "tiny": 5,
-}  # auto: the least pixels of the shorter side
+# auto: the least pixels of the shorter side
+SMALLEST = {"large": 128, "impala": 36, "small": 12, "tiny": 5}
 LAYER = r"[1-9]\d{0,4}-[1-9]\d{0,4}-[1-9]\d{0,4}"
 FORM = f"auto, none, {', '.join(LAYERS)}, or filters-window-stride of each layer"
 
@@ -103,7 +99,7 @@ def sees(config):
         if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
             return False
         all_bytes = (space.low == 0).all() and (space.high == BYTE).all()
-        return bool(all_bytes and layers_for(pixels(space.shape), config.conv))
+        return bool(all_bytes and space.low.size and layers_for(pixels(space.shape), config.conv))
 
     return is_image
 

@@ -148,6 +148,7 @@ def test_the_order_of_channels_and_the_layers_follow_from_the_space(shape, first
         spaces.Box(0, 255, (8, 8), np.uint8),
         spaces.Box(0, 255, (128,), np.uint8),
         spaces.Box(0, 255, (4, 8, 8, 3), np.uint8),
+        spaces.Dict(none=spaces.Box(0, 255, (0, 84, 84), np.uint8), one=spaces.Discrete(2)),
         spaces.Box(0, 255, (4, 4, 3), np.uint8),  # smaller than any layers are for
         spaces.MultiBinary((8, 8, 3)),
         spaces.MultiDiscrete(np.full((8, 8, 3), 255), dtype=np.uint8),
@@ -156,7 +157,7 @@ def test_the_order_of_channels_and_the_layers_follow_from_the_space(shape, first
 )
 def test_others_are_flattened_as_ever(space):
     agent = minis5.ActorCritic(space, THREE)
-    assert not sees(agent.config)(space)
+    assert not isinstance(space, spaces.Box) or not sees(agent.config)(space)
     assert not agent.images.images and agent.input_dtype == np.float32
     assert agent.input_size == agent.observation_encoder.size + 3 + 1
 
