@@ -85,7 +85,7 @@ OTHER_ENVIRONMENTS = Sweep(
     columns=3,
     options=OPTIONS,
     default=("s5",),
-    seeds=(10, 11, 12),  # the defaults were chosen with others
+    seeds=(30, 31, 32),  # the defaults were chosen with others
 )
 
 if __name__ == "__main__":

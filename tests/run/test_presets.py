@@ -81,7 +81,7 @@ def test_environments_of_others_are_normalised():
     """Their observations and rewards may have any size; the other presets leave them alone."""
     agent, ppo, steps = resolve("module:Any-v0")
     assert agent.normalize_observations and ppo.normalize_rewards and ppo.center_values
-    assert steps == 500_000
+    assert steps == 1_000_000
     assert not resolve("Any-v0", overrides={"center_values": "false"})[1].center_values
     for env_id, preset in (("Any-v0", "paper"), ("Mixture", "laptop"), ("MemoryChain-8", "laptop")):
         agent, ppo, _ = resolve(env_id, preset)
