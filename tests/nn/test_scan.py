@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scan_checks
+from sampling import sampled
 from simulator import simulated
 
 from minis5 import reference as ref
@@ -338,9 +339,10 @@ def test_bad_gradients_are_named(name, bad):
         scan_vjp(A, B_, R, X0, **{"x": B_, "dx": B_} | {name: bad})
 
 
-@pytest.mark.parametrize(
-    "check", ["everything", "sequential", "shapes", "poison", "operator", "textbook", "captured"]
-)
+CHECKS = ["everything", "sequential", "shapes", "poison", "operator", "textbook", "captured"]
+
+
+@pytest.mark.parametrize("check", sampled(CHECKS))
 def test_in_the_simulator(check):
     simulated(scan_checks.__file__, f"{check}()")
 

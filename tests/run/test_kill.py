@@ -44,6 +44,7 @@ def run_soak(out, *options):
     return rows
 
 
+@pytest.mark.slow
 def test_native_runs(tmp_path):
     """Every 12th operation of a run and of its resuming; moments at which each rank is killed."""
     settings = ["MemoryChain, 1 worker", "MemoryChain, 2 workers"]

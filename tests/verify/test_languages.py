@@ -27,6 +27,7 @@ def vectors(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("faulty", [False, True], ids=["right", "faulty"])
 def test_a_program(language, faulty, vectors, tmp_path):
