@@ -21,7 +21,7 @@ In the order in which to read them:
     cli, parser  the command line and its one-line errors
     train_command, other_names  the arguments of train; what other libraries call them
     config_file  these arguments from a file
-    envs_command the table of environments
+    envs_command the table of environments; completion writes a script for Tab
     console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
     verify       test vectors, and checks of other people's code (../verify)

@@ -324,7 +324,7 @@ def main(argv=None):
     facts |= {"versions": versions(), "machine": machine(), "quick": options.quick}
     print(
         *(f"{name} {facts['versions'][name]}," for name in ("minis5", "numpy", "numba")),
-        f"commit {facts['commit']}",
+        f"commit {facts['commit'] or 'unknown, because this is no git checkout'}",
     )
     print("{processor}, {cpus} CPUs, {system}\n".format(**facts["machine"]))
     print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)

@@ -1,4 +1,4 @@
-"""The command line: train, eval, watch, plot, envs, import-weights, export-weights and bench.
+"""The command line: train, eval, watch, plot, envs and the other commands.
 
 A user's mistake gives one line on stderr and exit code 2; Ctrl-C and SIGTERM give 130. An error in
 code that is not minis5's, such as the user's environment, comes with its last places there.
@@ -23,6 +23,7 @@ from minis5.rl.comm import RankError
 from minis5.run import bench
 from minis5.run.blame import blame
 from minis5.run.callbacks import CallbackError
+from minis5.run.completion import completion_arguments, completion_run
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.envs_command import envs_arguments, envs_run
 from minis5.run.evaluate import evaluate, json_figures
@@ -181,7 +182,7 @@ def _kit():
 
 # name: (summary, a function that adds arguments to a Parser, a function of the parsed options);
 # without the second, the third takes the arguments as they are
-COMMANDS = {
+COMMANDS: dict[str, tuple] = {
     "train": ("train an agent on an environment", train_arguments, train_run),
     "eval": ("play fresh episodes with a trained agent", _eval_arguments, _eval),
     "watch": (
@@ -196,6 +197,11 @@ COMMANDS = {
         "write an agent's weights for another program",
         export_arguments,
         export_run,
+    ),
+    "completion": (
+        "write a script that completes commands with Tab",
+        completion_arguments,
+        lambda options: completion_run(options, COMMANDS),
     ),
     "bench": ("measure the speed on this machine", None, bench.main),
     "vectors": (

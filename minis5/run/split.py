@@ -67,10 +67,14 @@ def _fits(count, ppo_config):
 def check_workers(workers: int, ppo_config: PPOConfig) -> None:
     """Raise ValueError if the environments in each minibatch do not divide over the processes."""
     if workers < 1 or not _fits(workers, ppo_config):
+        envs, parts = ppo_config.num_envs, ppo_config.minibatches
+        fitting = [str(n) for n in range(1, envs + 1) if _fits(n, ppo_config)]
+        remedy = f"choose one of {', '.join(fitting)}"
+        if not fitting:
+            remedy = f"choose num_envs as a multiple of the {parts} minibatches"
         raise ValueError(
-            f"workers: {ppo_config.num_envs} environments (num_envs) in {ppo_config.minibatches} "
-            f"minibatches do not divide over {workers}; "
-            "choose a number whose product with minibatches divides num_envs"
+            f"workers: {envs} environments (num_envs) in {parts} minibatches do not divide over "
+            f"{workers}; {remedy}"
         )
 
 

@@ -13,8 +13,9 @@ from minis5.run import bench, cli
 KEYS = {"part", "what", "value", "unit", "spread", "aim", "met"}
 
 
-def test_smoke(tmp_path, capsys):
+def test_smoke(tmp_path, capsys, monkeypatch):
     """All but the start of a process, which has a test of its own."""
+    monkeypatch.setattr(bench, "commit", lambda: None)  # as without git
     path = tmp_path / "bench.json"
     assert (
         cli.main(
@@ -23,6 +24,7 @@ def test_smoke(tmp_path, capsys):
         == 0
     )
     out = capsys.readouterr().out.splitlines()
+    assert out[0].endswith("commit unknown, because this is no git checkout")
     result = json.loads(path.read_text())
     assert set(result) == {"date", "device", "commit", "versions", "machine", "quick", "rows"}
     assert result["device"] == "cpu" and result["quick"] is True

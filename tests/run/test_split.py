@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +12,7 @@ from small_runs import TINY
 
 import minis5
 from minis5.run import split
-from minis5.run.split import choose_workers, why_not_elsewhere
+from minis5.run.split import check_workers, choose_workers, why_not_elsewhere
 from minis5.run.train import train
 
 HERE = os.getpid()
@@ -54,6 +55,19 @@ def test_workers_follow_the_minibatches(monkeypatch):
         choose_workers(2, config, device="cuda")
     with pytest.raises(ValueError, match="workers: 24 environments .* do not divide over 3"):
         choose_workers(3, config)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "minibatches", "remedy"),
+    [
+        (64, 8, "choose one of 1, 2, 4, 8"),
+        (8, 8, "choose one of 1"),
+        (9, 2, "choose num_envs as a multiple of the 2 minibatches"),
+    ],
+)
+def test_the_numbers_that_fit_are_named(num_envs, minibatches, remedy):
+    with pytest.raises(ValueError, match=f"do not divide over 3; {remedy}$"):
+        check_workers(3, SimpleNamespace(num_envs=num_envs, minibatches=minibatches))
 
 
 def test_an_obstacle_is_told_and_asked_for_only_if_it_matters(monkeypatch, capsys):
