@@ -206,7 +206,7 @@ def test_damaged_agent(runs, tmp_path, capsys):
 
 
 def test_our_own_faults_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr("minis5.run.cli.table", lambda: [{}])
+    monkeypatch.setattr("minis5.run.envs_command.table", lambda: [{}])
     with pytest.raises(KeyError):
         main(["envs"])
 
