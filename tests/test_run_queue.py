@@ -152,7 +152,7 @@ def test_states_are_kept_while_there_is_room(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_time_limit_of_the_command(tmp_path):
     """As a process of its own: --minutes ends it long before the run would."""
-    code = f"import test_run_queue as t; t.main(['--minutes', '0.1', '--out', {str(tmp_path)!r}], "
+    code = f"import test_run_queue as t; t.main(['--minutes', '0.2', '--out', {str(tmp_path)!r}], "
     code += "(t.Work(t.LONG._replace(variants={'s5': (('--steps', '90000000', '--workers', '1'), "
     code += "'S5', 'black')}), ('s5',), (3,)),))"
     path = os.pathsep.join([str(EXPERIMENTS.parent / "tests"), os.environ.get("PYTHONPATH", "")])
