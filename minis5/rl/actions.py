@@ -43,6 +43,9 @@ class Actions:
         Discrete, MultiDiscrete, MultiBinary, Box of floats, or bounded Box of integers.
     scale : bool
         Scale the bounded dimensions of a Box of floats; False only clips them.
+    show_clipped : bool
+        The agent sees its previous action in a Box of floats as the environment took it. False:
+        as it was drawn.
 
     Attributes
     ----------
@@ -58,8 +61,9 @@ class Actions:
         Another space, an empty one, or a Box of integers with more than MOST_VALUES values.
     """
 
-    def __init__(self, space, scale=False):
+    def __init__(self, space, scale=False, show_clipped=True):
         self.space, self.sizes, self.scaled = space, None, False
+        self.show_clipped = show_clipped
         self._is_box = isinstance(space, gym.spaces.Box) and space.dtype.kind == "f"
         if isinstance(space, gym.spaces.Discrete):
             self.sizes, constants = [int(space.n)], (np.asarray(space.start),)
@@ -82,6 +86,18 @@ class Actions:
         if self.scaled:
             action = xp.clip(action, least, most) * half + middle
         return xp.clip(action, low, high).astype(self.space.dtype)
+
+    def encode(self, action, dtype=np.float32):
+        """Return the distribution's action (B, ...) as the agent sees it a step later.
+
+        A Gaussian's action is clipped as `to_env` clips it. Otherwise nothing would bound a policy
+        whose mean grows with the action that it sees: the environment does not feel what lies
+        beyond its bounds, and the network's input would grow without end.
+        """
+        if self._is_box and self.show_clipped:
+            *_, least, most = self._arrays(on_gpu(action))
+            action = array_module(action).clip(action, least.reshape(-1), most.reshape(-1))
+        return self.distribution.encode(action, dtype)
 
     def _arrays(self, gpu):
         """Return the constants where the actions are, made once: a CUDA graph may not copy them."""

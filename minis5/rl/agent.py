@@ -150,7 +150,7 @@ class ActorCritic:
         self.observation_encoder = encoder = ObservationEncoder(observation_space, sees(config))
         self.normalizer = ObservationNormalizer(encoder) if config.normalize_observations else None
         self.behind: tuple[str, ...] = ()  # wrappers of the batch it learnt in (autoreset.py)
-        self.actions = Actions(action_space, config.scale_actions)
+        self.actions = Actions(action_space, config.scale_actions, config.clip_previous_action)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
         self.core = core(config.core_config, config.encoder[-1])
@@ -342,6 +342,6 @@ class ActorCritic:
         features, state = step.features(x, reset, memory.core)
         params = mask_forward(step.policy(features), mask)
         action = dist.mode(params) if deterministic else dist.sample(params, rng)
-        memory = Memory(state, dist.encode(action, self.dtype))
+        memory = Memory(state, self.actions.encode(action, self.dtype))
         action = self.actions.to_env(action)
         return (to_host(action) if on_host else action), memory

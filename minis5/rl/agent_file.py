@@ -50,7 +50,12 @@ from minis5.spaces import ObservationEncoder
 AGENT_FORMAT = "minis5-agent"
 MOMENTS, BEHIND, RUN = "observation_moments", "behind", "run"
 # A field of AgentConfig that was added later, and its value in a file from before.
-ADDED_LATER = {"scale_actions": False, "action_masks": False, "conv": "none"}
+ADDED_LATER = {
+    "scale_actions": False,
+    "clip_previous_action": False,
+    "action_masks": False,
+    "conv": "none",
+}
 
 
 def agent_config_from_json(value: Mapping[str, Any]) -> AgentConfig:

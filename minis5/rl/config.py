@@ -31,6 +31,7 @@ class AgentConfig:
     # layers that see images: auto, none (flatten), nature, impala, large, small, tiny, or
     # filters-window-stride of each layer, such as 32-8-4,64-4-2
     conv: str = "auto"
+    clip_previous_action: bool = True  # show it as the environment took it; false: as it was drawn
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
     def __post_init__(self) -> None:

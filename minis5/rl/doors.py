@@ -73,7 +73,7 @@ def take_past(agent, batch, previous_action, reset):
         previous_action = xp.full(shape, previous_action, agent.dtype)
     elif not right or previous_action.dtype != agent.dtype:
         previous_action = as_array(previous_action, "previous_action")
-        remedy = "zeros (..., encoded_size) at the start, then distribution.encode(action)"
+        remedy = "zeros (..., encoded_size) at the start, then agent.actions.encode(action)"
         check_array("previous_action", previous_action, shape, FLOATS, remedy, xp)
     remedy = "one flag for each observation"
     return previous_action, take_array("reset", reset, batch, BOOL, remedy, xp)

@@ -98,7 +98,7 @@ class Collector:
             masks.append(self.mask)
             action = dist.sample(params[-1], rng)
             actions.append(action)
-            self.previous_action = dist.encode(action, agent.dtype)
+            self.previous_action = agent.actions.encode(action, agent.dtype)
             if self.groups is not None:
                 groups.append(self.envs.view(self.groups))
             to_env = agent.actions.to_env(action)

@@ -346,7 +346,7 @@ def play(agent, envs, shares, deterministic, rng, seed):
             raise error.located(0, None, ages) from None
         dist_params, _, state = step(x, reset, state)
         action = choose(mask_forward(dist_params, mask))
-        previous_action = agent.distribution.encode(action, agent.dtype)
+        previous_action = agent.actions.encode(action, agent.dtype)
         outcome = door.step(agent.actions.to_env(action))
         observation, reward, terminated, truncated, infos = outcome
         done, counts, number = terminated | truncated, (left > 0) & ~resetting, number + 1

@@ -4,9 +4,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import minis5
+from minis5 import load, save
 from minis5.rl.actions import Actions
 from minis5.rl.agent import ActorCritic
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
+from minis5.rl.rollout import Collector
 
 
 @pytest.mark.parametrize(
@@ -145,3 +148,38 @@ def test_unsupported_action_spaces(space):
         Actions(space)
     with pytest.raises(ValueError, match=r"^action_space: expected .*got .*; wrap"):
         ActorCritic(gym.spaces.Box(-10, 10, (3,), np.float32), space)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("bounds", BOXES, ids=str)
+def test_the_agent_sees_the_action_that_the_environment_took(bounds, scale):
+    """What it sees would be executed as the action was, and is itself within the bounds."""
+    space = gym.spaces.Box(*(np.array([bound, bound]) for bound in bounds), dtype=np.float64)
+    actions = Actions(space, scale=scale)
+    drawn = np.stack([INSIDE, INSIDE[::-1]], axis=1)
+    seen = actions.encode(drawn, np.float64)
+    np.testing.assert_array_equal(actions.to_env(seen), actions.to_env(drawn))
+    np.testing.assert_array_equal(actions.encode(seen, np.float64), seen)
+    if np.isfinite(bounds).all():
+        assert abs(seen).max() <= max(1, *map(abs, bounds))
+    as_drawn = Actions(space, scale=scale, show_clipped=False)
+    np.testing.assert_array_equal(as_drawn.encode(drawn, np.float64), drawn)
+
+
+def test_no_action_feeds_itself_without_end(tmp_path):
+    """Acting, collecting and evaluating show the clipped action, or the drawn one if told so."""
+    envs = minis5.make_vec("PositionOnlyPendulumEasy", 4, seed=1)
+    spaces = envs.single_observation_space, envs.single_action_space
+    for clip in (True, False):
+        config = minis5.AgentConfig(clip_previous_action=clip)
+        agent = minis5.ActorCritic(*spaces, config)
+        agent.parameters()["log_std"][:] = 3.0
+        rollout, _ = Collector(agent, envs, 1).collect(64, np.random.default_rng(0))
+        seen = np.abs(rollout.x[:, :, -2])  # the previous action
+        assert (seen.max() <= 1) == clip and seen.max() > 0.9
+        observation, _ = envs.reset(seed=2)
+        agent.parameters()["actor/out/bias"][:] = 5.0
+        _, memory = agent.act(observation, None, np.ones(4, bool))
+        assert (memory.previous_action == 1).all() == clip
+        save(agent, tmp_path / "agent.npz")
+        assert load(tmp_path / "agent.npz").config.clip_previous_action == clip

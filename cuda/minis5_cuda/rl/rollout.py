@@ -201,7 +201,7 @@ class Collector:
         ):
             store(self.t, row.ravel(), rows.reshape(rows.shape[0], -1))
         self.state[:] = state
-        self.previous_action[:] = dist.encode(action, agent.dtype)
+        self.previous_action[:] = agent.actions.encode(action, agent.dtype)
         _, *given, infos = self.envs.step(agent.actions.to_env(action))
         # always the same arrays, and CuPy may not look at them anew while a graph is recorded
         if self.given is None:
