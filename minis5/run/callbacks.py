@@ -34,6 +34,7 @@ from typing import Any
 from minis5.files import reason
 from minis5.rl.agent import ActorCritic
 from minis5.run.config import RunConfig
+from minis5.run.console import tell
 
 __all__ = ["Callback", "Run", "CallbackError"]
 Row = dict[str, Any]  # the figures of an update, or of an evaluation on the way
@@ -47,7 +48,7 @@ class Run:
     config: RunConfig  # config.json: all that was asked for, resolved
     agent: ActorCritic  # as it is now; for a copy: copy.deepcopy
     step: int  # environment steps so far
-    ending: bool = False  # after this update training stops
+    ending: bool = False  # training stops after this update; at the start: it had ended before
 
 
 class Callback:
@@ -167,6 +168,8 @@ class Callbacks:
         self.stack.close()
         if error is None:
             self.check()
+        elif self.error is not None and self.error is not error:  # it is not the one that is told
+            tell(str(self.error))
 
     def start(self, run: Run, first: Sequence[Callback], last: Sequence[Callback]) -> None:
         """Tell of the start: the run's own callbacks come first and last."""

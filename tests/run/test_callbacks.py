@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from minis5.run.evaluations import read_evaluations
 from minis5.run.progress import COLUMNS, read_progress
 from minis5.run.train import Interrupted, resume, train
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 STEPS = 6 * UPDATE
 OPTIONS = CHAIN | {"workers": 1, "seed": 3}
 
@@ -165,6 +167,15 @@ def test_an_error_at_the_end_comes_after_everything(tmp_path):
         callbacks = [notes, Fragile("on_end")]
         train("MemoryChain", steps=UPDATE, out=tmp_path, callbacks=callbacks, **OPTIONS)
     assert (tmp_path / "summary.json").exists() and kinds(notes)[-1] == "end"
+
+
+def test_an_error_at_the_end_hides_no_other(tmp_path, capsys):
+    notes = Notes()
+    with pytest.raises(SystemExit):
+        callbacks = [notes, Fragile("on_end"), At(UPDATE, sys.exit)]
+        train("MemoryChain", steps=STEPS, out=tmp_path, callbacks=callbacks, **OPTIONS)
+    assert "expected Fragile.on_end to return, got RuntimeError" in capsys.readouterr().err
+    assert notes.told[-1] == ("end", None)
 
 
 def test_the_first_of_several_errors_is_told(tmp_path):

@@ -16,6 +16,7 @@ from minis5.run.kept import keep_agent
 from minis5.run.presets import values
 from minis5.run.train import train
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 STEPS = 4 * UPDATE
 MORE = {"eval_every": 2 * UPDATE, "seed": 5, "workers": 1, "target_return": 99.0, "steps": STEPS}
 
@@ -76,7 +77,8 @@ def test_overrides(first, tmp_path):
 
 
 def test_another_environment_has_its_own_options(first, tmp_path):
-    config = read_config(run(["RepeatFirstEasy", "--config", first], tmp_path / "run"))
+    more = ["RepeatFirstEasy", "--config", first, "--eval-episodes", 2]
+    config = read_config(run(more, tmp_path / "run"))
     assert config.env == "RepeatFirstEasy" and config.env_options == {}
     assert config.overrides == read_config(first).overrides
     assert config.ppo.lr == 2e-3  # the preset's for this one
