@@ -124,8 +124,12 @@ FOREIGN: tuple[Settings, int] = (
 # how the id of such an environment begins, without its module: changes to FOREIGN, steps
 FAMILIES: dict[str, tuple[Settings, int]] = {
     # Without the bonus the agent soon runs to either end and no longer looks at what the start
-    # shows. Large updates, which target_kl ends, forget what it has learnt.
-    "MiniGrid-": ({"num_envs": 32, "entropy_coef": 0.03, "target_kl": 0.03}, 1_000_000),
+    # shows. Large updates, which target_kl ends, forget what it has learnt. Rewards are in [0, 1].
+    "MiniGrid-": (
+        {"num_envs": 32, "entropy_coef": 0.02, "target_kl": 0.03, "normalize_rewards": False},
+        2_000_000,
+    ),
+    "MiniGrid-MemoryS7": ({}, 500_000),
     # A rollout of 16 x 128 images of 210 x 160 x 3 has 206 MB.
     "ALE/": ({"num_envs": 16}, 1_000_000),
 }
