@@ -142,6 +142,7 @@ def test_blocks_that_experiments_write():
         "memory_tasks",
         "meta_cartpole",
         "meta_control",
+        "other_environments",
         "popgym",
         "popgym_hard",
         "popgym_throughput",
