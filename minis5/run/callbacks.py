@@ -94,7 +94,7 @@ class Callback:
         """
 
     def on_end(self, run: Run, summary: Row | None) -> None:
-        """End, however the run ends.
+        """End, however the run ends; it comes if `on_start` has returned.
 
         Parameters
         ----------
@@ -175,11 +175,11 @@ class Callbacks:
         """Tell of the start: the run's own callbacks come first and last."""
         self.run = run
         for callback in (*first, *self.theirs, *last):
-            self.started.append(callback)
-            self.stack.callback(self._end, callback)
             with self._kept(callback, "on_start"):
                 callback.on_start(run)
             self.check()
+            self.started.append(callback)
+            self.stack.callback(self._end, callback)
 
     def tell(self, method: str, row: Row) -> bool:
         """Tell of an update or an evaluation; return whether one asks for a stop."""

@@ -152,12 +152,14 @@ class Fragile(Callback):
         raise RuntimeError(f"{name} cannot")
 
 
-def test_an_error_at_the_start_comes_before_any_update(tmp_path):
+def test_an_error_at_the_start_comes_before_any_update(tmp_path, capsys):
+    """Who has not started does not end."""
     before, after = Notes(), Notes()
     with pytest.raises(CallbackError, match="Fragile.on_start .*: on_start cannot; the run is sav"):
-        callbacks = [before, Fragile("on_start"), after]
+        callbacks = [before, Fragile("on_start", "on_end"), after]
         train("MemoryChain", steps=STEPS, out=tmp_path, callbacks=callbacks, **OPTIONS)
     assert before.told == [("start", 0), ("end", None)] and after.told == []
+    assert "on_end cannot" not in capsys.readouterr().err
     assert resume(tmp_path, quiet=True)["steps"] == STEPS
 
 
