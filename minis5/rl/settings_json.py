@@ -36,7 +36,7 @@ def from_fields(kind: type, values: Any) -> Any:
     if missing:
         raise ValueError(f"{kind.__name__}: missing fields {', '.join(missing)}")
     if odd := sorted(set(values) - set(fields)):
-        close = difflib.get_close_matches(odd[0], fields, 1)
+        close = difflib.get_close_matches(odd[0], fields, 1, 0.75)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
             f"{kind.__name__}: unknown fields {', '.join(odd)[:200]}{hint}, "

@@ -191,8 +191,8 @@ CHANGES = {
     "core: expected one of s5, gru, lstm, mlp, attention, none, got 'mamba'": lambda a: a.update(
         config=str(a["config"]).replace('"core": "s5"', '"core": "mamba"')
     ),
-    "AgentConfig: unknown fields colour (did you mean core?), made by a newer version of minis5; up": lambda a: (
-        a.update(config=json.dumps({**json.loads(str(a["config"])), "colour": 1}))
+    "AgentConfig: unknown fields colour, made by a newer version of minis5; up": lambda a: a.update(
+        config=json.dumps({**json.loads(str(a["config"])), "colour": 1})
     ),
     "'action_space'": lambda a: a.pop("action_space"),
 }
