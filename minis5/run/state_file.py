@@ -52,6 +52,9 @@ PICKLE = "environments.pickle"
 LEAVE_OUT = ("facts", "/seconds", PICKLE)
 # Settings that a resumed run may change, or that only tell of it.
 FREE = ("steps", "device", "tf32", "track", "versions", "machine", "command")
+# Settings that runs did not have when this digest came, and the value that they act by.
+NEWER = {("agent", "conv"): "none", ("agent", "clip_previous_action"): False}
+NEWER |= {("ppo", "center_values"): False}
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,16 @@ def save(
     save_agent(agent, folder / "agent.npz")
 
 
-def settings_digest(config: RunConfig) -> str:
-    """Return a digest of a run's settings, but for those that may change."""
+def settings_digest(config: RunConfig, older: bool = False) -> str:
+    """Return a digest of a run's settings, but for those that may change.
+
+    older: as it was before the settings NEWER. One that has another value than a run from then
+    stays in, so that the digest is none of such a run.
+    """
     values = {name: value for name, value in config.to_json().items() if name not in FREE}
+    for (part, name), value in NEWER.items() if older else ():
+        if values[part][name] == value:
+            del values[part][name]
     return digest({"settings": json.dumps(values, sort_keys=True)})
 
 
@@ -140,7 +150,8 @@ def _read(folder, config):
             if found != share:
                 raise ValueError(f"num_envs: expected {share} for a worker, got {found}")
         check_sizes(config.agent, {name: a.shape for name, a in _part(arrays, "agent/").items()})
-        if facts.settings not in (None, settings_digest(config)):
+        known = (settings_digest(config, older) for older in (False, True))
+        if facts.settings not in (None, *known):
             raise ValueError("the settings are not those that the run began with")
     except MISFIT as error:
         raise _misfit(path, error) from error

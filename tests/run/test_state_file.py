@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from shutil import copytree
 
 import cloudpickle
 import gymnasium
@@ -11,7 +12,8 @@ from small_runs import CHAIN, FOREIGN, MODES, UPDATE, assert_same_run
 
 from minis5.files import CheckpointError
 from minis5.run.cli import main
-from minis5.run.state_file import PICKLE
+from minis5.run.config import read_config
+from minis5.run.state_file import NEWER, PICKLE, settings_digest
 from minis5.run.train import resume, train
 
 
@@ -136,3 +138,27 @@ def test_another_number_of_workers(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "workers": 1}))
     with pytest.raises(CheckpointError, match="expected 1 workers, got 2.*was config.json changed"):
         resume(tmp_path, steps=2 * UPDATE, quiet=True)
+
+
+def test_runs_from_before_a_setting_resume(tmp_path):
+    """Their config.json lacks it, and so does the digest; it has the value that they acted by."""
+    before = {"conv": "none", "clip_previous_action": False, "center_values": False}
+    settings = {"overrides": {**CHAIN["overrides"], **before}}
+    train("MemoryChain", steps=5 * UPDATE, out=tmp_path / "whole", **{**CHAIN, **settings})
+    train("MemoryChain", steps=2 * UPDATE, out=tmp_path / "run", **{**CHAIN, **settings})
+    path, state = tmp_path / "run" / "config.json", tmp_path / "run" / "state.npz"
+    config, arrays = read_config(tmp_path / "run"), dict(np.load(state))
+    facts = json.loads(str(arrays["facts"])) | {"settings": settings_digest(config, older=True)}
+    facts["digest"] = None
+    np.savez(state, **arrays | {"facts": json.dumps(facts)})
+    values = json.loads(path.read_text())
+    for part, name in NEWER:
+        assert values[part].pop(name) == before[name]
+    path.write_text(json.dumps(values))
+    copytree(tmp_path / "run", tmp_path / "changed")
+    resume(tmp_path / "run", steps=5 * UPDATE, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    values["ppo"]["center_values"] = True
+    (tmp_path / "changed" / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="settings are not those that the run began with"):
+        resume(tmp_path / "changed", quiet=True)
