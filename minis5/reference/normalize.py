@@ -40,15 +40,22 @@ def normalize_rewards(rewards, done, gamma, epsilon=1e-8, bound=10.0):
 
 
 def first_value(rewards, values, next_values, terminated, valid, gamma):
-    """Return the constant c that makes the sum of the TD errors zero, if c is added to all values.
+    """Return (k, c): with k·V + c for every value V, the TD errors are orthogonal to V and to 1.
 
-    All arrays are (T, B). Where nothing decides c, it is 0.
+    k is then taken into [0, 1], and c is the one that fits this k. All arrays are (T, B). Where
+    nothing decides k it is 0; where nothing decides c, the answer is (1, 0).
     """
-    error = weight = 0.0
+    a, b = np.zeros((2, 2)), np.zeros(2)
     for t in range(len(rewards)):
         for n in range(rewards.shape[1]):
             if valid[t, n]:
                 follows = 0.0 if terminated[t, n] else gamma
-                error += rewards[t, n] + follows * next_values[t, n] - values[t, n]
-                weight += 1.0 - follows
-    return error / weight if weight else 0.0
+                feature = np.array([values[t, n], 1.0], float)
+                a += np.outer(feature, feature - follows * np.array([next_values[t, n], 1.0]))
+                b += feature * rewards[t, n]
+    if a[1, 1] == 0:
+        return 1.0, 0.0
+    determinant = a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]
+    k = (b[0] * a[1, 1] - a[0, 1] * b[1]) / determinant if determinant else 0.0
+    k = min(max(k, 0.0), 1.0)
+    return k, (b[1] - k * a[1, 0]) / a[1, 1]

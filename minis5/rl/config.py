@@ -67,7 +67,7 @@ class PPOConfig:
     minibatches: int = 8  # groups of environments in a pass
     reward_scale: float = 1.0  # multiplies the rewards learnt from, and so the values; not reports
     normalize_rewards: bool = False  # by the deviation of their discounted sums; not reports
-    center_values: bool = False  # begin the critic at the constant that fits the first rollout
+    center_values: bool = False  # begin the critic at the constant that fits the first rollout best
     reward_groups: str = "none"  # normalise apart where this view differs: task, in a Mixture
     gamma: float = 0.99  # discount
     gae_lambda: float = 0.95  # lambda of the advantages
