@@ -20,7 +20,11 @@ class ToyAgent:
 
     normalizer, input_size = None, 3
     config = SimpleNamespace(action_masks=False)
-    actions = SimpleNamespace(sizes=(3,), to_env=lambda actions: actions)
+    actions = SimpleNamespace(
+        sizes=(3,),
+        to_env=lambda actions: actions,
+        encode=lambda action, dtype: action[:, None].astype(dtype),
+    )
 
     def __init__(self, network):
         self.network, self.dtype = network, network.dtype.type
@@ -28,7 +32,6 @@ class ToyAgent:
         self.distribution = SimpleNamespace(
             encoded_size=1,
             sample=lambda params, rng: 1 + params[:, 0].astype(np.int64) % 3,
-            encode=lambda action, dtype: action[:, None].astype(dtype),
             log_prob=lambda params, actions: np.zeros(actions.shape),
         )
 
