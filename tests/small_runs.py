@@ -16,7 +16,7 @@ TINY |= {"anneal_lr": False}
 UPDATE = 64  # environment steps
 WHOLE = 100  # updates
 CHAIN = {"env_options": {"memory_length": 3}, "overrides": TINY, "eval_episodes": 20, "quiet": True}
-FOREIGN = {"overrides": TINY, "eval_episodes": 20, "quiet": True}
+FOREIGN = {"overrides": TINY, "eval_episodes": 20, "quiet": True, "workers": 1}
 MODES = ["NextStep", "SameStep", "Disabled"]
 
 

@@ -193,9 +193,6 @@ def configure(
     remedy = "pass for example eval_episodes=100"
     eval_episodes = check_integer("eval_episodes", eval_episodes, 1, 2**31, remedy)
     agent_config, ppo_config, default_steps = resolve(env_id, preset, core, overrides or {})
-    if device == "cuda" and agent_config.normalize_observations:
-        remedy = "pass device='cpu', or a constant observation_scale"
-        raise ValueError(f"normalize_observations: expected false on a GPU, got true; {remedy}")
     named: dict[str, Any] = {
         "env_options": check_json("env_options", dict(env_options or {})),
         "wrappers": wrappers_to_json(wrappers),
@@ -206,8 +203,15 @@ def configure(
     one = _keywords(**named) | {"processes": 1}
     with closing(make_vec(env_id, 1, seed, device=device, **one)) as envs:
         native = is_native(envs)
+        if device == "cuda" and agent_config.normalize_observations:
+            remedy = "pass device='cpu', or a constant observation_scale"
+            raise ValueError(f"normalize_observations: expected false on a GPU, got true; {remedy}")
         if texts := left_out(envs):
             tell(f"left out, because they are texts: {', '.join(texts)}")
+
+        batch = named["vector_options"]
+        processes = batch.get("processes", 1) > 1 or batch.get("vectorization_mode") == "async"
+        own = processes and workers is None  # the environments have processes of their own
 
         def obstacle():  # asked while this process has an environment
             return None if native else why_not_elsewhere(env_id, seed, **_keywords(**named))
@@ -221,7 +225,7 @@ def configure(
             steps=int(default_steps if steps is None else steps),
             device=device,
             tf32=tf32,
-            workers=choose_workers(workers, ppo_config, device, obstacle),
+            workers=choose_workers(1 if own else workers, ppo_config, device, obstacle),
             target_return=None if target_return is None else float(target_return),
             eval_episodes=eval_episodes,
             eval_envs=None if eval_envs is None else operator.index(eval_envs),

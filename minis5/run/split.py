@@ -79,15 +79,13 @@ def check_workers(workers: int, ppo_config: PPOConfig) -> None:
 
 
 def why_not_elsewhere(env_id: str, seed: int, **named) -> str | None:
-    """Return why environments cannot be made in another process, or None if they can.
+    """Return why an environment cannot be made in another process, or None if it can.
 
     Parameters
     ----------
     env_id, seed, **named
         Of `minis5.make_vec`.
     """
-    if named.pop("processes", 1) > 1 or named.get("vectorization_mode") == "async":
-        return "its environments have processes of their own"
     context: Any = multiprocessing.get_context(start_method())
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_try, args=(theirs, env_id, seed, named), daemon=True)

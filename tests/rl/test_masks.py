@@ -340,7 +340,7 @@ def test_evaluation_changes_no_agent():
 
 def test_two_workers(tmp_path):
     run = tmp_path / "run"
-    train("Guarded-v0", steps=2 * UPDATE, out=run, workers=2, **FOREIGN)
+    train("Guarded-v0", steps=2 * UPDATE, out=run, **FOREIGN | {"workers": 2})
     with np.load(run / "state.npz") as state:
         assert all(state[f"rank{rank}/collector/mask"].shape == (4, 6) for rank in range(2))
 

@@ -104,7 +104,8 @@ def test_the_users_place_in_another_process(folder, monkeypatch, words):
 
 def test_in_the_evaluation(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
-    lines = fails(folder, "--env-option", "kind=KeyError", "--env-option", "after=129")
+    words = "--env-option", "kind=KeyError", "--env-option", "after=129"
+    lines = fails(folder, *words, "--workers", "1")
     assert 'mistaken.py", line ' in lines[0] and lines[-1].endswith("raised KeyError: 'x'")
 
 

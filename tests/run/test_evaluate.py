@@ -179,7 +179,7 @@ def test_a_limit_on_steps(lengths, capsys, monkeypatch):
     evaluate(lengths, "Lengths-v0", 3, quiet=False, endless=True)
     evaluate(lengths, "Lengths-v0", 3, quiet=True, endless=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("evaluation: 0 of 3 episodes after 16 steps; max_episode_steps")
+    assert lines[0].startswith("evaluation: 0 of 3 episodes after 16 steps; --eval-steps ends this")
     assert len(lines) == 2
 
 

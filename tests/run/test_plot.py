@@ -75,7 +75,7 @@ def test_random_return_of_a_level(tmp_path):
 
 def test_several_tasks_and_those_of_others(runs, tmp_path):
     pytest.importorskip("matplotlib")
-    train("Countdown-v0", steps=8 * UPDATE, out=tmp_path / "run", workers=1, **FOREIGN)
+    train("Countdown-v0", steps=8 * UPDATE, out=tmp_path / "run", **FOREIGN)
     for folders in ([tmp_path / "run"], [tmp_path / "run", runs / "a"]):
         texts = drawn(folders, tmp_path / "a.svg")
         assert ("Countdown-v0" in texts) is (len(folders) == 1)

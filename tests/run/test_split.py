@@ -97,9 +97,12 @@ def test_environments_are_tried_in_another_process(monkeypatch, how, expected):
     assert why is None if expected is None else re.fullmatch(expected, why)
 
 
-def test_processes_of_the_environments_are_enough():
-    for options in ({"processes": 2}, {"vectorization_mode": "async"}):
-        assert "of their own" in why_not_elsewhere("Bound-v0", 0, **options)
+@pytest.mark.parametrize("batch", [{"processes": 2}, {"vectorization_mode": "async"}])
+def test_processes_of_the_environments_are_enough(monkeypatch, tmp_path, capsys, batch):
+    monkeypatch.setattr(split, "available_cpus", lambda: 2)
+    options = {"vector_options": batch, "overrides": TINY, "eval_episodes": 2}
+    summary = train("Bound-v0", steps=64, out=tmp_path / "run", quiet=True, **options)
+    assert summary["workers"] == 1 and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("how", "workers"), [("fine", 2), ("refused", 1)])

@@ -38,12 +38,13 @@ def test_resuming_nothing(tmp_path, finished):
         resume(tmp_path, quiet=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_foreign_environments_resume(tmp_path, mode):
+@pytest.mark.parametrize(("mode", "workers"), [*((mode, 1) for mode in MODES), (MODES[0], 2)])
+def test_foreign_environments_resume(tmp_path, mode, workers):
     options = {"vector_options": {"vector_kwargs": {"autoreset_mode": mode}}}
-    whole = train("Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", **options, **FOREIGN)
-    assert whole["workers"] == 1 and 3 <= whole["mean_return"] <= 21
-    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", **options, **FOREIGN)
+    options |= FOREIGN | {"workers": workers}
+    whole = train("Countdown-v0", steps=12 * UPDATE, out=tmp_path / "whole", **options)
+    assert whole["workers"] == workers and 3 <= whole["mean_return"] <= 21
+    train("Countdown-v0", steps=5 * UPDATE, out=tmp_path / "run", **options)
     resume(tmp_path / "run", steps=12 * UPDATE, quiet=True, trust=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
