@@ -23,6 +23,7 @@ import sweep
 from memory_length import MEMORY_LENGTH
 from memory_tasks import MEMORY_TASKS
 from meta_cartpole import META_CARTPOLE
+from other_environments import HIDDEN, OTHER_ENVIRONMENTS
 from popgym_hard import POPGYM_HARD, SEEDS
 from popgym_training import POPGYM
 
@@ -48,6 +49,8 @@ class Work(NamedTuple):
 LONG = ("MemoryChain-512", "MemoryChain-1024")
 CLEAN = ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")
 QUEUE = (  # what is worth most comes first
+    Work(OTHER_ENVIRONMENTS, ("s5",), OTHER_ENVIRONMENTS.seeds),
+    Work(OTHER_ENVIRONMENTS, ("none",), OTHER_ENVIRONMENTS.seeds, HIDDEN),
     Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
     Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (3, 4)),  # five seeds in the README's table
     Work(POPGYM_HARD, ("s5",), SEEDS, CLEAN),

@@ -6,6 +6,7 @@ Imports are read from the source, those inside functions too. Importing a module
 """
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -168,3 +169,11 @@ def test_the_auditors_path_is_short():
     lengths = {stop: lines_to_read(stop) for stop in PATH}
     print(sum(lengths.values()), lengths)
     assert sum(lengths.values()) <= MOST_LINES, lengths
+
+
+@pytest.mark.parametrize("folder", ["envs", "envs/foreign", "nn", "reference", "rl", "run"])
+def test_a_folders_first_page_names_its_files(folder):
+    page = (ROOT / "minis5" / folder / "__init__.py").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", ast.get_docstring(ast.parse(page))))
+    names = {path.stem for path in (ROOT / "minis5" / folder).glob("[!_]*.py")}
+    assert names <= words, f"minis5/{folder}/__init__.py does not name {sorted(names - words)}"

@@ -20,6 +20,8 @@ When needed:
     first_value      where the critic starts
     doors            checks of what an agent is given; rows: distributions; learning_doors: the
                      loss, advantages and Adam
+    autoreset        how a vector environment begins and ends episodes
+    rates            parameters that learn at another rate
     comm             several processes that train one agent; workers starts and watches them,
                      channel carries their messages
     agent_file       an agent in one .npz; spaces_json writes its spaces,

@@ -4,6 +4,7 @@ In the order in which to read them:
 
     presets      hyper-parameters by name; options given as text become configurations
     config       RunConfig: everything that a run was asked for, resolved once (config.json)
+    split        how many processes a run has
     train        train and resume a run; the content of its folder
     folder       the folder's name, and the one process that may write into it
     learn        one process's part of a run
@@ -15,13 +16,16 @@ In the order in which to read them:
     trust        whether code that a run's files name may be run
     evaluate     returns of fresh episodes, without bias
     evaluations  those on the way, and the best agent in them
+    kept         an agent in one file, with its run's settings
     plot         learning curves
+    watch        episodes step by step: words for games, drawings for control tasks
     weights      agents from and for other people's programs
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
     train_command, other_names  the arguments of train; what other libraries call them
     config_file  these arguments from a file
     envs_command the table of environments; completion writes a script for Tab
+    blame        whose code an error comes from
     console      stdout and stderr in any condition: closed, full, ASCII only
     bench        the library's speed on this machine
     verify       test vectors, and checks of other people's code (../verify)

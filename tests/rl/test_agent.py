@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+from loss_gradient import MARGIN, check_loss_gradient
 
 from minis5 import reference as ref
 from minis5.nn.cores import NoConfig
@@ -26,9 +27,8 @@ from minis5.reference import s5_ppo
 from minis5.rl.agent import ActorCritic, Memory
 from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.loss import ppo_loss
-from minis5.verify.gradients import assert_close, check_gradients, directions, inner
+from minis5.verify.gradients import assert_close, check_gradients
 
-H, MARGIN, RTOL = 1e-5, 1e-3, 1e-6
 OBSERVATION = gym.spaces.Box(-10, 10, (3,), np.float32)
 NVEC = (2, 3)
 ACTIONS = {
@@ -179,23 +179,8 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch, kind, core):
     if core == "s5":
         grads, tensors = grads | {"memory": dmemory}, tensors | {"memory": memory}
 
-    def loss_at(name, change):
-        tensors[name] += change
-        params, value, _, _ = agent.forward(x, reset, memory)
-        tensors[name] -= change
-        return ppo_loss(agent.distribution, params, value, batch, config)[0]
-
     rng = np.random.default_rng(4)
-    for name, z in tensors.items():
-        saved = z.copy()
-        scale = np.linalg.norm(grads[name]) / np.sqrt(z.size)
-        assert scale > 0, name
-        for label, v in [*directions(rng, z, 0), *directions(rng, z, 3)]:
-            difference = (loss_at(name, H * v) - loss_at(name, -H * v)) / (2 * H)
-            got = inner(grads[name], v)
-            error = abs(got - difference) / max(abs(difference), scale)
-            assert error < RTOL, f"{name}{label}: {got}, differences {difference}: {error:.1e}"
-            z[...] = saved
+    check_loss_gradient(agent, (x, reset, memory), batch, config, grads, tensors, rng)
 
 
 @kinds

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from loss_gradient import MARGIN, check_loss_gradient
 from small_runs import FOREIGN, UPDATE, assert_same_run
 
 import minis5
@@ -31,9 +32,8 @@ from minis5.rl.rollout import Collector
 from minis5.rl.weights_in import import_into, import_weights
 from minis5.rl.weights_out import export_weights
 from minis5.run.train import resume, train
-from minis5.verify.gradients import assert_close, directions, inner
+from minis5.verify.gradients import assert_close
 
-H, MARGIN, RTOL = 1e-5, 1e-3, 1e-6
 THREE = spaces.Discrete(3)
 
 
@@ -302,22 +302,7 @@ def test_gradient_of_the_whole_ppo_loss(monkeypatch):
     assert {n: g.shape for n, g in grads.items()} == {n: z.shape for n, z in tensors.items()}
     assert sum(name.startswith("images/") for name in tensors) == 8
 
-    def loss_at(name, change):
-        tensors[name] += change
-        params, value, _, _ = agent.forward(seen.x, reset, memory)
-        tensors[name] -= change
-        return ppo_loss(agent.distribution, params, value, batch, config)[0]
-
-    for name, z in tensors.items():
-        saved = z.copy()
-        scale = np.linalg.norm(grads[name]) / np.sqrt(z.size)
-        assert scale > 0, name
-        for label, v in [*directions(rng, z, 0), *directions(rng, z, 3)]:
-            difference = (loss_at(name, H * v) - loss_at(name, -H * v)) / (2 * H)
-            got = inner(grads[name], v)
-            error = abs(got - difference) / max(abs(difference), scale)
-            assert error < RTOL, f"{name}{label}: {got}, differences {difference}: {error:.1e}"
-            z[...] = saved
+    check_loss_gradient(agent, (seen.x, reset, memory), batch, config, grads, tensors, rng)
 
 
 # Acting, training, files

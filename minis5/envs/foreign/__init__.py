@@ -3,5 +3,7 @@
 wrappers.py does for any gymnasium.Env what meta.py and mixture.py do for native ones: projections,
 trials, a task drawn for every episode. dmc.py has the tasks of the DeepMind Control Suite itself,
 if dm_control is installed. observed.py leaves out texts, and says that MiniGrid's cells are
-categories. processes.py divides a batch among processes.
+categories; partial.py hides some numbers. make.py makes batches by id; named.py looks up what a
+text names. batch.py steps them and checks what comes back, processes.py divides them among
+processes.
 """
