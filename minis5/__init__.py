@@ -9,48 +9,36 @@
 
 Folders, in the order to read them: reference → nn → rl → run; envs needs none of them. The
 README.md above this folder has the auditor's path, minis5/README.md the interface in full.
+
+public.py imports the names. It is imported when the first is asked for, because Numba and Gymnasium
+take most of a second, and `minis5 --help` needs neither.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import minis5.ctrl_c  # noqa: F401  first: it is for the time that the others take
-from minis5 import reference
+from minis5.arrays import set_loader
 from minis5.device import load as load_gpu_forms
-from minis5.envs.registry import make_vec
-from minis5.nn import s5
-from minis5.nn.attention import AttentionConfig
-from minis5.nn.cores import NoConfig
-from minis5.nn.gru import GRUConfig
-from minis5.nn.lstm import LSTMConfig
-from minis5.nn.mlp import MLPConfig
-from minis5.nn.s5_core import S5Config
-from minis5.nn.scan import scan, scan_vjp
-from minis5.ops import set_loader
-from minis5.rl.agent import ActorCritic, Memory
-from minis5.rl.agent_file import load_agent as load
-from minis5.rl.agent_file import save_agent as save
-from minis5.rl.config import AgentConfig, PPOConfig
-from minis5.rl.ppo import PPO
+
+if TYPE_CHECKING:
+    from minis5.public import *  # noqa: F403
 
 __version__ = "0.2.0"
 
 set_loader(load_gpu_forms)  # the one door to the GPU
 
-__all__ = [  # in the order of the API reference
-    "scan",
-    "scan_vjp",
-    "s5",
-    "make_vec",
-    "ActorCritic",
-    "Memory",
-    "AgentConfig",
-    "S5Config",
-    "GRUConfig",
-    "LSTMConfig",
-    "AttentionConfig",
-    "MLPConfig",
-    "NoConfig",
-    "PPO",
-    "PPOConfig",
-    "save",
-    "load",
-    "reference",
-]
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or a folder (PEP 562)."""
+    if name == "__all__" or not (name.startswith("_") or name == "public"):
+        import minis5.public as public
+
+        if name in globals():  # a folder or file that public.py has imported
+            return globals()[name]
+        if name in ("__all__", *public.__all__):
+            return globals().setdefault(name, getattr(public, name))
+    raise AttributeError(f"module 'minis5' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

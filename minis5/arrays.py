@@ -9,6 +9,8 @@ Tests: tests/test_arrays.py, tests/test_foreign_arrays.py; on a simulated GPU
 tests/rl/test_cuda_training.py.
 """
 
+from typing import Any
+
 import numpy as np
 
 Array = np.ndarray  # in type hints; cupy.ndarray is meant too, which type checkers do not know
@@ -18,9 +20,28 @@ ON_HOST = (1, 3, 11)  # kDLCPU; kDLCUDAHost and kDLROCMHost, which is pinned mem
 UNKNOWN = -1
 EIGHT = 8  # cupy.concatenate of more arrays sends their addresses from the host
 
+_load: Any = None  # imports minis5_cuda, which registers its GPU forms, and returns cupy
+
 
 class DeviceError(RuntimeError):
     """A GPU, or something that it needs, is missing, or its memory is full."""
+
+
+def set_loader(load):
+    """Call ``load``, which imports the GPU forms and returns cupy, when one is first needed."""
+    global _load
+    _load = load
+
+
+def load_gpu_forms():
+    """Import the GPU forms of all operations (ops.py) and return cupy.
+
+    Raises
+    ------
+    DeviceError
+        Something that a GPU needs is missing; the message says what, and how to get it.
+    """
+    return _load()
 
 
 def on_gpu(x):

@@ -1,6 +1,6 @@
 """The one door to the GPU: what it needs, what is missing, and the import of minis5_cuda.
 
-minis5/__init__ hands `load` to ops.py. Nothing else in minis5 imports minis5_cuda, and nothing
+minis5/__init__ hands `load` to arrays.py. Nothing else in minis5 imports minis5_cuda, and nothing
 of it is imported before a GPU is asked for.
 
 Leaves out: several GPUs. Tests: tests/test_device.py.

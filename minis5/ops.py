@@ -12,7 +12,7 @@ write to the same outputs, so that the model is written once. `array_operation` 
 function of whole arrays, which Numba does not compile. A class may have a GPU form too.
 
 minis5_cuda holds the GPU forms. It is imported when the first one is needed, by a function that
-minis5/__init__ hands to `set_loader`. So no file that defines operations knows of CUDA.
+minis5/__init__ hands to `arrays.set_loader`. So no file that defines operations knows of CUDA.
 
 Leaves out: several GPUs. Tests: tests/test_ops.py.
 """
@@ -24,14 +24,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from minis5.arrays import on_gpu
+from minis5.arrays import load_gpu_forms, on_gpu
 
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
 operations: list[Callable] = []  # all that have been defined, for the tests
 _gpu_forms: dict[Any, Any] = {}  # CPU form: GPU form
-_load: Any = None  # imports minis5_cuda, which fills _gpu_forms, and returns cupy
 
 
 def operation(function):
@@ -79,17 +78,11 @@ def gpu_form(cpu):
         ``cpu`` runs on the CPU only.
     """
     if cpu not in _gpu_forms:
-        _load()
+        load_gpu_forms()
     if cpu not in _gpu_forms:
         name = f"{cpu.__module__}.{cpu.__qualname__}"
         raise NotImplementedError(f"{name} has no GPU form; use device='cpu'")
     return _gpu_forms[cpu]
-
-
-def set_loader(load):
-    """Call ``load``, which imports the GPU forms and returns cupy, when one is first needed."""
-    global _load
-    _load = load
 
 
 def array_library(device):
@@ -104,7 +97,7 @@ def array_library(device):
     """
     if not isinstance(device, str) or device not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
-    return np if device == "cpu" else _load()
+    return np if device == "cpu" else load_gpu_forms()
 
 
 @array_operation

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minis5 import device
+from minis5.arrays import set_loader
 from minis5.ops import (
     array_operation,
     concatenate_vectors,
@@ -18,7 +19,6 @@ from minis5.ops import (
     matmul,
     operation,
     operations,
-    set_loader,
 )
 
 

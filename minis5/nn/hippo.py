@@ -12,7 +12,6 @@ import math
 
 import numpy as np
 from numpy.typing import DTypeLike
-from scipy.linalg import block_diag
 
 from minis5.arrays import Array
 from minis5.nn.layer_doors import check_init
@@ -63,7 +62,7 @@ def hippo_eigen(n, blocks=1, keep_half=True):
     imag, V = np.linalg.eigh(-1j * S)
     lam = np.diag(S).mean() + 1j * imag
     keep = size // 2 if keep_half else size
-    return np.tile(lam[:keep], blocks), block_diag(*[V[:, :keep]] * blocks)
+    return np.tile(lam[:keep], blocks), np.kron(np.eye(blocks), V[:, :keep])
 
 
 def init_ssm(

@@ -22,6 +22,7 @@ In the order in which to read them:
     weights      agents from and for other people's programs
     machine      versions of the libraries, the processor, the CPUs, the GPU
     cli, parser  the command line and its one-line errors
+    commands     the functions behind the commands; summaries has a line on each
     train_command, other_names  the arguments of train; what other libraries call them
     config_file  these arguments from a file
     envs_command the table of environments; completion writes a script for Tab

@@ -13,8 +13,28 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-import minis5
+import gymnasium
 
+import minis5
+from minis5.arrays import DeviceError
+from minis5.envs.foreign.processes import ProcessError
+from minis5.rl.comm import RankError
+from minis5.run.callbacks import CallbackError
+
+# errors that tell of a mistake that the user can mend, or of something missing
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    ModuleNotFoundError,
+    FloatingPointError,
+    MemoryError,
+    DeviceError,
+    RankError,
+    CallbackError,
+    ProcessError,
+    gymnasium.error.Error,
+    gymnasium.error.CustomSpaceError,
+)
 FRAMES = 4  # most that are shown
 LIBRARIES: tuple[str, ...] = (
     "gymnasium",

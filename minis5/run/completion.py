@@ -16,6 +16,7 @@ from minis5.envs.registry import REGISTRY
 from minis5.nn.cores import CORES
 from minis5.run.console import answer
 from minis5.run.presets import PRESETS, fields
+from minis5.run.summaries import SUMMARIES
 
 SHELLS = ("bash", "zsh", "tcsh")
 WORDS: dict[str, Collection[str]] = {
@@ -33,7 +34,7 @@ def completion_arguments(parser, argv):
 
 
 def completion_run(options, commands: Mapping[str, tuple]) -> None:
-    """Run `minis5 completion`; ``commands`` are those of minis5/run/cli.py.
+    """Run `minis5 completion`; ``commands`` are those of minis5/run/commands.py.
 
     Raises
     ------
@@ -49,8 +50,8 @@ def completion_run(options, commands: Mapping[str, tuple]) -> None:
     parser = argparse.ArgumentParser("minis5")
     parser.add_argument("--version", action="version", version="")
     parts = parser.add_subparsers()
-    for name, (summary, add_arguments, _) in commands.items():
-        part = parts.add_parser(name, help=summary)
+    for name, (add_arguments, _) in commands.items():
+        part = parts.add_parser(name, help=SUMMARIES[name])
         if add_arguments is not None:
             add_arguments(part, [name])
         if name == "train":

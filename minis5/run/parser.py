@@ -1,6 +1,6 @@
 """Parsing of command lines, with one-line errors that name the closest option or command.
 
-Leaves out: the commands themselves (minis5/run/cli.py). Tests: tests/run/test_cli.py.
+Leaves out: the commands themselves (commands.py). Tests: tests/run/test_cli.py.
 """
 
 import argparse

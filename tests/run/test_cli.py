@@ -15,9 +15,11 @@ from command_line import CHAIN, error_of
 
 import minis5
 from minis5.run.cli import main
+from minis5.run.commands import FUNCTIONS
 from minis5.run.other_names import OTHERWISE, SAME
 from minis5.run.presets import fields, resolve
 from minis5.run.progress import read_progress
+from minis5.run.summaries import SUMMARIES
 
 LEVELS = ("Easy", "Medium", "Hard")
 
@@ -34,6 +36,22 @@ def test_version_and_help(capsys):
         with pytest.raises(SystemExit) as end:
             main(arguments.split())
         assert end.value.code == 0 and text in capsys.readouterr().out
+
+
+def test_help_imports_no_large_library():
+    """Numba, SciPy and Gymnasium take most of a second."""
+    code = """
+import sys
+sys.modules.update(numba=None, scipy=None, gymnasium=None)
+from minis5.run.cli import main
+main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "verify" in done.stdout, done.stderr
+
+
+def test_every_command_has_a_summary():
+    assert list(FUNCTIONS) == list(SUMMARIES)
 
 
 @pytest.mark.parametrize(

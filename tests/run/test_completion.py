@@ -7,7 +7,8 @@ import sys
 import pytest
 from command_line import error_of
 
-from minis5.run.cli import COMMANDS, main
+from minis5.run.cli import main
+from minis5.run.summaries import SUMMARIES
 
 TRY = """
 source "$1"; shift
@@ -32,7 +33,7 @@ def script(tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("", set(COMMANDS)),
+        ("", set(SUMMARIES)),
         ("tr", {"train"}),
         ("train RepeatPreviousH", {"RepeatPreviousHard"}),
         ("train CartPole-v1 --anneal", {"--anneal-lr"}),
