@@ -4,9 +4,10 @@
     python experiments/other_environments.py --report    the report alone
     python experiments/other_environments_sb3.py         the same by Stable-Baselines3
 
-The runs have no option but the seed. HalfCheetah hides its velocities, so that memory is needed.
-The MiniGrid tasks show an object at the start that decides at the end. `--variants none` trains
-without memory. `pip install 'gymnasium[box2d,mujoco]' minigrid` brings the environments.
+The runs have no option but the seed. Two of MuJoCo's environments hide their velocities, so that
+memory is needed. The MiniGrid tasks show an object at the start that decides at the end.
+`--variants none` trains without memory. `pip install 'gymnasium[box2d,mujoco]' minigrid` brings the
+environments.
 
 How it runs and reports: experiments/sweep.py. Leaves out: tuning for single environments.
 Tests: tests/test_experiments.py.
@@ -18,7 +19,10 @@ from pathlib import Path
 import numpy as np
 from sweep import Sweep, main
 
-PARTLY = 'minis5.envs.foreign.partial:KeepNumbers={{"numbers": [0, 1, 2, 3, 4, 5, 6, 7]}}'
+POSITIONS = {  # environment: its first observed numbers, which are positions and angles
+    "HalfCheetah-v5": 8,
+    "InvertedDoublePendulum-v5": 5,
+}
 AIMS = {  # task: the mean return that was aimed at
     "CartPole-v1": "475",
     "Acrobot-v1": "−100",
@@ -26,11 +30,12 @@ AIMS = {  # task: the mean return that was aimed at
     "MountainCarContinuous-v0": "90",
     "LunarLander-v3": "200",
     "HalfCheetah-v5": "twice the return without memory",
+    "InvertedDoublePendulum-v5": "twice the return without memory",
     "minigrid:MiniGrid-MemoryS7-v0": "0.9",
     "minigrid:MiniGrid-MemoryS11-v0": "0.9",
     "minigrid:MiniGrid-MemoryS13-v0": "0.9",
 }
-HIDDEN = ("HalfCheetah-v5", *(task for task in AIMS if "Memory" in task))  # need memory
+HIDDEN = (*POSITIONS, *(task for task in AIMS if "Memory" in task))  # need memory
 VARIANTS = {  # name: options, label, colour
     "s5": ((), "S5, defaults", "#0072b2"),
     "none": (("--core", "none"), "no memory", "#777777"),
@@ -40,25 +45,34 @@ PEER = Path(__file__).parent / "other_environments" / "sb3.csv"
 
 def table(groups, peer=PEER):
     """Return the results as a Markdown table, one line for each environment."""
-    names = ("environment", "aim", "S5: mean ± s.e. (worst)", "seeds", "no memory", "SB3's PPO")
-    names += ("steps", "time")
+    names = ("environment", "aim", "S5: mean ± s.e. (worst)", "seeds", "no memory", "steps", "time")
+    names += ("SB3's PPO", "its seeds", "its time")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     rows = [group[0] for group in groups.values()]
     theirs = list(csv.DictReader(open(peer, encoding="utf-8"))) if peer.exists() else []
     for task in AIMS:
         own = {v: [r for r in rows if (r["task"], r["variant"]) == (task, v)] for v in VARIANTS}
-        if own["s5"]:
-            times = [float(row["wall_seconds"] or "nan") for row in own["s5"]]
+        s5, none, peers = own["s5"], own["none"], [row for row in theirs if row["task"] == task]
+        if s5:
             name = task.partition(":")[2] or task
-            name += ", velocities hidden" if task == "HalfCheetah-v5" else ""
-            cells = [name, AIMS[task], _mean(own["s5"]), str(len(own["s5"])), _mean(own["none"])]
-            cells += [_mean([row for row in theirs if row["task"] == task])]
-            cells += [f"{int(own['s5'][0]['steps']):,}", f"{min(times):.0f}–{max(times):.0f} s"]
+            name += ", velocities hidden" if task in POSITIONS else ""
+            cells = [name, AIMS[task], _mean(s5), str(len(s5)), _mean(none)]
+            cells += [f"{int(s5[0]['steps']):,}", _span(s5, "wall_seconds")]
+            cells += [_mean(peers), str(len(peers)) if peers else "–", _span(peers, "cpu_seconds")]
             lines.append("| " + " | ".join(cells).replace("-0", "−0") + " |")
     note = f"Mean return over {rows[0]['episodes']} fresh episodes at the end, deterministic "
-    note += "policy; mean and standard error over seeds. Time: of the whole command, fastest to "
-    note += "slowest. " + "; ".join(sorted({row["machine"] for row in rows})) + "."
+    note += "policy; mean and standard error over seeds. Time: of the whole command on two CPUs, "
+    note += "fastest to slowest seed. " + "; ".join(sorted({row["machine"] for row in rows})) + ". "
+    note += "Stable-Baselines3's PPO has its own defaults, no memory, one environment and one CPU, "
+    note += f"and {int(theirs[0]['steps']):,} steps." if theirs else "and was not run."
     return [*lines, "", note]
+
+
+def _span(rows, column):
+    """Return the smallest and the largest time of the runs, as text."""
+    times = [float(row[column] or "nan") for row in rows]
+    ends = sorted({f"{time:.0f}" for time in (min(times), max(times))}, key=float) if times else []
+    return "–".join(ends) + " s" if ends else "–"
 
 
 def _mean(rows):
@@ -74,7 +88,14 @@ def _mean(rows):
     return text.replace("-", "−")
 
 
-OPTIONS = {"HalfCheetah-v5": ("--wrapper", PARTLY)}
+def positions_only(task):
+    """Return the options of `minis5 train` that hide all but the positions."""
+    numbers = list(range(POSITIONS[task]))
+    keep = "minis5.envs.foreign.partial:KeepNumbers="
+    return ("--wrapper", f'{keep}{{{{"numbers": {numbers}}}}}')
+
+
+OPTIONS = {task: positions_only(task) for task in POSITIONS}
 OTHER_ENVIRONMENTS = Sweep(
     "other_environments",
     __doc__.splitlines()[0],

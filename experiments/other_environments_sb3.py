@@ -20,7 +20,8 @@ from other_environments import AIMS, OPTIONS, OTHER_ENVIRONMENTS, PEER
 
 from minis5.run.presets import FOREIGN
 
-COLUMNS = ("task", "seed", "steps", "mean_return", "std_return", "episodes", "seconds", "versions")
+COLUMNS = ("task", "seed", "steps", "mean_return", "std_return", "episodes", "cpu_seconds")
+COLUMNS += ("versions",)
 TASKS = tuple(task for task in AIMS if ":" not in task)
 
 
@@ -43,7 +44,7 @@ def run(task, seed, steps):
             env = KeepNumbers(env, **json.loads(options))
         return Monitor(env)
 
-    start = time.perf_counter()
+    start = time.process_time()
     model = PPO("MlpPolicy", make(), seed=seed, device="cpu")
     model.learn(steps)
     env = make()
@@ -57,7 +58,7 @@ def run(task, seed, steps):
         "mean_return": round(float(mean), 4),
         "std_return": round(float(deviation), 4),
         "episodes": 100,
-        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time() - start, 1),
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
     }
 

@@ -335,17 +335,17 @@ def test_table_of_other_environments(tmp_path):
         return facts | {"wall_seconds": 60 + seed, "steps": 5, "episodes": 9, "machine": "one CPU"}
 
     peer = tmp_path / "sb3.csv"
-    peer.write_text("task,seed,mean_return\nPendulum-v1,0,-150\n")
+    peer.write_text("task,seed,mean_return,cpu_seconds,steps\nPendulum-v1,0,-150,700.4,7000\n")
     found = [row("Pendulum-v1", "s5", seed, -160.0 - seed) for seed in range(3)]
     found += [row("HalfCheetah-v5", "s5", 0, 3.25), row("HalfCheetah-v5", "none", 0, 1.5)]
     groups = {(r["task"], r["variant"], str(r["seed"])): [r] for r in found}
     lines = other_environments.table(groups, peer)
     assert lines[2:4] == [
-        "| Pendulum-v1 | −200 | −161 ± 1 (−162) | 3 | – | −150 | 5 | 60–62 s |",
+        "| Pendulum-v1 | −200 | −161 ± 1 (−162) | 3 | – | 5 | 60–62 s | −150 | 1 | 700 s |",
         "| HalfCheetah-v5, velocities hidden | twice the return without memory | 3.25 | 1 | 1.50 "
-        "| – | 5 | 60–60 s |",
+        "| 5 | 60 s | – | – | – |",
     ]
-    assert lines[-1].endswith("one CPU.")
+    assert "slowest seed. one CPU. " in lines[-1] and lines[-1].endswith("7,000 steps.")
 
 
 @pytest.mark.slow
