@@ -45,8 +45,16 @@ PEER = Path(__file__).parent / "other_environments" / "sb3.csv"
 
 def table(groups, peer=PEER):
     """Return the results as a Markdown table, one line for each environment."""
-    names = ("environment", "aim", "S5: mean ± s.e. (worst)", "seeds", "no memory", "steps", "time")
-    names += ("SB3's PPO", "its seeds", "its time")
+    names = (
+        "environment",
+        "aim",
+        "S5: mean ± s.e. (worst)",
+        "seeds",
+        "no memory",
+        "steps",
+        "CPU time",
+    )
+    names += ("SB3's PPO", "its seeds", "its CPU time")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     rows = [group[0] for group in groups.values()]
     theirs = list(csv.DictReader(open(peer, encoding="utf-8"))) if peer.exists() else []
@@ -57,20 +65,23 @@ def table(groups, peer=PEER):
             name = task.partition(":")[2] or task
             name += ", velocities hidden" if task in POSITIONS else ""
             cells = [name, AIMS[task], _mean(s5), str(len(s5)), _mean(none)]
-            cells += [f"{int(s5[0]['steps']):,}", _span(s5, "wall_seconds")]
-            cells += [_mean(peers), str(len(peers)) if peers else "–", _span(peers, "cpu_seconds")]
+            cells += [f"{int(s5[0]['steps']):,}", _span(s5)]
+            cells += [_mean(peers), str(len(peers)) if peers else "–", _span(peers)]
             lines.append("| " + " | ".join(cells).replace("-0", "−0") + " |")
     note = f"Mean return over {rows[0]['episodes']} fresh episodes at the end, deterministic "
-    note += "policy; mean and standard error over seeds. Time: of the whole command on two CPUs, "
-    note += "fastest to slowest seed. " + "; ".join(sorted({row["machine"] for row in rows})) + ". "
+    note += (
+        "policy; mean and standard error over seeds. CPU time: of the whole command, fastest to "
+    )
+    note += "slowest seed; minis5 uses both CPUs, so that its wall time is half. "
+    note += "; ".join(sorted({row["machine"] for row in rows})) + ". "
     note += "Stable-Baselines3's PPO has its own defaults, no memory, one environment and one CPU, "
     note += f"and {int(theirs[0]['steps']):,} steps." if theirs else "and was not run."
     return [*lines, "", note]
 
 
-def _span(rows, column):
-    """Return the smallest and the largest time of the runs, as text."""
-    times = [float(row[column] or "nan") for row in rows]
+def _span(rows):
+    """Return the smallest and the largest CPU time of the runs, as text."""
+    times = [float(row["cpu_seconds"] or "nan") for row in rows]
     ends = sorted({f"{time:.0f}" for time in (min(times), max(times))}, key=float) if times else []
     return "–".join(ends) + " s" if ends else "–"
 
