@@ -27,6 +27,15 @@ def cuda_initialised(library: str = CUDA) -> bool:
     return driver.cuCtxGetCurrent(ctypes.byref(ctypes.c_void_p())) != NOT_INITIALISED
 
 
+# what mpiexec of MPICH, Intel MPI and Open MPI, srun, and PMIx tell the processes that they start
+RANK_NAMES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
+
+
+def started_by_mpi() -> bool:
+    """Return whether MPI has started this process; nothing of MPI is imported for it."""
+    return any(name in os.environ for name in RANK_NAMES)
+
+
 def start_method() -> str:
     """Return "fork" or "spawn", for ``multiprocessing.get_context``.
 

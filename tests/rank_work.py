@@ -109,3 +109,49 @@ def hang(comm, folder):
     while comm.rank != 1:  # rank 1 waits for the others
         time.sleep(0.01)
     comm.allreduce(np.ones(1))
+
+
+def share(rank, size, dtype):
+    """Return a rank's vector, of numbers whose sum depends on the order of summation."""
+    rng = np.random.default_rng([rank, size])
+    return (rng.standard_normal(size) * 10.0 ** rng.integers(-6, 6, size)).astype(dtype)
+
+
+def add(comm, sizes, dtype):
+    """Return every rank's results of several sums, which use both buffers again and again."""
+    return comm.gather([comm.allreduce(share(comm.rank, size, dtype)) for size in sizes])
+
+
+def keep_sums(comm):
+    """An old sum must not change when the buffers are used again, nor the vector that was given."""
+    vector = np.full(3, comm.rank + 1.0)
+    sums = [comm.allreduce(vector * 10**i) for i in range(4)]
+    return sums, vector
+
+
+def uneven(comm):
+    """Ranks that arrive at different times."""
+    total = 0.0
+    for i in range(6):
+        time.sleep(0.03 * ((i + comm.rank) % 3))
+        total = comm.allreduce(np.array([total + comm.rank + 1]))[0]
+    return total
+
+
+def messages(comm):
+    lists = [comm.gather({"rank": comm.rank, "round": i}) for i in range(3)]
+    told = [comm.broadcast(("word", i, comm.rank)) for i in range(3)]
+    large = comm.gather(np.full(300_000, comm.rank))  # more than a pipe holds
+    return lists, comm.gather((told, lists)), [part.mean() for part in large] if large else None
+
+
+def doomed(ranks, how):
+    """Rank 1 ends badly while the others wait for it."""
+    ranks.allreduce(np.ones(1))
+    if ranks.rank == 1:
+        if how == "raise":
+            raise ZeroDivisionError("of our own making")
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(100)
+    ranks.allreduce(np.ones(1))

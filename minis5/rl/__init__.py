@@ -23,7 +23,7 @@ When needed:
     autoreset        how a vector environment begins and ends episodes
     rates            parameters that learn at another rate
     comm             several processes that train one agent; workers starts and watches them,
-                     channel carries their messages
+                     channel carries their messages; mpi has the same for ranks of MPI
     agent_file       an agent in one .npz; spaces_json writes its spaces,
                      settings_json checks its settings
     weight_names     names of weights in other programs; weights_out writes them, weights_in reads

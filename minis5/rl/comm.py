@@ -11,7 +11,7 @@ buffers take turns, so that one wait is enough: no rank can be two calls ahead o
 says that it is there by a semaphore for each other rank. Messages go through channels (channel.py).
 Who waits also looks whether the others live (workers.py).
 
-Leaves out: more than one machine. Tests: tests/rl/test_comm.py, tests/rl/test_workers.py.
+Leaves out: more than one machine (mpi.py). Tests: tests/rl/test_comm.py, tests/rl/test_workers.py.
 """
 
 import os

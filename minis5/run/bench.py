@@ -24,7 +24,7 @@ from minis5 import reference
 from minis5.envs.registry import make_vec
 from minis5.files import write_json
 from minis5.nn.scan import from_planar, planar, scan_backward, scan_forward
-from minis5.rl import comm
+from minis5.rl import comm, mpi
 from minis5.rl.agent import ActorCritic
 from minis5.rl.loss import Batch, ppo_loss
 from minis5.rl.ppo import PPO
@@ -238,7 +238,7 @@ def bench_train(repeats, quick):
     for changes, aim in ((TINY, None),) if quick else ((PAPER, 5000), (SMALL, 40000)):
         _, config, _ = presets.resolve(ENV, "paper", "s5", changes)
         workers = choose_workers(None, config)
-        speeds, size = comm.run(train_rank, workers, (changes, 2 + repeats))
+        speeds, size = mpi.run(train_rank, workers, (changes, 2 + repeats))
         rows.append(row(f"train, {size}", speeds[2:], "steps/s", aim))
     return rows
 

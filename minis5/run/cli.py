@@ -13,16 +13,28 @@ import sys
 
 from minis5 import __version__
 from minis5.ctrl_c import raise_again
+from minis5.processes import started_by_mpi
 from minis5.run.console import answer, prepare, silence, tell
 from minis5.run.parser import Parser
 from minis5.run.summaries import SUMMARIES
 
 
 def main(argv=None):
-    """Run the command line `argv` (default: the process's) and return the exit code."""
+    """Run the command line `argv` (default: the process's) and return the exit code.
+
+    Of several ranks that MPI has started, number 0 runs it; the others work for it (rl/mpi.py).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     prepare()
     raise_again()
+    if not started_by_mpi():
+        return _guarded(argv)
+    from minis5.rl import mpi
+
+    return mpi.lead(lambda: _guarded(argv))
+
+
+def _guarded(argv):
     try:
         code = _main(argv) or 0
         answer()

@@ -57,7 +57,7 @@ def _learn(comm, folder, config, began, quiet, trust, callbacks):
     if facts is None:
         facts = state_file.Facts(seconds=0.0, finished=None)
         if config.init_from is not None:
-            start_from(agent, config.init_from)
+            _start_from(comm, agent, config.init_from)
     began -= facts.seconds
     comm.gather(None)  # every rank can go on: only now is anything overwritten
     with nullcontext() if comm.rank else StopSignals() as signals:
@@ -109,6 +109,15 @@ def _learn(comm, folder, config, began, quiet, trust, callbacks):
         envs.close()
         callbacks.check()
         return agent, time.monotonic() - began, interrupted
+
+
+def _start_from(comm, agent, path):
+    """Give every rank the weights in a file that rank 0 has."""
+    if comm.rank == 0:
+        start_from(agent, path)
+    agent.parameter_vector[:] = comm.broadcast(agent.parameter_vector)
+    if agent.normalizer is not None:
+        agent.normalizer.load(comm.broadcast(agent.normalizer.to_array()))
 
 
 def _take_up(folder, config, agent, ppo):

@@ -124,8 +124,10 @@ FOREIGN: tuple[Settings, int] = (
 # MuJoCo's tasks are learnt by many small updates; with 64 environments and lr 1e-3, HalfCheetah
 # earned half.
 MUJOCO = ({"num_envs": 16, "lr": 3e-4}, 1_000_000)
-ROBOTS = ("Ant-", "HalfCheetah-", "Hopper-", "Humanoid", "Inverted", "Pusher-", "Reacher-")
-ROBOTS += ("Swimmer-", "Walker2d-")
+ROBOTS = ("Ant-", "HalfCheetah-", "Hopper-", "Humanoid", "Inverted", "Pusher-", "Reacher-") + (
+    "Swimmer-",
+    "Walker2d-",
+)
 
 # how the id of such an environment begins, without its module: changes to FOREIGN, steps
 FAMILIES: dict[str, tuple[Settings, int]] = {

@@ -14,6 +14,7 @@ from typing import Any
 from minis5.envs.registry import make_vec
 from minis5.files import reason
 from minis5.processes import start_method
+from minis5.rl import mpi
 from minis5.rl.config import PPOConfig
 from minis5.run.console import tell
 from minis5.run.machine import available_cpus
@@ -33,7 +34,8 @@ def choose_workers(
     Parameters
     ----------
     workers : int
-        None takes as many as the CPUs, the sizes of the minibatches and `obstacle` allow.
+        None takes as many as MPI has started; without MPI as many as the CPUs, the sizes of the
+        minibatches and `obstacle` allow.
     ppo_config : PPOConfig
     device : {"cpu", "cuda"}
         On a GPU there is one process.
@@ -50,6 +52,8 @@ def choose_workers(
         if workers not in (None, 1):
             raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
         return 1
+    if workers is None and mpi.size() > 1:
+        workers = mpi.size()
     if workers is not None:
         check_workers(workers, ppo_config)
         return workers

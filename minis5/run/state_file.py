@@ -168,7 +168,9 @@ def _misfit(path, error):
 def load(
     folder: Path, comm: Comm, agent: ActorCritic, ppo: PPO, config: RunConfig, trust: bool
 ) -> Facts | None:
-    """Restore agent and trainer from the file that `save` wrote; every rank reads its part.
+    """Restore agent and trainer from the file that `save` wrote.
+
+    Rank 0 reads it, because the others may be on machines that do not have it.
 
     With `trust`, pickled environments are unpickled, which runs code that the file names.
 
@@ -183,9 +185,11 @@ def load(
         The file is damaged, foreign or newer, or belongs to another configuration or another number
         of ranks; or its environments can no longer be unpickled.
     """
-    if not (folder / "state.npz").exists():
+    exists = comm.rank == 0 and (folder / "state.npz").exists()
+    read = comm.broadcast(_read(folder, config) if exists else None)
+    if read is None:
         return None
-    path, arrays, facts = _read(folder, config)
+    path, arrays, facts = read
     check_trust(folder, [], _pickled(arrays), trust)
     try:
         parameters = _part(arrays, "agent/")

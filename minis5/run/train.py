@@ -10,7 +10,7 @@ A run's folder holds
     best.npz                the best agent in these, with the run's settings inside
     summary.json, curve.png when the run has finished
 
-The work is split over processes (minis5/rl/comm.py). Each runs `train_rank`
+The work is split over processes (minis5/rl/comm.py, or mpi.py). Each runs `train_rank`
 (minis5/run/learn.py) on its share of the environments. Rank 0, this process, alone writes; a lock
 on the folder keeps others out (minis5/run/folder.py). On a GPU there is one process.
 
@@ -33,7 +33,7 @@ from minis5.files import reason, write_json
 from minis5.ops import array_library
 from minis5.rl.agent_file import load_agent
 from minis5.rl.comm import RankError
-from minis5.rl.comm import run as run_ranks
+from minis5.rl.mpi import run as run_ranks
 from minis5.run import state_file
 from minis5.run.callbacks import Callback, CallbackError, Callbacks, check_callbacks
 from minis5.run.config import configure, read_config, write_config

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import threadpoolctl
+from rank_work import add, keep_sums, messages, share, uneven
 
 from minis5.envs.registry import make_vec
 from minis5.nn import scan
@@ -17,17 +18,6 @@ from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.ppo import PPO
 
 TINY = PPOConfig(num_envs=8, unroll=8, epochs=2, minibatches=2)
-
-
-def share(rank, size, dtype):
-    """Return a rank's vector, of numbers whose sum depends on the order of summation."""
-    rng = np.random.default_rng([rank, size])
-    return (rng.standard_normal(size) * 10.0 ** rng.integers(-6, 6, size)).astype(dtype)
-
-
-def add(comm, sizes, dtype):
-    """Return every rank's results of several sums, which use both buffers again and again."""
-    return comm.gather([comm.allreduce(share(comm.rank, size, dtype)) for size in sizes])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -47,26 +37,10 @@ def test_allreduce(size, dtype):
             np.testing.assert_array_equal(result[i], expected)
 
 
-def keep_sums(comm):
-    """An old sum must not change when the buffers are used again, nor the vector that was given."""
-    vector = np.full(3, comm.rank + 1.0)
-    sums = [comm.allreduce(vector * 10**i) for i in range(4)]
-    return sums, vector
-
-
 def test_results_are_ones_own():
     sums, vector = run(keep_sums, 2)
     np.testing.assert_array_equal(sums, [[3 * 10**i] * 3 for i in range(4)])
     np.testing.assert_array_equal(vector, 1)
-
-
-def uneven(comm):
-    """Ranks that arrive at different times."""
-    total = 0.0
-    for i in range(6):
-        time.sleep(0.03 * ((i + comm.rank) % 3))
-        total = comm.allreduce(np.array([total + comm.rank + 1]))[0]
-    return total
 
 
 def test_slow_ranks_are_waited_for():
@@ -74,13 +48,6 @@ def test_slow_ranks_are_waited_for():
     for _ in range(6):
         expected = 3 * expected + 6
     assert run(uneven, 3) == expected
-
-
-def messages(comm):
-    lists = [comm.gather({"rank": comm.rank, "round": i}) for i in range(3)]
-    told = [comm.broadcast(("word", i, comm.rank)) for i in range(3)]
-    large = comm.gather(np.full(300_000, comm.rank))  # more than a pipe holds
-    return lists, comm.gather((told, lists)), [part.mean() for part in large] if large else None
 
 
 def test_gather_and_broadcast():

