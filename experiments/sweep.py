@@ -12,7 +12,10 @@ The report writes these files. Rows of runs that are no longer in runs/ stay in 
     README.md                              the table, between <!-- NAME:begin --> and
                                            <!-- NAME:end -->, in each README that has these
 
-Leaves out: several runs at once. Tests: tests/test_experiments.py.
+A run that fails is reported at the end and does not stop the others. With --shard I/N, N jobs of a
+cluster share the runs; --report then makes the tables.
+
+Leaves out: several runs at once in one job. Tests: tests/test_experiments.py.
 """
 
 import argparse
@@ -337,6 +340,14 @@ def draw(sweep, path, groups):
     figure.savefig(path)
 
 
+def shard(text):
+    """Return (I - 1, N) of "I/N"."""
+    number, _, many = text.partition("/")
+    if not (number.isdecimal() and many.isdecimal() and 1 <= int(number) <= int(many)):
+        raise argparse.ArgumentTypeError(f"expected I/N with 1 <= I <= N, got {text!r}")
+    return int(number) - 1, int(many)
+
+
 def main(sweep, argv=None):
     """Run the command line of an experiment script."""
     parser = argparse.ArgumentParser(description=sweep.title)
@@ -363,11 +374,27 @@ def main(sweep, argv=None):
         help=f"default experiments/{sweep.name}; with it, the repository's READMEs stay",
     )
     parser.add_argument("--report", action="store_true", help="no runs")
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="every Nth run from number I = 1 … N, and no report: for an array of jobs",
+    )
     if (options := parser.parse_args(argv)).quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
     out = options.out or out
     jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds]
-    # Seed by seed, so that every task has a first result soon.
-    for task, variant, seed in [] if options.report else sorted(jobs, key=lambda job: job[2]):
-        run(sweep, out / "runs", task, variant, seed, options.quick)
-    report(sweep, out, readmes(options.out))
+    jobs.sort(key=lambda job: job[2])  # seed by seed, so that every task has a first result soon
+    first, step = options.shard or (0, 1)
+    failed = []
+    for task, variant, seed in [] if options.report else jobs[first::step]:
+        try:
+            run(sweep, out / "runs", task, variant, seed, options.quick)
+        except Stopped:
+            raise
+        except SystemExit as error:  # the others go on
+            failed.append(str(error))
+    if options.shard is None and not (failed and len(failed) == len(jobs)):
+        report(sweep, out, readmes(options.out))
+    if failed:
+        sys.exit("\n".join(failed))

@@ -127,6 +127,34 @@ def test_failures_are_told(tmp_path, capfd):
     assert "not empty" in capfd.readouterr().err
 
 
+def test_shards_share_the_runs_and_a_failure_stops_no_other(tmp_path, monkeypatch):
+    made, reports = [], []
+
+    def run(one, runs, task, variant, seed, quick):
+        made.append((task, variant, seed))
+        if seed == 4:
+            raise SystemExit(f"{task}: exit code 2")
+
+    monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr(sweep, "report", lambda *_: reports.append(True))
+    start = ["--out", str(tmp_path), "--tasks", "MemoryChain-64", "--variants", "s5", "none"]
+    start += "--seeds 3 5 6".split()
+    for number in "123":
+        main(MEMORY_TASKS, [*start, "--shard", f"{number}/3"])
+    shared = made.copy()
+    made.clear()
+    assert not reports
+    main(MEMORY_TASKS, start)
+    assert sorted(shared) == sorted(made) and len(set(shared)) == 6 and reports == [True]
+    made.clear()
+    with pytest.raises(SystemExit, match="MemoryChain-64: exit code 2"):
+        main(MEMORY_TASKS, [*start, "4"])
+    assert len(made) == 8 and len(reports) == 2
+    for odd in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(SystemExit):
+            main(MEMORY_TASKS, [*start, "--shard", odd])
+
+
 def test_a_table_goes_to_every_page_with_a_place_for_it(tmp_path):
     with_block, without = tmp_path / "a.md", tmp_path / "b.md"
     with_block.write_text("x\n<!-- t:begin -->\nold\n<!-- t:end -->\ny\n")
