@@ -170,7 +170,7 @@ _broken = False  # a job has failed here while others may wait: they have to be 
 def run(fn: Callable[..., Any], ranks: int, args: tuple = ()) -> Any:
     """Run ``fn(comm, *args)`` on all of MPI's ranks, or, without MPI, as comm.run does.
 
-    Called on rank 0, within `lead`.
+    Called on rank 0, within `lead`; a call on another ends all.
 
     Raises
     ------
@@ -180,6 +180,10 @@ def run(fn: Callable[..., Any], ranks: int, args: tuple = ()) -> Any:
     global _broken
     if size() == 1:
         return comm.run(fn, ranks, args)
+    if rank():
+        remedy = "call minis5.rl.mpi.lead(main), where main() trains"
+        print(f"minis5: expected rank 0, got rank {rank()}; {remedy}", file=sys.stderr)
+        MPIComm().abort(1)  # an error would wait for rank 0 at its end, and rank 0 for it
     if ranks != size():
         raise ValueError(
             f"workers: expected {size()}, as many as MPI started, got {ranks}; "

@@ -160,6 +160,13 @@ def test_what_is_no_training_ends_too(tmp_path, arguments, code, text):
     assert done.stderr.count("minis5: error") == (code == 2)
 
 
+@needs_mpi
+def test_a_script_without_lead_says_how():
+    code = "from minis5.rl import mpi; mpi.run(print, 2)"
+    done = mpi(2, ["-c", code], seconds=60)
+    assert done.returncode and "got rank 1; call minis5.rl.mpi.lead(main)" in done.stderr
+
+
 def test_mpi_without_its_library_is_named():
     code = "import sys; sys.modules['mpi4py'] = None\n"
     code += "from minis5.run.cli import main; sys.exit(main(['envs']))"
