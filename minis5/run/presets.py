@@ -121,8 +121,8 @@ FOREIGN: tuple[Settings, int] = (
     1_000_000,
 )
 
-# MuJoCo's tasks are learnt by many small updates; with 64 environments and lr 1e-3, HalfCheetah
-# earned half.
+# MuJoCo's tasks take many small updates: with 64 environments and lr 1e-3, a double pendulum whose
+# velocities are hidden earned 5,800 instead of 9,100. HalfCheetah earned as much.
 MUJOCO = ({"num_envs": 16, "lr": 3e-4}, 1_000_000)
 ROBOTS = ("Ant-", "HalfCheetah-", "Hopper-", "Humanoid", "Inverted", "Pusher-", "Reacher-") + (
     "Swimmer-",
@@ -132,14 +132,14 @@ ROBOTS = ("Ant-", "HalfCheetah-", "Hopper-", "Humanoid", "Inverted", "Pusher-", 
 # how the id of such an environment begins, without its module: changes to FOREIGN, steps
 FAMILIES: dict[str, tuple[Settings, int]] = {
     # Without the bonus the agent soon runs to either end and no longer looks at what the start
-    # shows. Large updates, which target_kl ends, forget what it has learnt; with lr 1e-3 one seed
-    # of three forgot all the same. Rewards are in [0, 1].
+    # shows. Large updates, which target_kl ends, forget what it has learnt. One seed of three on
+    # MemoryS7 forgot all the same; with lr 5e-4 the first did not learn in 1M steps. Rewards are in
+    # [0, 1].
     "MiniGrid-": (
-        {"num_envs": 32, "lr": 5e-4, "entropy_coef": 0.02, "target_kl": 0.03}
-        | {"normalize_rewards": False},
+        {"num_envs": 32, "entropy_coef": 0.02, "target_kl": 0.03, "normalize_rewards": False},
         2_000_000,
     ),
-    "MiniGrid-MemoryS7": ({}, 1_000_000),
+    "MiniGrid-MemoryS7": ({}, 500_000),
     "LunarLander": ({}, 2_000_000),  # after half of them, one seed of three was below 200
     # A rollout of 16 x 128 images of 210 x 160 x 3 has 206 MB.
     "ALE/": ({"num_envs": 16}, 1_000_000),
