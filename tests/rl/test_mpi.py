@@ -115,6 +115,40 @@ def test_a_run_is_that_of_as_many_workers(tmp_path):
 
 
 @needs_mpi
+def test_only_rank_0_needs_the_files(tmp_path):
+    """Ranks in two folders stand for machines that share none."""
+    folders = [tmp_path / name for name in ("here", "there")]
+
+    def run(*arguments):
+        command = [MPIEXEC]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            command += [":"] if len(command) > 1 else []
+            command += ["-n", "1", "-wdir", str(folder), sys.executable, *arguments]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    train = [*TRAIN, "--anneal-lr", "false"]  # prolonging would change the rates
+    run(*train, "--steps", "2000", "--out", "first")
+    run(*train, "--steps", "2000", "--out", "second", "--init-from", "first")
+    run("-m", "minis5", "train", "--resume", "second", "--steps", "4000")
+    assert not list(folders[1].iterdir())
+    command = [
+        *train,
+        "--workers",
+        "2",
+        "--init-from",
+        "first",
+        "--steps",
+        "4000",
+        "--out",
+        "other",
+    ]
+    subprocess.run([sys.executable, *command], cwd=folders[0], env=environment(), check=True)
+    same_run(folders[0] / "second", folders[0] / "other")
+
+
+@needs_mpi
 def test_a_stop_by_a_signal_saves(tmp_path):
     out = tmp_path / "run"
     command = [MPIEXEC, "-n", "2", sys.executable, *TRAIN, "--steps", "100M", "--out", str(out)]
