@@ -23,11 +23,18 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 
 from minis5.arrays import load_gpu_forms, on_gpu
 
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
 fast = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+
+
+def compiling() -> bool:
+    """Return whether Numba compiles: an exception of a signal handler may be lost, or crash it."""
+    return global_compiler_lock.is_locked()
+
 
 operations: list[Callable] = []  # all that have been defined, for the tests
 _gpu_forms: dict[Any, Any] = {}  # CPU form: GPU form

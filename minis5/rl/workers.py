@@ -21,6 +21,7 @@ from multiprocessing import connection
 from multiprocessing.sharedctypes import RawArray
 from typing import Any, NamedTuple
 
+from minis5.ops import compiling
 from minis5.processes import start_method
 from minis5.rl.channel import Channel
 
@@ -110,7 +111,8 @@ class Workers:
     def watched(self):
         """Within this context, WorkerEnded is raised as soon as a worker fails.
 
-        Only a main thread can be interrupted; elsewhere, `ended` finds it out.
+        Only a main thread can be interrupted, and not while Numba compiles; otherwise, `ended`
+        finds it out.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -120,7 +122,7 @@ class Workers:
         def interrupt(number, frame):
             if self._asking:
                 self._again = True
-            elif self._watched and any(self._codes().values()):
+            elif self._watched and not compiling() and any(self._codes().values()):
                 self._watched = False  # once: what cleans up now is not interrupted
                 raise WorkerEnded
             if callable(before):

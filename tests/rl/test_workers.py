@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 import rank_work
 import threadpoolctl
+from numba.core.compiler_lock import global_compiler_lock
 
 from minis5.nn import scan
+from minis5.ops import compiling
 from minis5.rl import comm, workers
 from minis5.rl.comm import RankError, run
 
@@ -70,6 +72,18 @@ def test_while_rank_0_computes():
     """Rank 0 is interrupted, and nothing that catches Exception keeps it from ending."""
     with soon(), pytest.raises(RankError, match=r"rank 2 died with exit code -9 \(SIGKILL, as the"):
         run(rank_work.compute, 3, (2, 60.0))
+
+
+def test_while_numba_compiles(monkeypatch):
+    """An exception in LLVM's calls of Python crashed a run: the next sum tells."""
+    monkeypatch.setattr(workers, "compiling", lambda: True)
+    began = time.monotonic()
+    with soon(), pytest.raises(RankError, match="rank 1 died with exit code -9"):
+        run(rank_work.compute, 2, (1, 1.0))
+    assert time.monotonic() - began >= 1.0
+    with global_compiler_lock:
+        assert compiling()
+    assert not compiling()
 
 
 def test_in_another_thread_than_the_main_one():
