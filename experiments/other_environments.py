@@ -81,7 +81,7 @@ def table(groups, peer=PEER):
 
 def _span(rows):
     """Return the smallest and the largest CPU time of the runs, as text."""
-    times = [float(row["cpu_seconds"] or "nan") for row in rows]
+    times = [float(row["cpu_seconds"]) for row in rows if row["cpu_seconds"]]
     ends = sorted({f"{time:.0f}" for time in (min(times), max(times))}, key=float) if times else []
     return "–".join(ends) + " s" if ends else "–"
 

@@ -49,8 +49,6 @@ class Work(NamedTuple):
 LONG = ("MemoryChain-512", "MemoryChain-1024")
 CLEAN = ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")
 QUEUE = (  # what is worth most comes first
-    Work(OTHER_ENVIRONMENTS, ("s5",), OTHER_ENVIRONMENTS.seeds),
-    Work(OTHER_ENVIRONMENTS, ("none",), OTHER_ENVIRONMENTS.seeds, HIDDEN),
     Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
     Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (3, 4)),  # five seeds in the README's table
     Work(POPGYM_HARD, ("s5",), SEEDS, CLEAN),
@@ -62,6 +60,8 @@ QUEUE = (  # what is worth most comes first
     Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), LONG),
     Work(POPGYM, ("s5", "none"), (0, 1, 2, 3, 4)),
     Work(META_CARTPOLE, ("s5", "gru", "mlp"), (0, 1, 2, 3)),
+    Work(OTHER_ENVIRONMENTS, ("s5",), OTHER_ENVIRONMENTS.seeds),
+    Work(OTHER_ENVIRONMENTS, ("none",), OTHER_ENVIRONMENTS.seeds, HIDDEN),
 )
 
 

@@ -87,7 +87,6 @@ class MPIComm(comm.Comm):
         if self._mpi is None:
             raise ValueError("world: expected a communicator of mpi4py, got none; use mpiexec")
         self.rank, self.size = self._mpi.Get_rank(), self._mpi.Get_size()
-        self._timeout = _timeout()
 
     def _wait(self, request, patience=None):
         """Wait for a request, awake at first, then with sleeps.
@@ -102,7 +101,7 @@ class MPIComm(comm.Comm):
             waited = time.perf_counter() - began
             if waited > comm.SPIN:
                 time.sleep(SLEEP if waited < LONG else IDLE)
-            if waited > (self._timeout if patience is None else patience):
+            if waited > (_timeout() if patience is None else patience):
                 raise comm.RankError(
                     f"{self._late()} did not come within {waited:.0f} s, as asked "
                     "by MINIS5_MPI_TIMEOUT; does an environment hang?"
@@ -146,7 +145,8 @@ class MPIComm(comm.Comm):
         return self._broadcast(obj)
 
     def _broadcast(self, obj, patience=None):
-        message = np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
+        text = b"" if self.rank else pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
+        message = np.frombuffer(text, np.uint8)
         length = np.array([message.size])
         self._wait(self._mpi.Ibcast(length), patience)
         message = message.copy() if self.rank == 0 else np.empty(length[0], np.uint8)
@@ -203,6 +203,12 @@ def lead(function: Callable[[], Any]) -> int:
 
     The code is what ``function`` returns, or exits with; None is 0. An error is printed and is 1.
     """
+    try:
+        _timeout()
+    except ValueError as error:  # on every rank
+        if rank() == 0:
+            print(f"minis5: error: {error}", file=sys.stderr)
+        return 2
     if rank():
         return _serve()
     try:

@@ -124,10 +124,10 @@ FOREIGN: tuple[Settings, int] = (
 # MuJoCo's tasks take many small updates: with 64 environments and lr 1e-3, a double pendulum whose
 # velocities are hidden earned 5,800 instead of 9,100. HalfCheetah earned as much.
 MUJOCO = ({"num_envs": 16, "lr": 3e-4}, 1_000_000)
-ROBOTS = ("Ant-", "HalfCheetah-", "Hopper-", "Humanoid", "Inverted", "Pusher-", "Reacher-") + (
-    "Swimmer-",
-    "Walker2d-",
-)
+ROBOTS = (
+    "Ant- HalfCheetah- Hopper- Humanoid- HumanoidStandup- InvertedPendulum- "
+    "InvertedDoublePendulum- Pusher- Reacher- Swimmer- Walker2d-"
+).split()
 
 # how the id of such an environment begins, without its module: changes to FOREIGN, steps
 FAMILIES: dict[str, tuple[Settings, int]] = {

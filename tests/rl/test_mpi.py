@@ -209,14 +209,14 @@ def test_mpi_without_its_library_is_named():
     assert done.returncode and "pip install 'minis5[mpi]'" in done.stderr
 
 
-def test_an_environment_variable_that_is_no_time(monkeypatch):
-    monkeypatch.setenv("MINIS5_MPI_TIMEOUT", "soon")
+@needs_mpi
+@pytest.mark.parametrize("text", ["soon", "0", "nan"])
+def test_an_environment_variable_that_is_no_time(text):
+    done = mpi(2, ["-m", "minis5", "envs"], seconds=60, MINIS5_MPI_TIMEOUT=text)
+    wanted = f"minis5: error: MINIS5_MPI_TIMEOUT: expected seconds, got {text!r}; for example 600\n"
+    assert done.returncode == 2 and done.stderr == wanted
 
-    class Alone:
-        Get_rank = staticmethod(lambda: 0)
-        Get_size = staticmethod(lambda: 1)
 
-    with pytest.raises(ValueError, match="MINIS5_MPI_TIMEOUT: expected seconds, got 'soon'"):
-        MPIComm(Alone)
+def test_a_communicator_without_mpi_is_refused():
     with pytest.raises(ValueError, match="use mpiexec"):
         MPIComm()

@@ -75,7 +75,7 @@ def test_while_rank_0_computes():
 
 
 def test_while_numba_compiles(monkeypatch):
-    """An exception in LLVM's calls of Python crashed a run: the next sum tells."""
+    """An exception within LLVM's calls of Python may crash the process: the next sum tells."""
     monkeypatch.setattr(workers, "compiling", lambda: True)
     began = time.monotonic()
     with soon(), pytest.raises(RankError, match="rank 1 died with exit code -9"):
