@@ -5,11 +5,12 @@
     python experiments/versus.py --report    the report alone
 
 Learners: minis5 with S5 and with a GRU, RecurrentPPO of sb3-contrib, and PPO with an LSTM in
-PyTorch in the manner of CleanRL (torch_lstm.py). Each run is a process of its own on one core. They
-go in turns, seed by seed and task by task, so that all meet the same other load. A run ends when
-the mean return of a rollout's episodes reaches TARGET, or after MOST_STEPS or MOST_SECONDS. Its
-time is that of the whole process until then, imports included. minis5 keeps its compiled code on
-the disk; each of its learners runs once before the first measurement, so that it is there.
+PyTorch in the manner of CleanRL (torch_lstm.py). Each run is a process of its own with one thread.
+They go in turns, seed by seed and task by task, so that all meet the same other load. A run ends
+when the mean return of a rollout's episodes reaches TARGET, or after MOST_STEPS or MOST_SECONDS.
+Its time is the CPU time of the whole process until then, imports included: with one thread that is
+the wall time of a core of its own, and other programs disturb it less. minis5 keeps its compiled
+code on the disk; each of its learners runs once before the first measurement, so that it is there.
 
 Leaves out: tuning the peers. All have the numbers of minis5's preset for the task (rollout, passes,
 minibatches, learning rate, horizon, clipping, entropy bonus, ε) and about as many parameters in
@@ -22,7 +23,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def run(task, learner, seed, most_steps, most_seconds):
     one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, **one, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    numbers = (seed, TARGET, most_steps, most_seconds, time.time())
+    numbers = (seed, TARGET, most_steps, most_seconds)
     script = str(ROOT / "experiments" / "versus_learners.py")
     command = [sys.executable, script, learner, task, *map(str, numbers)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -142,7 +142,7 @@ def table(groups):
     note = (
         f"Until the mean return of a rollout's episodes is {TARGET:g}; the best return is 1. Not "
     )
-    note += f"reached: not within {most}. Time: of the whole process on one core, imports "
+    note += f"reached: not within {most}. Time: CPU time of the whole process, one thread, imports "
     note += "included, compiled code from the cache, mean (least to most) over the seeds that "
     note += "reached it, as are the steps. Settings: "
     note += "; ".join(
@@ -177,7 +177,7 @@ def draw(path, curves):
                     axes.plot(*line, color=colour, label=label, linewidth=1)
                     label = f"_{label}"  # one entry of the legend for all seeds
         axes.axhline(TARGET, color="black", linestyle=":", linewidth=1)
-        axes.set(title=task, xlabel="seconds, imports included", xscale="log")
+        axes.set(title=task, xlabel="CPU seconds, imports included", xscale="log")
         axes.set(ylabel="mean return of a rollout's episodes")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")

@@ -1,11 +1,11 @@
 """One learner on one task until it reaches a target, in a process of its own: see versus.py.
 
-    python experiments/versus_learners.py LEARNER TASK SEED TARGET MOST_STEPS MOST_SECONDS STARTED
+    python experiments/versus_learners.py LEARNER TASK SEED TARGET MOST_STEPS MOST_SECONDS
 
-It prints one JSON object. STARTED is the time at which the caller started it, so that Python and
-imports count. All learners have rollouts of the same size and the numbers of
-minis5's preset for the task, as far as they have them. After each update they ask whether the mean
-return of the rollout's episodes has reached TARGET.
+It prints one JSON object. Seconds are CPU time of the process from its start, so that Python and
+imports count. All learners have rollouts of the same size and the numbers of minis5's preset for
+the task, as far as they have them. After each update they ask whether the mean return of the
+rollout's episodes has reached TARGET.
 
 Leaves out: what comes before and after (versus.py). Tests: tests/test_versus.py.
 """
@@ -31,20 +31,18 @@ class Meter:
     target : float
         Mean return of a rollout.
     most_seconds : float
-        Of learning.
-    started : float
-        Time (time.time) at which the process was started.
+        CPU time of learning.
     """
 
-    def __init__(self, target, most_seconds, started):
-        self.target, self.most_seconds, self.started = target, most_seconds, started
+    def __init__(self, target, most_seconds):
+        self.target, self.most_seconds = target, most_seconds
         self.steps, self.best, self.reached, self.curve = 0, float("-inf"), False, []
-        self.began = time.time()
+        self.began = time.process_time()
 
     def __call__(self, steps, mean):
         """Take the steps so far and the return of the last rollout; return whether to stop."""
-        now = time.time()
-        self.steps, self.seconds, self.learning = steps, now - self.started, now - self.began
+        self.steps, self.seconds = steps, time.process_time()
+        self.learning = self.seconds - self.began
         if mean == mean:  # not NaN: episodes have ended
             self.best = max(self.best, mean)
             self.curve.append((steps, round(self.seconds, 2), round(mean, 4)))
@@ -167,8 +165,8 @@ LEARNERS = {
 def main(argv):
     """Run one learner; print what it found."""
     learner, task, *numbers = argv
-    seed, target, most_steps, most_seconds, started = map(float, numbers)
-    meter = Meter(target, most_seconds, started)
+    seed, target, most_steps, most_seconds = map(float, numbers)
+    meter = Meter(target, most_seconds)
     size = LEARNERS[learner](task, int(seed), int(most_steps), meter)
     found = {"reached": meter.reached, "steps": meter.steps, "parameters": size}
     found |= {"seconds": round(meter.seconds, 2), "learning_seconds": round(meter.learning, 2)}

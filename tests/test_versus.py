@@ -23,9 +23,9 @@ import versus_learners  # noqa: E402
 
 
 def test_a_run_stops_at_the_target_or_at_the_end_of_its_time(monkeypatch):
-    clock = iter([10.0, 11.0, 12.0, 13.0, 20.0])
-    monkeypatch.setattr(versus_learners.time, "time", lambda: next(clock))
-    meter = versus_learners.Meter(0.9, 8.0, 4.0)  # began at 10, after 6 s of imports
+    clock = iter([6.0, 7.0, 8.0, 9.0, 16.0])
+    monkeypatch.setattr(versus_learners.time, "process_time", lambda: next(clock))
+    meter = versus_learners.Meter(0.9, 8.0)  # began after 6 s of imports
     assert not meter(100, float("nan")) and meter.best == float("-inf") and not meter.reached
     assert not meter(200, 0.5) and meter.curve == [(200, 8.0, 0.5)]
     assert meter(300, 0.9) and meter.reached and (meter.seconds, meter.learning) == (9.0, 3.0)
