@@ -19,7 +19,7 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -52,6 +52,29 @@ class Comm:
     def broadcast(self, obj):
         """Return rank 0's ``obj`` on every rank."""
         return obj
+
+
+def in_pieces(add: Callable, vector: np.ndarray) -> np.ndarray:
+    """Return the sum of a vector over the ranks.
+
+    Parameters
+    ----------
+    add : callable
+        ``add(piece, total)`` writes the sum of a piece of at most BYTES to an array of its size.
+    vector : ndarray, 1-D
+    """
+    total, piece = np.empty_like(vector), BYTES // vector.itemsize
+    for i in range(0, max(vector.size, 1), piece):  # an empty one too: all ranks meet
+        add(vector[i : i + piece], total[i : i + piece])
+    return total
+
+
+def add_in_order(vectors: Iterable, total: np.ndarray) -> None:
+    """Write the sum of arrays to ``total``, added one after another: the order decides the bits."""
+    first, *others = vectors
+    total[:] = first
+    for vector in others:
+        total += vector
 
 
 class SharedComm(Comm):
@@ -106,18 +129,15 @@ class SharedComm(Comm):
         return found
 
     def allreduce(self, vector):
-        piece = BYTES // vector.itemsize
-        if vector.size > piece:
-            return np.concatenate(
-                [self.allreduce(vector[i : i + piece]) for i in range(0, vector.size, piece)]
-            )
-        slots, self._turn = self._slots[self._turn], 1 - self._turn
-        slots[self.rank, : vector.nbytes].view(vector.dtype)[:] = vector
+        return in_pieces(self._add, vector)
+
+    def _add(self, vector, total):
+        """Write the sum over the ranks to ``total``; at most BYTES."""
+        slots = self._slots[self._turn, :, : vector.nbytes].view(vector.dtype)
+        self._turn = 1 - self._turn
+        slots[self.rank] = vector
         self._wait()
-        total = slots[0, : vector.nbytes].view(vector.dtype).copy()
-        for r in range(1, self.size):
-            total += slots[r, : vector.nbytes].view(vector.dtype)
-        return total
+        add_in_order(slots, total)
 
     def gather(self, obj):
         if self.rank:

@@ -35,6 +35,7 @@ from minis5.rl import comm
 TIMEOUT = 3600.0  # seconds, unless MINIS5_MPI_TIMEOUT says otherwise: an evaluation may take long
 SLEEP = 2e-4  # seconds between two looks of a rank that has waited for comm.SPIN
 LONG, IDLE = 1.0, 5e-3  # after so many seconds it sleeps so long
+SLICED = 1 << 20  # bytes that a rank would receive, from which the ranks share the adding
 TAG, MUSTER = 7, 2.0  # of the messages "I wait", and the seconds in which they arrive
 
 
@@ -119,16 +120,31 @@ class MPIComm(comm.Comm):
         return f"rank{'s' if len(late) > 1 else ''} {', '.join(late) or '?'}"
 
     def allreduce(self, vector):
-        piece = comm.BYTES // vector.itemsize
-        if vector.size > piece:
-            parts = range(0, vector.size, piece)
-            return np.concatenate([self.allreduce(vector[i : i + piece]) for i in parts])
-        all_ranks = np.empty((self.size, vector.size), vector.dtype)
-        self._wait(self._mpi.Iallgather(np.ascontiguousarray(vector), all_ranks))
-        total = all_ranks[0].copy()
-        for own in all_ranks[1:]:  # in the order of the ranks, as SharedComm adds
-            total += own
-        return total
+        return comm.in_pieces(self._add, vector)
+
+    def _add(self, vector, total):
+        """Write the sum over the ranks to ``total``."""
+        if self.size > 2 and (self.size - 1) * vector.nbytes >= SLICED:
+            self._add_slices(vector, total)
+            return
+        vectors = np.empty((self.size, vector.size), vector.dtype)
+        self._wait(self._mpi.Iallgather(np.ascontiguousarray(vector), vectors))
+        comm.add_in_order(vectors, total)
+
+    def _add_slices(self, vector, total):
+        """Write the sum to ``total``; each rank adds one slice, and sends its sum to all.
+
+        A rank receives two vectors, however many ranks there are, instead of one of each.
+        """
+        length = -(-vector.size // self.size)
+        slices = np.zeros((self.size, length), vector.dtype)
+        slices.ravel()[: vector.size] = vector
+        mine = np.empty_like(slices)  # my slice of each rank's vector
+        self._wait(self._mpi.Ialltoall(slices, mine))
+        added = np.empty(length, vector.dtype)
+        comm.add_in_order(mine, added)
+        self._wait(self._mpi.Iallgather(added, slices))
+        total[:] = slices.ravel()[: vector.size]
 
     def gather(self, obj):
         mine = np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
