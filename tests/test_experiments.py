@@ -175,6 +175,7 @@ def test_every_experiment_has_a_place_in_the_readme():
     sweeps = MEMORY_TASKS, memory_length.MEMORY_LENGTH, POPGYM, META_CARTPOLE, META_CONTROL
     sweeps += (popgym_hard.POPGYM_HARD,)
     others = "popgym_throughput", "runtime", "gpu_bench", "gpu_bench_series", "soak", "versus"
+    others += ("cluster",)
     for name in (*(one.name for one in sweeps), *others):
         assert text.count(f"<!-- {name}:begin -->") == text.count(f"<!-- {name}:end -->") == 1
 

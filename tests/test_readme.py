@@ -136,6 +136,7 @@ def test_blocks_that_experiments_write():
     blocks = {page: re.findall(r"<!-- (\w+):begin -->", text) for page, text in PAGES.items()}
     assert blocks.pop("README.md") == ["memory_tasks"]
     assert sorted(blocks.pop("experiments/README.md")) == [
+        "cluster",
         "gpu_bench",
         "gpu_bench_series",
         "memory_length",

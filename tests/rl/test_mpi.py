@@ -67,7 +67,9 @@ def job(ranks, out, name, arguments=(), **more):
 @pytest.mark.parametrize("name", ["add", "keep_sums", "uneven", "messages"])
 def test_sums_and_messages_are_those_of_shared_memory(tmp_path, ranks, name):
     piece = comm.BYTES // 4
-    arguments = ([1, 5, 0, 7, 400_003, piece, 2 * piece + 3, 4], np.float32) if name == "add" else ()
+    arguments = (
+        ([1, 5, 0, 7, 400_003, piece, 2 * piece + 3, 4], np.float32) if name == "add" else ()
+    )
     done = job(ranks, tmp_path / "result", name, arguments)
     assert done.returncode == 0, done.stderr
     found = pickle.loads((tmp_path / "result").read_bytes())
