@@ -36,15 +36,13 @@ def set_tf32(on):
 def missing_for_cuda():
     """Return what device "cuda" lacks and how to install it, in one clause; None if nothing."""
     try:
-        import numba_cuda  # noqa: F401  without it, numba.cuda is another module
+        import minis5_cuda.launch as launch  # it imports numba-cuda
     except ImportError as error:
         return f"numba-cuda, which could not be imported ({error}): pip install 'minis5[cuda]'"
     try:
         import cupy
     except ImportError as error:
         return f"CuPy, which could not be imported ({error}): pip install 'minis5[cuda]'"
-    from numba import cuda
-
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy has an error class of its own for each library
@@ -52,6 +50,10 @@ def missing_for_cuda():
         return f"an NVIDIA GPU and its driver, which CUDA could not use ({error}): {driver}"
     if not count:
         return "an NVIDIA GPU, and CUDA sees none (CUDA_VISIBLE_DEVICES may hide it)"
-    if not cuda.is_available():
-        return "CUDA's libraries, which numba-cuda did not find: pip install 'minis5[cuda]'"
+    install = "pip install 'minis5[cuda]'"
+    if not launch.cuda.is_available():
+        return f"CUDA's libraries, which numba-cuda did not find: {install}"
+    if reason := launch.missing_compiler():
+        toolkit = "or set CUDA_HOME to the folder of a CUDA 13 toolkit"
+        return f"CUDA's compiler libnvvm, which was not found ({reason}): {install}, {toolkit}"
     return None

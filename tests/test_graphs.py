@@ -1,10 +1,13 @@
-"""Graphs without a GPU: a default stream is refused, and nothing is queued then."""
+"""Graphs without a GPU: a default stream is refused, nothing is queued then; memory goes back."""
 
+import gc
 import sys
 from types import SimpleNamespace
 
+import minis5_cuda.graphs
 import pytest
 from minis5_cuda.graphs import Graph
+from simulated_driver import recording_cupy
 
 
 def test_the_default_streams_cannot_be_recorded(monkeypatch):
@@ -18,3 +21,32 @@ def test_the_default_streams_cannot_be_recorded(monkeypatch):
         with pytest.raises(RuntimeError, match="stream: CUDA graphs need a stream of their own"):
             graph()
     assert not calls
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_dropped_graph_gives_its_memory_back(wanted, monkeypatch):
+    """All of it, but for arrays of the result that are still in use elsewhere."""
+    cupy, pools = recording_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(minis5_cuda.graphs, "SIMULATED", False)
+
+    def work():
+        cupy.empty(100)  # freed while it is recorded: replays still write there
+        return cupy.empty(10), cupy.empty(1)
+
+    graph = Graph(work, result=wanted)
+    kept, _ = graph()
+    (pool,) = pools
+    assert graph()[0] is kept and pool.taken == 11 and pool.free >= 100
+    del _, graph
+    gc.collect()
+    assert pool.taken == 10 and pool.free == 0 and kept.size == 10
+
+
+def test_a_graph_that_was_never_called_has_no_memory_to_give_back():
+    graph = Graph(lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        errors = []
+        patch.setattr(sys, "unraisablehook", errors.append)
+        del graph
+    assert not errors

@@ -132,6 +132,22 @@ def test_the_device_is_reached_by_two_files_only():
     assert users == {"minis5", "minis5.run.learn"}
 
 
+def test_only_launch_imports_the_compiler_of_kernels():
+    """Moving to another compiler is one file's work."""
+    files = [path for path, _ in modules().values()] + sorted((ROOT / "experiments").glob("*.py"))
+    users = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")]
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [f"{node.module}.{name}" for name in names]
+            elif not isinstance(node, ast.Import):
+                continue
+            if any(f"{name}.".startswith(("numba.cuda.", "numba_cuda")) for name in names):
+                users.add(path.relative_to(ROOT).as_posix())
+    assert users == {"cuda/minis5_cuda/launch.py"}
+
+
 def test_no_import_circle():
     try:
         list(TopologicalSorter({module: edges(module) for module in modules()}).static_order())

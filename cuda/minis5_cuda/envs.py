@@ -14,17 +14,11 @@ Tests: tests/envs/test_cuda_envs.py with the simulator, tests/test_ptx.py as cod
 generations of GPUs, and, if there is a GPU, tests/gpu/test_envs.py.
 """
 
-import warnings
 from contextlib import contextmanager
 from functools import cache
 
 import gymnasium
 import numpy as np
-from numba import cuda
-from numba.cuda.core.compiler_lock import global_compiler_lock
-from numba.cuda.core.errors import NumbaPerformanceWarning
-from numba.cuda.cudadrv import nvvm
-from numba.cuda.cudadrv.devicearray import is_cuda_ndarray
 
 from minis5.arrays import DeviceError
 from minis5.envs.actions import first_illegal
@@ -32,29 +26,23 @@ from minis5.envs.batch_loops import compile_loops
 from minis5.envs.vector import NativeVectorEnv
 from minis5.ops import form_of
 from minis5.random import GENERATOR_SIZE, seed_to_key
-from minis5_cuda.launch import SIMULATED, as_numba, blocks, kernel, launch, stream
+from minis5_cuda.launch import (
+    SIMULATED,
+    as_numba,
+    blocks,
+    configured,
+    cuda,
+    is_cuda_ndarray,
+    kernel,
+    launch,
+    no_contraction,
+    stream,
+)
 
 # A multiprocessor takes at most 32 blocks: of 64 threads, they are its 2048. Small batches spread
 # out.
 BLOCK = 64  # threads
 LEGACY = 1  # CUDA's handle of the default stream
-
-
-@contextmanager
-def no_contraction():
-    """Have kernels that are compiled within round a * b before they add c, as the CPU does.
-
-    NVVM would fuse the two. cuda.jit does not offer NVVM's option fma yet
-    (github.com/NVIDIA/numba-cuda, issue 118), so it is added on the way, in the function that hands
-    the code to NVVM. The lock keeps other threads from compiling meanwhile.
-    """
-    with global_compiler_lock:
-        compile_ir = nvvm.compile_ir
-        nvvm.compile_ir = lambda *code, **options: compile_ir(*code, **{**options, "fma": False})
-        try:
-            yield
-        finally:
-            nvvm.compile_ir = compile_ir
 
 
 def compiled(function, grid, *arguments):
@@ -64,10 +52,7 @@ def compiled(function, grid, *arguments):
     """
     with no_contraction():
         function = function.specialize(*arguments)
-    # Numba warns of small grids, once for each; but the batch is as large as it is.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumbaPerformanceWarning)
-        function[grid]
+    configured(function, *grid)  # here, so that no launch warns of a small grid
     return function
 
 

@@ -6,7 +6,8 @@ recorded kernel it takes no time. A recording holds addresses. So a function tha
     never waits for the GPU, and takes no decision on what the GPU has computed;
     does the same work each time.
 The arrays that it allocates come from a memory pool of its own, which serves nobody else: a replay
-writes the same addresses again.
+writes the same addresses again. The pool's memory goes back to the GPU with the graph, because CuPy
+keeps it otherwise until the process ends.
 
 Leaves out: an update of a recorded graph; functions with arguments.
 Source: CUDA C++ Programming Guide, "CUDA Graphs". Specification: the function itself, called each
@@ -14,6 +15,7 @@ time, as in the simulator. Tests: tests/test_graphs.py; on a GPU tests/gpu/test_
 rules above: tests/rl/test_cuda_training.py.
 """
 
+import sys
 from contextlib import suppress
 
 from minis5_cuda.launch import SIMULATED
@@ -74,3 +76,12 @@ class Graph:
         if self.wanted:
             self.graph.launch()
         return self.result
+
+    def __del__(self):
+        """Give the recording's memory back, but for arrays of the result that others still hold.
+
+        Freeing waits for the GPU, so that a replay which is under way keeps its memory to its end.
+        """
+        pool, self.graph, self.result = self.pool, None, None
+        if pool is not None and not sys.is_finalizing():
+            pool.free_all_blocks()

@@ -10,12 +10,10 @@ Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_trainin
 
 import itertools
 
-from numba import cuda
-
 from minis5 import ops as cpu
 from minis5.arrays import array_module
 from minis5.ops import form_of
-from minis5_cuda.launch import blocks, kernel, launch
+from minis5_cuda.launch import blocks, cuda, kernel, launch
 
 BLOCK = 256  # threads
 MOST_BLOCKS = 64  # along an array

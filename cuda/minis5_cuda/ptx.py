@@ -22,16 +22,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
-from numba import cuda
-from numba.cuda import dispatcher
-from numba.cuda.cudadrv import nvvm
 
 from minis5_cuda import envs, launch
 from minis5_cuda.ptx_examples import EXAMPLES
@@ -39,7 +35,6 @@ from minis5_cuda.ptx_examples import EXAMPLES
 # compute capabilities of Ampere (A100), Hopper (H100, H200), Blackwell (B200)
 TARGETS = (8, 0), (9, 0), (10, 0)
 FLOATS = np.float32, np.float64
-OPTIONS = "launch_bounds", "fastmath", "opt", "lineinfo"  # of cuda.jit, that compile_ptx takes too
 USES = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -49,7 +44,7 @@ class Code(NamedTuple):
     """A kernel and the types that it is compiled for."""
 
     kernel: object
-    signature: tuple  # of Numba types
+    signature: tuple  # of the compiler's types
     threads: int  # of a block
     exact: bool  # compiled without contraction (envs.py)
     case: str = ""
@@ -81,10 +76,8 @@ def recorder():
     codes = []
 
     def add(kernel, block, arguments, exact):
-        signature = tuple(kernel.typeof_pyval(a) for a in arguments)
-        codes.append(
-            Code(kernel, signature, math.prod(block) if isinstance(block, tuple) else block, exact)
-        )
+        threads = math.prod(block) if isinstance(block, tuple) else block
+        codes.append(Code(kernel, launch.signature(kernel, arguments), threads, exact))
 
     def queue(kernel, grid, block, arguments):
         if kernel is not None:
@@ -115,35 +108,6 @@ def record(modules=EXAMPLES):
                         found.setdefault((code.kernel, code.signature), code._replace(case=case))
                     codes.clear()
     return list(found.values())
-
-
-def compile_ptx(code, targets=TARGETS):
-    """Return {compute capability: PTX} of a Code.
-
-    The input of LLVM is the same for all targets, and is made once.
-    """
-    first, found, compile_ir = targets[0], {}, nvvm.compile_ir
-
-    def compile_for_each(irs, **options):
-        for target in targets:
-            ptx = compile_ir(irs, **{**options, "arch": "compute_{}{}".format(*target)})
-            found[target] = ptx.decode().strip("\0")
-        return ptx
-
-    options = {
-        name: code.kernel.targetoptions[name]
-        for name in OPTIONS
-        if code.kernel.targetoptions.get(name) is not None
-    }
-    # for what compiles the functions that the kernel calls
-    device = SimpleNamespace(compute_capability=first)
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(dispatcher, "get_current_device", lambda: device))
-        stack.enter_context(mock.patch.object(nvvm, "compile_ir", compile_for_each))
-        if code.exact:
-            stack.enter_context(envs.no_contraction())
-        cuda.compile_ptx(code.kernel.py_func, code.signature, cc=first, **options)
-    return found
 
 
 def find_ptxas():
@@ -206,7 +170,7 @@ _jobs: list = []
 
 def _results(i):
     code, ptxas, targets = _jobs[i]
-    ptxs = compile_ptx(code, targets)
+    ptxs = launch.compile_ptx(code.kernel, code.signature, targets, code.exact)
     return {
         target: (ptx, assemble(ptxas, ptx, target) if ptxas else None)
         for target, ptx in ptxs.items()

@@ -10,13 +10,13 @@ Leaves out: values, which nothing reads. Tests: tests/test_ptx.py.
 from unittest import mock
 
 import numpy as np
-from numba import cuda
 
 from minis5.envs.registry import REGISTRY, find
 from minis5.nn.discretize import Spectrum, Step
 from minis5.rl.adam import Moments
 from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
+from minis5_cuda.launch import cuda
 from minis5_cuda.nn import conv, discretize, gru, layers, lstm, s5, scan, scan_textbook
 from minis5_cuda.rl import adam, distributions, loss, rollout
 

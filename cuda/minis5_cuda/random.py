@@ -8,13 +8,11 @@ Source, specification and CPU form: minis5/random.py.
 Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
 """
 
-from numba import cuda
-
 from minis5 import random as cpu
 from minis5.ops import form_of
 from minis5.random import normal_at, uniform_at
 from minis5_cuda.envs import exact_launch
-from minis5_cuda.launch import blocks, kernel
+from minis5_cuda.launch import blocks, cuda, kernel
 
 BLOCK = 128  # threads
 

@@ -16,10 +16,8 @@ Source: minis5's own. Specification: NumPy's sums.
 Tests: tests/nn/test_layers.py and tests/gpu/test_kernels.py, through the kernels that call it.
 """
 
-from numba import cuda
-
 from minis5.arrays import array_module
-from minis5_cuda.launch import blocks, device, kernel, launch
+from minis5_cuda.launch import blocks, cuda, device, kernel, launch
 
 COLUMNS, ROWS = 32, 8  # of a block: a warp wide
 STRIPES = 256  # most blocks one below the other, and so most partial sums of a column

@@ -6,11 +6,9 @@ Tests: tests/test_spaces.py and tests/rl/test_cuda_training.py with the simulato
 tests/gpu/test_kernels.py and tests/gpu/test_training.py on a GPU.
 """
 
-from numba import cuda
-
 from minis5 import spaces as cpu
 from minis5.ops import form_of
-from minis5_cuda.launch import blocks, kernel, launch
+from minis5_cuda.launch import blocks, cuda, kernel, launch
 
 BLOCK = 128  # threads
 

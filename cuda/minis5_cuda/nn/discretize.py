@@ -13,12 +13,10 @@ CPU form: minis5/nn/discretize.py. Tests: tests/nn/test_discretize.py, tests/gpu
 
 import math
 
-from numba import cuda
-
 from minis5.nn import discretize as cpu
 from minis5.nn.discretize import bilinear, bounded, times, zoh
 from minis5.ops import form_of
-from minis5_cuda.launch import kernel, launch
+from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
 
 

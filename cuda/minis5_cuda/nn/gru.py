@@ -14,11 +14,9 @@ Tests: tests/nn/test_gru.py, tests/rl/test_cuda_training.py, tests/gpu/test_trai
 
 import math
 
-from numba import cuda
-
 from minis5.nn import gru as cpu
 from minis5.ops import form_of
-from minis5_cuda.launch import kernel, launch
+from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.nn.layers import sigmoid
 from minis5_cuda.reduce import tiles
 

@@ -15,12 +15,10 @@ Tests: tests/nn/test_layers.py, tests/gpu/test_kernels.py.
 
 import math
 
-from numba import cuda
-
 from minis5.nn import layers as cpu
 from minis5.nn.scalars import CUBIC, FAR, GELU
 from minis5.ops import form_of
-from minis5_cuda.launch import device, kernel, launch
+from minis5_cuda.launch import cuda, device, kernel, launch
 from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
 
 

@@ -9,11 +9,9 @@ Source: 2208.04933, section 3. Specification: ssm in minis5/reference/s5_ppo.py.
 minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/gpu/test_kernels.py.
 """
 
-from numba import cuda
-
 from minis5.nn import s5 as cpu
 from minis5.ops import form_of
-from minis5_cuda.launch import kernel, launch
+from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import add_stripes, over_rows, scratch, tiles
 
 

@@ -50,12 +50,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import cuda
 
 from minis5.arrays import array_module
 from minis5.nn import scan as cpu
 from minis5.ops import form_of
-from minis5_cuda.launch import SIMULATED, blocks, launch
+from minis5_cuda.launch import SIMULATED, blocks, cuda, launch
 from minis5_cuda.nn.scan_kernels import Kernels, make_kernels
 
 LANES, CHUNKS = 32, 16  # 512 threads a block

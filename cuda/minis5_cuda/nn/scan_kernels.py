@@ -16,13 +16,12 @@ minis5/reference/s5_ppo.py. CPU form: minis5/nn/scan.py.
 Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py; registers and spills: tests/test_ptx.py.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import cuda
 
-from minis5_cuda.launch import SIMULATED, device, kernel
+from minis5_cuda.launch import cuda, device, kernel
 
 
 class Kernels(NamedTuple):
@@ -40,15 +39,7 @@ def bounded(threads, resident):
 
     They get so few registers that ``resident`` blocks fit a multiprocessor.
     """
-
-    def decorate(function):
-        return (
-            kernel(function)
-            if SIMULATED
-            else cuda.jit(function, lto=False, launch_bounds=(threads, resident))
-        )
-
-    return decorate
+    return partial(kernel, launch_bounds=(threads, resident))
 
 
 @cache

@@ -40,11 +40,10 @@ minis5/nn/scan.py. Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py.
 from functools import cache
 
 import numpy as np
-from numba import cuda
 
 from minis5.arrays import array_module
 from minis5.nn.scan import from_planar, planar
-from minis5_cuda.launch import device, kernel, launch
+from minis5_cuda.launch import cuda, device, kernel, launch
 
 THREADS = 256  # of a block, and steps of a tile: a power of 2
 

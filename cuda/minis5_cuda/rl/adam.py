@@ -17,12 +17,11 @@ Tests: tests/rl/test_adam.py, tests/gpu/test_kernels.py.
 import math
 
 import numpy as np
-from numba import cuda
 
 from minis5.arrays import array_module
 from minis5.ops import form_of
 from minis5.rl import adam as cpu
-from minis5_cuda.launch import kernel, launch
+from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import flat, over_lanes, over_rows, walk
 
 

@@ -13,11 +13,10 @@ Tests: tests/rl/test_loss.py, tests/gpu/test_kernels.py.
 import math
 
 import numpy as np
-from numba import cuda
 
 from minis5.ops import form_of
 from minis5.rl import loss as cpu
-from minis5_cuda.launch import kernel, launch
+from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, scratch, walk
 
 

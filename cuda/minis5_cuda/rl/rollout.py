@@ -20,7 +20,6 @@ tests/gpu/test_training.py.
 from typing import NamedTuple
 
 import numpy as np
-from numba import cuda
 
 from minis5.arrays import as_array, move, to_host
 from minis5.ops import form_of
@@ -31,7 +30,7 @@ from minis5.rl.rollout import Rollout
 from minis5.spaces import leaves, rebuild
 from minis5_cuda.envs import CudaVectorEnv
 from minis5_cuda.graphs import Graph
-from minis5_cuda.launch import blocks, kernel, launch
+from minis5_cuda.launch import blocks, cuda, kernel, launch
 
 BLOCK = 128  # threads
 
