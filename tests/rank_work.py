@@ -145,10 +145,12 @@ def messages(comm):
     return lists, comm.gather((told, lists)), [part.mean() for part in large] if large else None
 
 
-def doomed(ranks, how):
-    """Rank 1 ends badly while the others wait for it."""
+def doomed(ranks, how, moment):
+    """Rank 1 ends badly while the others wait for it; the file ``moment`` says that it begins."""
     ranks.allreduce(np.ones(1))
     if ranks.rank == 1:
+        with open(moment, "w", encoding="ascii"):
+            pass
         if how == "raise":
             raise ZeroDivisionError("of our own making")
         if how == "kill":

@@ -56,10 +56,12 @@ sys.exit(mpi.lead(lead))
 """
 
 
-def job(ranks, out, name, arguments=(), **more):
-    """Run a function of rank_work.py on several ranks; its result goes to ``out``."""
-    what = pickle.dumps((ranks, str(out), name, arguments)).hex()
-    return mpi(ranks, ["-c", JOB, what], **more)
+def job(ranks, out, name, arguments=()):
+    """Return Python's arguments with which a rank runs a function of rank_work.py.
+
+    The result goes to ``out``.
+    """
+    return ["-c", JOB, pickle.dumps((ranks, str(out), name, arguments)).hex()]
 
 
 @needs_mpi
@@ -70,7 +72,7 @@ def test_sums_and_messages_are_those_of_shared_memory(tmp_path, ranks, name):
     arguments = (
         ([1, 5, 0, 7, 400_003, piece, 2 * piece + 3, 4], np.float32) if name == "add" else ()
     )
-    done = job(ranks, tmp_path / "result", name, arguments)
+    done = mpi(ranks, job(ranks, tmp_path / "result", name, arguments))
     assert done.returncode == 0, done.stderr
     found = pickle.loads((tmp_path / "result").read_bytes())
     assert pickle.dumps(found) == pickle.dumps(
@@ -152,6 +154,8 @@ def test_only_rank_0_needs_the_files(tmp_path):
 
 @needs_mpi
 def test_a_stop_by_a_signal_saves(tmp_path):
+    if "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("Open MPI's mpiexec ends its ranks instead of passing the signal on")
     out = tmp_path / "run"
     command = [MPIEXEC, "-n", "2", sys.executable, *TRAIN, "--steps", "100M", "--out", str(out)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -172,12 +176,21 @@ def test_a_stop_by_a_signal_saves(tmp_path):
     ],
 )
 def test_a_rank_that_ends_badly_ends_the_job(tmp_path, how, reason):
-    began = time.monotonic()
-    done = job(3, tmp_path / "result", "doomed", (how,), MINIS5_MPI_TIMEOUT="2")
-    assert time.monotonic() - began < 10 + 10  # 10 of them to start and import
-    assert done.returncode and reason in done.stderr, done.stderr
-    assert ("of our own making" in done.stderr) == (how == "raise")
-    assert not (tmp_path / "result").exists()
+    """The job ends within 10 s of that moment; of the time that a hanging rank is given, 2 s."""
+    result, moment = tmp_path / "result", tmp_path / "moment"
+    command = [MPIEXEC, "-n", "3", sys.executable, *job(3, result, "doomed", (how, str(moment)))]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment(MINIS5_MPI_TIMEOUT="2"), text=True, **pipes)
+    try:
+        while not moment.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        _, text = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode and reason in text, text
+    assert ("of our own making" in text) == (how == "raise")
+    assert not result.exists()
 
 
 @needs_mpi
@@ -215,8 +228,9 @@ def test_mpi_without_its_library_is_named():
 @pytest.mark.parametrize("text", ["soon", "0", "nan"])
 def test_an_environment_variable_that_is_no_time(text):
     done = mpi(2, ["-m", "minis5", "envs"], seconds=60, MINIS5_MPI_TIMEOUT=text)
-    wanted = f"minis5: error: MINIS5_MPI_TIMEOUT: expected seconds, got {text!r}; for example 600\n"
-    assert done.returncode == 2 and done.stderr == wanted
+    ours = [line for line in done.stderr.splitlines() if "minis5" in line]  # Open MPI adds its own
+    wanted = f"minis5: error: MINIS5_MPI_TIMEOUT: expected seconds, got {text!r}; for example 600"
+    assert done.returncode == 2 and ours == [wanted]
 
 
 def test_a_communicator_without_mpi_is_refused():
