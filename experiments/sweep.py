@@ -1,4 +1,4 @@
-"""Make many training runs, one after another, and report on them: what the experiments share.
+"""Make many training runs, and report on them: what the experiments share.
 
 A script names its tasks, its variants and its table, and calls `main`. Each run is the command
 `minis5 train TASK --seed S` with the variant's options, in a process of its own. Its wall time
@@ -12,10 +12,12 @@ The report writes these files. Rows of runs that are no longer in runs/ stay in 
     README.md                              the table, between <!-- NAME:begin --> and
                                            <!-- NAME:end -->, in each README that has these
 
-A run that fails is reported at the end and does not stop the others. With --shard I/N, N jobs of a
+Runs are made one after another; with --jobs N, or on MPI's ranks (pool.py), several at once. A run
+that fails is reported at the end and does not stop the others. With --shard I/N, N jobs of a
 cluster share the runs; --report then makes the tables.
 
-Leaves out: several runs at once in one job. Tests: tests/test_experiments.py.
+Leaves out: runs that wait for the run whose agent they start from; where several are made at once,
+such a run may fail, and the same command makes it afterwards. Tests: tests/test_experiments.py.
 """
 
 import argparse
@@ -27,10 +29,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pool import SIGNALS, Stopped, environment_of_a_run, pool
 
 from minis5 import files
 from minis5.run import progress
@@ -40,7 +44,6 @@ ROOT = Path(__file__).resolve().parents[1]
 READMES = ROOT / "experiments" / "README.md", ROOT / "README.md"
 QUICK = "--steps 1024 --num-envs 16 --unroll 32 --epochs 1 --encoder 16 --heads 16".split()
 QUICK += ["--eval-episodes", "4", "--workers", "1"]
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGALRM  # that stop a run
 KEY = ("task", "variant", "seed")
 COLUMNS = (*KEY, "steps", "train_seconds", "wall_seconds", "cpu_seconds", "peak_mib")
 COLUMNS += ("steps_per_second", "mean_return", "std_return", "min_return", "max_return")
@@ -73,10 +76,6 @@ class Sweep(NamedTuple):
     default: tuple = ()  # variants that run if none is named; () for all
     figure: object = None  # a function: path, then as for table; draws a picture of its own
     seeds: tuple = (0, 1, 2)  # that run if none is named
-
-
-class Stopped(SystemExit):
-    """A signal stopped a run, which has saved its state."""
 
 
 def run_name(task, variant, seed):
@@ -138,10 +137,8 @@ def train(sweep, folder, log, facts, arguments, steps):
     facts["commit"] = " ".join(dict.fromkeys(commits))
     # If the script is killed, None stays: the time is not known.
     files.write_json(log, {**facts, "spent": [*facts["spent"], None]})
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    }
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    environment = environment_of_a_run() | {"PYTHONPATH": os.pathsep.join(paths)}
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     start = time.perf_counter()
@@ -340,6 +337,15 @@ def draw(sweep, path, groups):
     figure.savefig(path)
 
 
+def attempt(sweep, runs, quick, job):
+    """Make a run; return the SystemExit that says why it has failed or stopped, or None."""
+    try:
+        run(sweep, runs, *job, quick)
+    except SystemExit as error:
+        return error
+    return None
+
+
 def shard(text):
     """Return (I - 1, N) of "I/N"."""
     number, _, many = text.partition("/")
@@ -380,21 +386,28 @@ def main(sweep, argv=None):
         metavar="I/N",
         help="every Nth run from number I = 1 … N, and no report: for an array of jobs",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at once (default 1); each has as many processes as it has alone",
+    )
     if (options := parser.parse_args(argv)).quick and options.out is None:
         parser.error("--quick: give --out too; its figures are not for the results kept here")
+    if options.jobs < 1:
+        parser.error(f"--jobs: expected 1 or more, got {options.jobs}")
     out = options.out or out
     jobs = [(t, v, s) for t in options.tasks for v in options.variants for s in options.seeds]
     jobs.sort(key=lambda job: job[2])  # seed by seed, so that every task has a first result soon
     first, step = options.shard or (0, 1)
-    failed = []
-    for task, variant, seed in [] if options.report else jobs[first::step]:
-        try:
-            run(sweep, out / "runs", task, variant, seed, options.quick)
-        except Stopped:
-            raise
-        except SystemExit as error:  # the others go on
-            failed.append(str(error))
-    if options.shard is None and not (failed and len(failed) == len(jobs)):
+    jobs, failed = [] if options.report else jobs[first::step], []
+    with pool(options.jobs) as each:
+        for error in each(partial(attempt, sweep, out / "runs", options.quick), jobs):
+            if isinstance(error, Stopped):
+                raise error
+            failed += [str(error)] if error else []
+    if options.shard is None and not (jobs and len(failed) == len(jobs)):
         report(sweep, out, readmes(options.out))
     if failed:
         sys.exit("\n".join(failed))

@@ -5,8 +5,11 @@ Leaves out: the figures themselves.
 
 import csv
 import json
+import os
 import shlex
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from minis5.envs.registry import CONTROL_SUITE, REGISTRY, family
 
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+import cluster  # noqa: E402
 import memory_length  # noqa: E402
 import meta_control  # noqa: E402
 import other_environments  # noqa: E402
@@ -153,6 +157,62 @@ def test_shards_share_the_runs_and_a_failure_stops_no_other(tmp_path, monkeypatc
     for odd in ("0/3", "4/3", "1", "a/b"):
         with pytest.raises(SystemExit):
             main(MEMORY_TASKS, [*start, "--shard", odd])
+
+
+def test_several_at_once(tmp_path, monkeypatch):
+    """Here the processes are forked: they have the function that replaces `run`."""
+
+    def run(one, runs, task, variant, seed, quick):
+        (tmp_path / f"{variant}-{seed}").write_text(str(os.getpid()))
+        if (variant, seed) == ("none", 4):
+            raise SystemExit(f"{task}: exit code 2")
+
+    monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr(sweep, "report", lambda *_: None)
+    start = ["--out", str(tmp_path), "--tasks", "MemoryChain-64", "--variants", "s5", "none"]
+    with pytest.raises(SystemExit, match="^MemoryChain-64: exit code 2$"):
+        main(MEMORY_TASKS, [*start, *"--seeds 3 4 5 --jobs 2".split()])
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert sorted(made) == ["none-3", "none-4", "none-5", "s5-3", "s5-4", "s5-5"]
+    assert str(os.getpid()) not in made.values()
+    with pytest.raises(SystemExit):
+        main(MEMORY_TASKS, [*start, "--jobs", "0"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    cluster.mpiexec() is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
+)
+def test_on_ranks_of_mpi(tmp_path):
+    """One run fails, the others go on; the same command makes the one that is missing."""
+    script = Path(sweep.ROOT) / "experiments" / "memory_tasks.py"
+    command = [cluster.mpiexec(), "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    allowed["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    environment = {**os.environ, **allowed, "OPENBLAS_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(sweep.ROOT)
+
+    def make():
+        done = subprocess.run(
+            [*command, *arguments(tmp_path, "s5", "none")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done.returncode, done.stderr
+
+    foreign = tmp_path / "runs" / RUN / "foreign.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    code, text = make()
+    assert code and f"{RUN}: exit code 2" in text
+    assert [row["variant"] for row in rows(tmp_path / "results.csv")] == ["none"]
+    before = rows(tmp_path / "results.csv")
+    foreign.unlink()
+    assert make()[0] == 0
+    s5, none = rows(tmp_path / "results.csv")
+    assert s5["variant"] == "s5" and none == before[0]
 
 
 def test_a_table_goes_to_every_page_with_a_place_for_it(tmp_path):
