@@ -221,8 +221,8 @@ def inside(pid):
 
 
 @contextmanager
-def hosts(folder):
-    """Make two hosts and a slow link; give the command that starts ranks on them, and its name.
+def hosts(folder, each):
+    """Make two hosts and a slow link; give mpiexec for ``each`` ranks on each, and the link's name.
 
     A host is the namespaces of a process that waits for the end of its standard input. The system
     takes them away with the last process in them, and the link with them.
@@ -251,8 +251,10 @@ def hosts(folder):
         launcher = folder / "launcher"
         launcher.write_text(LAUNCHER.format(*map(ADDRESS.format, (1, 2)), *pids))
         launcher.chmod(0o755)
-        start = [*inside(pids[0]), mpiexec(), "-launcher", "ssh", "-launcher-exec", str(launcher)]
-        yield [*start, "-localhost", ADDRESS.format(1)], name
+        # without UCX_TLS, UCX would find that the hosts share memory
+        start = [*inside(pids[0]), "env", "UCX_TLS=tcp,self", mpiexec(), "-launcher", "ssh"]
+        start += ["-launcher-exec", str(launcher), "-localhost", ADDRESS.format(1), "-hosts"]
+        yield [*start, ",".join(f"{ADDRESS.format(n)}:{each}" for n in (1, 2))], name
 
 
 # Hydra calls it as it calls ssh: [-x] HOST WORDS..., which a shell on the host takes apart again.
@@ -313,16 +315,12 @@ def job(layout, quick):
         out = Path(folder) / "found.json"
         command, link = [mpiexec()], ""
         if layout.hosts > 1:
-            command, link = stack.enter_context(hosts(Path(folder)))
-            each = layout.ranks // layout.hosts
-            command += ["-hosts", ",".join(f"{ADDRESS.format(h)}:{each}" for h in (1, 2))]
+            command, link = stack.enter_context(hosts(Path(folder), layout.ranks // 2))
         command += ["-n", str(layout.ranks), sys.executable, str(Path(__file__).resolve())]
         command += ["--rank", str(out), *(["--quick"] if quick else [])]
         paths = [str(ROOT), str(ROOT / "cuda"), os.environ.get("PYTHONPATH")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-        if layout.hosts > 1:  # UCX would find that the hosts share memory
-            environment["UCX_TLS"] = "tcp,self"
         done = subprocess.run(command, env=environment)
         if done.returncode:
             sys.exit(f"cluster: layout {layout} failed with exit code {done.returncode}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import CHAIN
 
 from minis5.rl.mpi import SLICED
 
@@ -100,7 +101,7 @@ def two_hosts(tmp_path):
     if cluster.mpiexec() is None or find_spec("mpi4py") is None:
         pytest.skip("needs mpiexec and mpi4py")
     try:
-        with cluster.hosts(tmp_path) as (_, link):
+        with cluster.hosts(tmp_path, 1) as (_, link):
             assert link in cluster.SLOW.values()
     except cluster.NoHosts as error:
         pytest.skip(f"two hosts: {error}")
@@ -114,6 +115,24 @@ def test_two_hosts_talk_over_the_link_only(two_hosts, tmp_path):
         row = found["1 + 1", f"sum {size}"]
         assert size <= int(row["link_bytes"]) < 1.3 * size + 2_000
     assert int(found["1 + 1", "weak"]["link_bytes"]) >= int(found["1 + 1", "weak"]["sum_bytes"])
+
+
+def test_a_run_over_two_hosts_is_that_of_two_workers(two_hosts, tmp_path):
+    """progress.csv but for its times, and the agent."""
+    train = ["-m", "minis5", *CHAIN.replace("--workers 1", "--quiet").split(), "--steps", "10000"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    with cluster.hosts(tmp_path, 1) as (start, _):
+        command = [*start, "-n", "2", sys.executable, *train, "--out", str(tmp_path / "hosts")]
+        subprocess.run(command, env=environment, check=True, timeout=120)
+    command = [sys.executable, *train, "--workers", "2", "--out", str(tmp_path / "workers")]
+    subprocess.run(command, env=environment, check=True)
+    agents, tables = [], []
+    for name in ("hosts", "workers"):
+        agents.append((tmp_path / name / "agent.npz").read_bytes())
+        with open(tmp_path / name / "progress.csv", encoding="utf-8", newline="") as file:
+            times = ("seconds", "steps_per_second")
+            tables.append([{k: r[k] for k in r if k not in times} for r in csv.DictReader(file)])
+    assert agents[0] == agents[1] and tables[0] == tables[1] and len(tables[0]) > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -136,7 +155,7 @@ def test_hosts_end_with_the_script(two_hosts, tmp_path, number):
 def test_a_host_that_is_refused(monkeypatch):
     monkeypatch.setattr(cluster.shutil, "which", lambda name: None if name == "tc" else name)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(cluster.NoHosts, match="tc not found"), cluster.hosts(Path()):
+    with pytest.raises(cluster.NoHosts, match="tc not found"), cluster.hosts(Path(), 1):
         pass
     with pytest.raises(cluster.NoHosts, match="^false it: "):
         cluster.succeed(["false", "it"])
