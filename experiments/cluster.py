@@ -68,12 +68,24 @@ PARTS = (1, 2, 4)  # a rank alone has ENVS, and these parts of it: for the model
 FLOATS = (1, 5_500, 55_000, 550_000)  # of the sums that are timed; a gradient has 55,109
 ROUNDS, QUICK_ROUNDS = 20, 2  # after one to warm up
 REPEATS = 3  # of every sum in a round
-ADDRESS, LINK = "10.77.0.{}", "minis5"
+ADDRESS, DEVICE = "10.77.0.{}", "minis5"
 DELAY = 0.2e-3  # seconds: the latency that the link should have
-SLOW = {  # what tc is asked for, and how the table calls it: the first that the kernel has
-    "netem rate 1gbit delay 200us": "1 Gbit/s, 0.2 ms",
-    "tbf rate 1gbit burst 16kb latency 50ms": "1 Gbit/s",
-}
+
+
+class Link(NamedTuple):
+    """How tc slows a link."""
+
+    tc: str
+    name: str  # in the tables
+    lacks: float  # seconds of latency
+    free: int  # bytes that pass at once after a pause
+
+
+LINKS = (  # the first that the kernel has
+    Link("netem rate 1gbit delay 200us", "1 Gbit/s, 0.2 ms", 0.0, 0),
+    Link("tbf rate 1gbit burst 32kb latency 50ms", "1 Gbit/s", DELAY, 1 << 15),
+)
+NO_LINK = Link("", "", DELAY, 0)
 PICTURE = "![Efficiency of training over ranks, and the time of a sum](cluster/cluster.png)"
 PREDICTED = (8, 16, 64, 256, 1024)  # ranks
 LARGE = 8192  # environments of the large run in the predictions
@@ -103,7 +115,7 @@ def sent():
     """Return how many bytes this process's host has sent over the link; NaN without one."""
     for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines():
         name, _, numbers = line.strip().partition(":")
-        if name == LINK:
+        if name == DEVICE:
             return int(numbers.split()[8])
     return math.nan
 
@@ -241,18 +253,21 @@ def hosts(folder, each):
         raise NoHosts("only MPICH's mpiexec (Hydra) starts ranks in namespaces")
     with ExitStack() as stack:
         pids = [stack.enter_context(host(number)) for number in (1, 2)]
-        first, second = (f"{LINK} netns {pid}" for pid in pids)
+        first, second = (f"{DEVICE} netns {pid}" for pid in pids)
         succeed(f"ip link add {first} type veth peer name {second}".split())
         for number, pid in enumerate(pids, 1):
             address = f"{ADDRESS.format(number)}/24"
-            succeed([*inside(pid), *f"ip addr add {address} dev {LINK}".split()])
-            succeed([*inside(pid), *f"ip link set {LINK} up".split()])
+            succeed([*inside(pid), *f"ip addr add {address} dev {DEVICE}".split()])
+            succeed([*inside(pid), *f"ip link set {DEVICE} up".split()])
             name = slowed(pid)
+        for pid in pids:
+            until_up(pid)
         launcher = folder / "launcher"
         launcher.write_text(LAUNCHER.format(*map(ADDRESS.format, (1, 2)), *pids))
         launcher.chmod(0o755)
-        # without UCX_TLS, UCX would find that the hosts share memory
-        start = [*inside(pids[0]), "env", "UCX_TLS=tcp,self", mpiexec(), "-launcher", "ssh"]
+        # UCX would find that the hosts share memory
+        ucx = "env", "UCX_TLS=tcp,self", f"UCX_NET_DEVICES={DEVICE}"
+        start = [*inside(pids[0]), *ucx, mpiexec(), "-launcher", "ssh"]
         start += ["-launcher-exec", str(launcher), "-localhost", ADDRESS.format(1), "-hosts"]
         yield [*start, ",".join(f"{ADDRESS.format(n)}:{each}" for n in (1, 2))], name
 
@@ -285,7 +300,7 @@ def host(number):
 
 
 def succeed(command):
-    """Run a command that makes a host.
+    """Run a command that makes a host; return what it prints.
 
     Raises
     ------
@@ -295,17 +310,29 @@ def succeed(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise NoHosts(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def until_up(pid):
+    """Wait until a host's end of the link is up: UCX looks once."""
+    deadline = time.monotonic() + 10
+    while succeed([*inside(pid), "cat", f"/sys/class/net/{DEVICE}/operstate"]) != "up\n":
+        if time.monotonic() > deadline:
+            raise NoHosts("the link between the hosts does not come up")
+        time.sleep(0.01)
 
 
 def slowed(pid):
     """Slow what a host sends; return what the link is like, in words."""
-    for wish, name in SLOW.items():
+    # packets smaller than the burst: tc would have to cut them
+    succeed([*inside(pid), *f"ip link set {DEVICE} gso_max_size 16384".split()])
+    for link in LINKS:
         try:
-            succeed([*inside(pid), *f"tc qdisc add dev {LINK} root {wish}".split()])
+            succeed([*inside(pid), *f"tc qdisc add dev {DEVICE} root {link.tc}".split()])
         except NoHosts as error:
             refused = error
         else:
-            return name
+            return link.name
     raise refused
 
 
@@ -370,6 +397,7 @@ class Model(NamedTuple):
     each: float  # of each environment of a rank
     latency: float
     per_byte: float
+    link: Link
     sums: int  # of an iteration
     sum_bytes: int  # of all of them: nearly all are gradients, so they are taken to be equal
 
@@ -377,7 +405,8 @@ class Model(NamedTuple):
         return self.fixed + self.each * environments
 
     def sum(self, ranks, size):
-        return self.latency * rounds(ranks, size) + self.per_byte * traffic(ranks, size)
+        paid = max(0, traffic(ranks, size) - self.link.free)
+        return self.latency * rounds(ranks, size) + self.per_byte * paid
 
     def iteration(self, ranks, environments):
         together = self.sum(ranks, self.sum_bytes / self.sums) if ranks > 1 else 0
@@ -395,10 +424,12 @@ def model_of(rows, layout):
     if len(alone) < 2 or len(sums) < 2:
         return None
     fixed, each = fit([(1, int(row["environments"])) for row in alone], seconds_of(alone))
-    terms = [(rounds(layout.ranks, n), traffic(layout.ranks, n)) for n, _ in sums]
-    latency, per_byte = fit(terms, seconds_of([row for _, row in sums], "low"))
     weak = some["weak"]
-    return Model(fixed, each, latency, per_byte, int(weak["sums"]), int(weak["sum_bytes"]))
+    link = next((link for link in LINKS if link.name == weak["link"]), NO_LINK)
+    paid = [max(0, traffic(layout.ranks, n) - link.free) for n, _ in sums]
+    terms = [(rounds(layout.ranks, n), n_paid) for (n, _), n_paid in zip(sums, paid, strict=True)]
+    latency, per_byte = fit(terms, seconds_of([row for _, row in sums], "low"))
+    return Model(fixed, each, latency, per_byte, link, int(weak["sums"]), int(weak["sum_bytes"]))
 
 
 def seconds_of(rows, name="milliseconds"):
@@ -419,15 +450,14 @@ def expected(rows, layout, what):
     return model.iteration(layout.ranks, environments) + (turns - 1) * model.compute(environments)
 
 
-def predictions(model, link):
+def predictions(model):
     """Return rows (ranks, weak, its efficiency, strong with LARGE, its efficiency), in seconds.
 
     Each rank has a link of its own like the one that was measured. If tc could not delay it, the
     delay is added here.
     """
-    if link not in list(SLOW.values())[:1]:
-        model = model._replace(latency=model.latency + DELAY)
-    found = []
+    latency = model.latency + model.link.lacks
+    model, found = model._replace(latency=latency, link=model.link._replace(free=0)), []
     for ranks in PREDICTED:
         weak, strong = model.iteration(ranks, ENVS), model.iteration(ranks, LARGE // ranks)
         good = model.compute(ENVS) / weak, model.compute(LARGE) / ranks / strong
@@ -452,7 +482,7 @@ def table(rows):
             scaling = what if layout.ranks > 1 else "–"
             cells = [label(name, row), scaling, row["environments"], number(row["milliseconds"])]
             cells += [number(row["sum_milliseconds"]), f"{int(row['steps_per_second']):,}", good]
-            cells += [f"{1e3 * model:,.3g}" if model else "–"]
+            cells += [number(1e3 * model) if model else "–"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     sizes = sorted({int(what[4:]) for _, what in rows if what.startswith("sum")})
     head = [f"a sum of {size:,} bytes, ms" for size in sizes]
@@ -470,13 +500,12 @@ def table(rows):
         cells += [f"{1e6 * model.latency:.0f} µs" if model else "–"]
         cells += [f"{1e-6 / model.per_byte:,.0f} MB/s" if model and model.per_byte else "–"]
         lines.append(f"| {label(name, row)} | {' | '.join(cells)} |")
-    pair = str(Layout(2, 2))
-    model, row = model_of(rows, Layout(2, 2)), rows.get((pair, "weak"))
+    model = model_of(rows, Layout(2, 2))
     if model:
         head = ("**predicted**: ranks", f"weak, {ENVS} environments each: ms", "efficiency")
         head += (f"strong, {LARGE:,} environments: ms", "efficiency")
         lines += ["", f"| {' | '.join(head)} |", "|---" + "|---:" * 4 + "|"]
-        for ranks, weak, good, strong, better in predictions(model, row["link"]):
+        for ranks, weak, good, strong, better in predictions(model):
             cells = f"{1e3 * weak:,.0f} | {good:.2f} | {1e3 * strong:,.0f} | {better:.2f}"
             lines.append(f"| {ranks:,} | {cells} |")
     one = next(iter(rows.values()))
@@ -496,8 +525,8 @@ def label(name, row):
     return f"{name}{where}{many}"
 
 
-def number(text):
-    return f"{float(text):,.3g}" if float(text) < 1000 else f"{float(text):,.0f}"
+def number(value):
+    return f"{float(value):,.3g}" if float(value) < 1000 else f"{float(value):,.0f}"
 
 
 def draw(rows, path):
@@ -517,7 +546,7 @@ def draw(rows, path):
                 left.plot(*zip(*points, strict=True), marker, color=colour, label=text)
     model = model_of(rows, Layout(2, 2))
     if model:
-        found = predictions(model, rows[str(Layout(2, 2)), "weak"]["link"])
+        found = predictions(model)
         for column, what in ((2, "weak"), (4, "strong")):
             points = [(row[0], row[column]) for row in found]
             text = f"{what}{f', {LARGE:,} environments' * (what == 'strong')}: predicted"
