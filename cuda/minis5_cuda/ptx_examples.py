@@ -18,7 +18,7 @@ from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
 from minis5_cuda.launch import cuda
 from minis5_cuda.nn import conv, discretize, gru, layers, lstm, s5, scan, scan_textbook
-from minis5_cuda.rl import adam, distributions, loss, rollout
+from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
 
 
 def zeros(*shape, dtype):
@@ -182,10 +182,21 @@ def rollout_examples(real):
     for kind in (real, np.int64, np.float64):
         rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
     totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
+    for action in (zeros(B, dtype=np.int64), zeros(B, 2, dtype=real)):
+        parts = (zeros(B, n, dtype=real) for n in (5, 4, 2))  # input, features, parameters
+        acted = rollout.Acted(*parts, action)
+        many = rollout.Acted(*(np.stack([part] * T) for part in acted))
+        memory = rollout.Memory(zeros(2, B, 6, dtype=real), zeros(B, 2, dtype=real))
+        rollout.remember(t, acted, many, memory, memory)
     outcome = rollout.Outcome(returns, flags, flags)
     kept = rollout.Kept(ends, rows, ends, ends, totals, counts)
     rollout.record(t, outcome, rollout.Running(flags, returns, lengths), kept)
     rollout.bootstrap(t, zeros(B, dtype=real), outcome, rows, ends)
+    yield ""
+
+
+def ppo_examples(real):
+    ppo.normalise(zeros(6, dtype=real))
     yield ""
 
 
@@ -224,6 +235,7 @@ EXAMPLES = {  # file: its examples
     "random": random_examples,
     "spaces": spaces_examples,
     "rollout": rollout_examples,
+    "ppo": ppo_examples,
     "pack": pack_examples,
     "envs": envs_examples,
 }

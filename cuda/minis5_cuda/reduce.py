@@ -44,9 +44,12 @@ def rows(N):
     return (max(1, blocks(N, ROWS)), 1), (COLUMNS, ROWS)
 
 
-def scratch(like, stripes, W):
-    """Return an array for partial sums of W columns, of the dtype and on the device of ``like``."""
-    return array_module(like).empty((stripes, W), like.dtype)
+def scratch(like, stripes, W, dtype=None):
+    """Return an array for partial sums of W columns, on the device and of the dtype of ``like``.
+
+    ``dtype`` is another one.
+    """
+    return array_module(like).empty((stripes, W), dtype or like.dtype)
 
 
 @device

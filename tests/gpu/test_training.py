@@ -32,6 +32,14 @@ def test_irregular_steps():
     checks.irregular_steps()
 
 
+def test_normalised_advantages():
+    checks.normalised_advantages()
+
+
+def test_remembered_steps():
+    checks.remembered_steps()
+
+
 def test_public_scan():
     checks.public_scan()
 

@@ -49,6 +49,14 @@ def test_random_numbers():
     in_simulator("random_numbers()")
 
 
+def test_normalised_advantages():
+    in_simulator("normalised_advantages()")
+
+
+def test_remembered_steps():
+    in_simulator("remembered_steps()")
+
+
 def test_public_scan():
     in_simulator("public_scan()")
 

@@ -9,6 +9,8 @@ Source: 1707.06347. Specification: ppo_loss in minis5/reference/s5_ppo.py. CPU f
 minis5/rl/ppo.py. Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
 """
 
+import math
+
 import numpy as np
 
 from minis5.arrays import array_module, to_host
@@ -16,7 +18,54 @@ from minis5.ops import form_of
 from minis5.rl import ppo as cpu
 from minis5.rl.adam import adam_step, check_norm
 from minis5_cuda.graphs import Graph
+from minis5_cuda.launch import cuda, kernel, launch
+from minis5_cuda.reduce import flat, over_lanes, over_rows, scratch, walk
 from minis5_cuda.rl.rollout import store
+
+
+@kernel
+def moments_kernel(values, partial):
+    """Write this block's Σ value and Σ value² to its row of partial (blocks, 2), in float64."""
+    total = square = np.float64(0)
+    first, step = walk()
+    for i in range(first, values.size, step):
+        value = np.float64(values[i])
+        total += value
+        square += value * value
+    total = over_rows(over_lanes(total, partial), partial)
+    square = over_rows(over_lanes(square, partial), partial)
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
+        partial[cuda.blockIdx.y, 0], partial[cuda.blockIdx.y, 1] = total, square
+
+
+@kernel
+def normalise_kernel(values, partial, out):
+    """Write out = (value - mean)/(deviation + 1e-8); every block adds up all rows of partial."""
+    total = square = np.float64(0)
+    lane, lanes = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockDim.x
+    for i in range(lane, partial.shape[0], lanes * cuda.blockDim.y):
+        total += partial[i, 0]
+        square += partial[i, 1]
+    total = over_rows(over_lanes(total, partial), partial)
+    square = over_rows(over_lanes(square, partial), partial)
+    mean = total / np.float64(values.size)
+    variance = square / np.float64(values.size) - mean * mean
+    deviation = math.sqrt(variance if variance > 0.0 else 0.0) + 1e-8
+    first, step = walk()
+    for i in range(first, values.size, step):
+        out[i] = out.dtype.type((np.float64(values[i]) - mean) / deviation)
+
+
+def normalise(values):
+    """Return values with mean 0 and deviation 1, as minis5/rl/ppo.py scales advantages.
+
+    values: (n,) array, float32 or float64. Mean and deviation are computed in float64.
+    """
+    grid, block = flat(values.size, high=1)
+    partial, out = scratch(values, grid[1], 2, np.float64), array_module(values).empty_like(values)
+    launch(moments_kernel, grid, block, values, partial)
+    launch(normalise_kernel, grid, block, values, partial, out)
+    return out
 
 
 @form_of(cpu.Passes)
@@ -100,13 +149,10 @@ class Passes:
         self.k += 1
 
     def _normalised(self, advantages):
-        """Return advantages with mean 0 and deviation 1, as minis5/rl/ppo.py scales them.
+        """Return a minibatch's advantages, scaled if the settings say so.
 
         Every step of native environments is valid.
         """
         if not self.ppo.config.normalize_advantages:
             return advantages
-        a = advantages.astype(np.float64)
-        mean, square = a.mean(), (a * a).mean()
-        deviation = array_module(a).sqrt(array_module(a).maximum(square - mean * mean, 0)) + 1e-8
-        return ((a - mean) / deviation).astype(advantages.dtype)
+        return normalise(advantages.ravel()).reshape(advantages.shape)

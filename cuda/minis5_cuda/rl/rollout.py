@@ -33,6 +33,7 @@ from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, cuda, kernel, launch
 
 BLOCK = 128  # threads
+MOST_BLOCKS = 1024
 
 
 @kernel
@@ -54,6 +55,22 @@ class Outcome(NamedTuple):
     reward: object
     terminated: object
     truncated: object
+
+
+class Acted(NamedTuple):
+    """What the agent has made of a step; or the arrays that keep all steps, with T before."""
+
+    x: object  # the network's input
+    features: object
+    params: object  # of the policy's distribution
+    action: object
+
+
+class Memory(NamedTuple):
+    """What the agent's next step reads."""
+
+    state: object
+    previous_action: object
 
 
 class Running(NamedTuple):
@@ -94,6 +111,38 @@ def record_kernel(t, outcome, running, kept):
 def record(t, outcome, running, kept):
     """Write the outcome of a step to row t[0] of ``kept``; move ``running`` on to the next step."""
     launch(record_kernel, blocks(outcome.reward.size, BLOCK), BLOCK, t, outcome, running, kept)
+
+
+@kernel
+def remember_kernel(t, acted, kept, new, memory):
+    """Write row t[0] of ``kept`` and all of ``memory``; a thread walks in steps of all threads."""
+    at, first, step = t[0], cuda.grid(1), cuda.gridsize(1)
+    for i in range(first, acted.x.size, step):
+        kept.x[at, i] = acted.x[i]
+    for i in range(first, acted.features.size, step):
+        kept.features[at, i] = acted.features[i]
+    for i in range(first, acted.params.size, step):
+        kept.params[at, i] = acted.params[i]
+    for i in range(first, acted.action.size, step):
+        kept.action[at, i] = acted.action[i]
+    for i in range(first, new.state.size, step):
+        memory.state[i] = new.state[i]
+    for i in range(first, new.previous_action.size, step):
+        memory.previous_action[i] = new.previous_action[i]
+
+
+def remember(t, acted, kept, new, memory):
+    """Write what the agent has made of a step to row t[0] of ``kept``, and ``new`` to ``memory``.
+
+    t: int64 (1,); acted, new: arrays of any shape; kept: theirs with T before it; memory: of the
+    shapes of ``new``. All are C-contiguous.
+    """
+    acted, new = (type(z)(*(part.ravel() for part in z)) for z in (acted, new))
+    kept = Acted(*(rows.reshape(rows.shape[0], -1) for rows in kept))
+    memory = Memory(*(part.reshape(-1) for part in memory))
+    most = max(part.size for part in (*acted, *new))
+    grid = max(1, min(blocks(most, BLOCK), MOST_BLOCKS))
+    launch(remember_kernel, grid, BLOCK, t, acted, kept, new, memory)
 
 
 @kernel
@@ -192,15 +241,10 @@ class Collector:
         features, state = step.features(x, self.reset, self.state)
         params = step.policy(features)
         action = dist.sample(params, self.rng)
-        for row, rows in (
-            (x, self.x),
-            (features, self.features),
-            (params, self.params),
-            (action, self.actions),
-        ):
-            store(self.t, row.ravel(), rows.reshape(rows.shape[0], -1))
-        self.state[:] = state
-        self.previous_action[:] = agent.actions.encode(action, agent.dtype)
+        acted = Acted(x, features, params, action)
+        kept = Acted(self.x, self.features, self.params, self.actions)
+        new = Memory(state, agent.actions.encode(action, agent.dtype))
+        remember(self.t, acted, kept, new, Memory(self.state, self.previous_action))
         _, *given, infos = self.envs.step(agent.actions.to_env(action))
         # always the same arrays, and CuPy may not look at them anew while a graph is recorded
         if self.given is None:

@@ -1,0 +1,146 @@
+"""Count what a rollout step and a minibatch queue on a GPU: kernels, products, CuPy's operations.
+
+No kernel runs and no product is computed: only their number matters, and that depends on sizes, not
+on values. Each of CuPy's operations that makes or fills an array counts
+as one launch, and a concatenation as one for each array. That is what CuPy 14's source does for the
+calls here; it was not seen on a GPU.
+
+tests/test_launch_counts.py runs it, in a process with the simulator.
+"""
+
+from collections import Counter
+
+import numpy as np
+import simulated_cupy
+
+from minis5 import PPO, ActorCritic, make_vec
+from minis5.run import presets
+
+MULTIPROCESSORS = 132  # of an H100 or H200: by them the scan cuts time into segments
+OPERATORS = "add sub mul truediv floordiv mod pow and or xor lshift rshift".split()
+COMPARISONS = "lt le eq ne gt ge neg abs invert".split()
+NO_WORK = "array asarray broadcast_to empty empty_like moveaxis".split()
+
+
+class Counts:
+    """Counters by kind: "kernels", "products" and "CuPy"; nothing is counted before `begin`."""
+
+    def __init__(self):
+        self.found = {kind: Counter() for kind in ("kernels", "products", "CuPy")}
+        self.on = False
+
+    def add(self, kind, name, number=1):
+        if self.on:
+            self.found[kind][name] += number
+
+    def of(self, work):
+        """Return {kind: Counter of names} of what ``work`` queues."""
+        for counter in self.found.values():
+            counter.clear()
+        self.on = True
+        work()
+        self.on = False
+        return {kind: Counter(counter) for kind, counter in self.found.items()}
+
+
+def install(counts):
+    """Have kernels counted instead of run, and the simulated CuPy count its operations."""
+    from minis5_cuda import launch
+
+    launch.queue = lambda kernel, grid, block, arguments: counts.add("kernels", kernel.fn.__name__)
+    array = simulated_cupy.ndarray
+
+    def wrap(name, kind, launches):
+        method = getattr(array, name)
+
+        def counted(self, *args, **kwargs):
+            result = method(self, *args, **kwargs)
+            if launches(self, result):
+                counts.add(kind, name.strip("_"))
+            return result
+
+        setattr(array, name, counted)
+
+    def always(self, result):
+        return True
+
+    def new_memory(self, result):
+        ours, theirs = (simulated_cupy.unwrap(x) for x in (self, result))
+        return not np.may_share_memory(ours, theirs)
+
+    for name in OPERATORS:
+        for form in ("", "r", "i"):
+            wrap(f"__{form}{name}__", "CuPy", always)
+    for name in (*(f"__{name}__" for name in COMPARISONS), "__setitem__"):
+        wrap(name, "CuPy", always)
+    for name in simulated_cupy.METHODS:
+        wrap(name, "CuPy", new_memory)
+
+    def product(a, b):
+        counts.add("products", "matmul")
+        return array(np.zeros((a.shape[0], b.shape[1]), a.dtype))
+
+    array.__matmul__ = product
+    find, concatenate = simulated_cupy.__getattr__, simulated_cupy.concatenate
+
+    def counted_function(name):
+        function = find(name)
+        if name not in simulated_cupy.FUNCTIONS or name in NO_WORK:
+            return function
+
+        def counted(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if name != "ascontiguousarray" or new_memory(args[0], result):
+                counts.add("CuPy", name)
+            return result
+
+        return counted
+
+    def counted_concatenate(arrays, axis=0):
+        counts.add("CuPy", "concatenate", len(arrays))
+        return concatenate(arrays, axis)
+
+    simulated_cupy.__getattr__ = counted_function
+    simulated_cupy.concatenate = counted_concatenate
+
+
+def count(preset):
+    """Return the counts of a rollout step, of preparing it and of a minibatch, by name.
+
+    The sizes are the preset's: by them the scan chooses its kernels.
+    """
+    from minis5_cuda.nn import scan
+
+    counts, level = Counts(), "RepeatPreviousHard"
+    scan.multiprocessors = lambda: MULTIPROCESSORS
+    # no kernel writes what is read here: it must be something at least
+    np.empty, np.empty_like = np.zeros, lambda x, *a, **k: np.zeros_like(x)
+    install(counts)
+    config, learning, _ = presets.resolve(level, preset, "s5", {})
+    envs = make_vec(level, learning.num_envs, device="cuda")
+    spaces = envs.single_observation_space, envs.single_action_space
+    agent = ActorCritic(*spaces, config, device="cuda")
+    ppo = PPO(agent, envs, learning)
+    with ppo.passes.stream:
+        rollout, _ = ppo.collector.collect(learning.unroll, np.random.default_rng(0))
+        ppo.collector.t[:] = 0
+        step = counts.of(ppo.collector._one_step)
+        prepare = counts.of(agent.stepper)
+        advantages = rollout.rewards + 0
+        ppo.passes._keep(rollout, advantages, advantages)
+        minibatch = counts.of(ppo.passes._minibatch)
+    return {"rollout step": step, "prepare": prepare, "minibatch": minibatch}
+
+
+def row(preset, what, found):
+    """Return a line of the table in cuda/README.md: kernels, products, CuPy's, and the sum."""
+    numbers = [sum(counter.values()) for counter in found.values()]
+    return f"| {preset} | {what} | {' | '.join(map(str, (*numbers, sum(numbers))))} |"
+
+
+def show(preset, details=False):
+    """Print a line for each of `count`, with ``details`` also the names of what is counted."""
+    for what, found in count(preset).items():
+        print(row(preset, what, found))
+        for kind, counter in found.items() if details else ():
+            print("   ", kind, dict(counter.most_common()))
