@@ -50,7 +50,7 @@ def bias_act_forward(rng, dtype, N, H, slope):
 def bias_act_backward(rng, dtype, N, H, slope):
     y, _, slope = bias_act_forward(rng, dtype, N, H, slope)
     y[-1, -1] = 0
-    return [*normal(rng, dtype, (N, H)), y, slope, blank(dtype, N, H), np.zeros(H, dtype)]
+    return [*normal(rng, dtype, (N, H)), y, slope, blank(dtype, N, H), blank(dtype, H)]
 
 
 def norm_forward(rng, dtype, N, H):
@@ -65,7 +65,7 @@ def norm_forward(rng, dtype, N, H):
 def norm_backward(rng, dtype, N, H):
     dy, scale, kept = normal(rng, dtype, (N, H), H, (N, H))
     deviation = rng.uniform(0.5, 2, N).astype(dtype)
-    outputs = blank(dtype, N, H), np.zeros(H, dtype), np.zeros(H, dtype)
+    outputs = blank(dtype, N, H), blank(dtype, H), blank(dtype, H)
     return [dy, scale, kept, deviation, *outputs]
 
 
@@ -85,7 +85,7 @@ def glu_forward(rng, dtype, N, H):
 
 def glu_backward(rng, dtype, N, H):
     dy, z = normal(rng, dtype, (N, H), (N, 2 * H))
-    return [dy, 4 * z, blank(dtype, N, 2 * H), np.zeros(2 * H, dtype)]
+    return [dy, 4 * z, blank(dtype, N, 2 * H), blank(dtype, 2 * H)]
 
 
 def sigmoid_gate_forward(rng, dtype, N, H):
@@ -94,7 +94,7 @@ def sigmoid_gate_forward(rng, dtype, N, H):
 
 def sigmoid_gate_backward(rng, dtype, N, H):
     inputs = [4 * z for z in normal(rng, dtype, (N, H), (N, H), (N, H))]
-    return [*inputs, blank(dtype, N, H), blank(dtype, N, H), np.zeros(H, dtype)]
+    return [*inputs, blank(dtype, N, H), blank(dtype, N, H), blank(dtype, H)]
 
 
 # conv
@@ -121,7 +121,7 @@ def skip_forward(rng, dtype, N, H):
 
 
 def skip_backward(rng, dtype, N, H):
-    return [*normal(rng, dtype, (N, H), H, (N, H), (N, H)), np.zeros(H, dtype)]
+    return [*normal(rng, dtype, (N, H), H, (N, H), (N, H)), blank(dtype, H)]
 
 
 # discretize
@@ -147,7 +147,7 @@ def discretize_forward(rng, dtype, N, P, tustin, clip=np.inf, compute=None):
 
 def discretize_backward(rng, dtype, N, P, tustin, clip=np.inf, compute=None):
     spectrum, step, a, _ = discretize_forward(rng, dtype, N, P, tustin, clip, compute)
-    return [spectrum, step, *normal(rng, a.dtype, a.shape, a.shape), np.zeros((3, P))]
+    return [spectrum, step, *normal(rng, a.dtype, a.shape, a.shape), blank(np.float64, 3, P)]
 
 
 def weights_forward(rng, dtype, P, H):
@@ -157,7 +157,7 @@ def weights_forward(rng, dtype, P, H):
 
 def weights_backward(rng, dtype, P, H):
     inputs = normal(rng, dtype, (2 * P, H), (H, 2 * P), 2 * P, (P, H, 2))
-    outputs = blank(dtype, P, H, 2), blank(dtype, H, P, 2), np.zeros(2 * P, dtype)
+    outputs = blank(dtype, P, H, 2), blank(dtype, H, P, 2), blank(dtype, 2 * P)
     return [*inputs, dtype(2), *outputs]
 
 
@@ -240,7 +240,7 @@ def ppo_loss_terms(rng, dtype, N, _, reach):
     for z in steps[:-1]:
         z[~valid] = np.nan
     bounds = Bounds(*(dtype(s) for s in (0.8, 1.2, reach)))
-    return [steps, bounds, np.zeros(5), np.zeros(N, dtype), np.zeros(N, dtype)]
+    return [steps, bounds, blank(np.float64, 5), blank(dtype, N), blank(dtype, N)]
 
 
 # adam

@@ -7,7 +7,7 @@ and `walk`).
 
 A sum has two stages and no atomics. Its order, and so its last bit, is the same in every run.
 First, each thread adds up its numbers in registers. The block adds its threads' totals in shared
-memory (`over_rows`, `over_lanes`) and writes them to its row of a scratch array. Then `add_stripes`
+memory (`over_rows`, `over_lanes`) and writes them to its row of a scratch array. Then `sum_stripes`
 adds up these rows.
 
 Leaves out: warp shuffles, which Numba's simulator lacks. Sums over 32 values in shared memory cost
@@ -94,8 +94,8 @@ def over_lanes(value, like):
 
 
 @kernel
-def add_stripes_kernel(partial, out):
-    """Add to out the sums of `partial` over its rows; a block has COLUMNS columns."""
+def sum_stripes_kernel(partial, out):
+    """Write to out the sums of `partial` over its rows; a block has COLUMNS columns."""
     c, y = cuda.grid(2)
     total = partial.dtype.type(0)
     if c < out.size:
@@ -103,10 +103,10 @@ def add_stripes_kernel(partial, out):
             total += partial[stripe, c]
     total = over_rows(total, partial)
     if c < out.size and y == 0:
-        out[c] += total
+        out[c] = total
 
 
-def add_stripes(partial, out):
-    """Add to out (W,) the rows of ``partial``, (stripes, W), of one dtype."""
+def sum_stripes(partial, out):
+    """Write to out (W,) the sum of the rows of ``partial``, (stripes, W), of one dtype."""
     (across, _), block = tiles(1, out.size)
-    launch(add_stripes_kernel, (across, 1), block, partial, out)
+    launch(sum_stripes_kernel, (across, 1), block, partial, out)

@@ -129,7 +129,8 @@ def discretize_forward(spectrum, step, a, w):
 
 @operation
 def discretize_backward(spectrum, step, da, dw, dspectrum):
-    """Add dRe Λ, dIm Λ, dlog_step, summed over n, to dspectrum, float64 (3, P). da, dw: (N, 2P)."""
+    """Write dRe Λ, dIm Λ, dlog_step, summed over n: dspectrum, float64 (3, P). da, dw: (N, 2P)."""
+    dspectrum[:] = 0
     P = spectrum.lam_re.size
     for n in range(da.shape[0]):
         for p in range(P):
@@ -168,7 +169,8 @@ def weights_forward(w, B, C, factor, Wb, Wc):
 
 @operation
 def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
-    """Write dB (P, H, 2) and dC (H, P, 2); add to dw (2P,)."""
+    """Write dB (P, H, 2), dC (H, P, 2) and dw (2P,)."""
+    dw[:] = 0
     P, H, _ = B.shape
     for p in range(P):
         for h in range(H):

@@ -46,7 +46,8 @@ def bias_act_forward(y, bias, slope):
 
 @operation
 def bias_act_backward(dy, y, slope, dz, dbias):
-    """Write dz (N, H); add to dbias (H,). slope >= 0, so that y > 0 just where z > 0."""
+    """Write dz (N, H) and dbias (H,). slope >= 0, so that y > 0 just where z > 0."""
+    dbias[:] = 0
     for n in range(y.shape[0]):
         row, drow, out = y[n], dy[n], dz[n]
         for h in range(row.size):
@@ -73,7 +74,7 @@ def dense_backward(dy, cache, need_dx=True):
     """Return dx (None unless ``need_dx``) and the gradients of kernel and bias."""
     kernel, x, y, slope, shape = cache
     xp = array_module(y)
-    dz, dbias = xp.empty_like(y), xp.zeros(y.shape[1], y.dtype)
+    dz, dbias = xp.empty_like(y), xp.empty(y.shape[1], y.dtype)
     bias_act_backward(xp.ascontiguousarray(dy).reshape(y.shape), y, slope, dz, dbias)
     dx = matmul(dz, kernel.T).reshape(shape) if need_dx else None  # z = x @ kernel + bias
     return dx, {"kernel": matmul(x.T, dz), "bias": dbias}
@@ -108,7 +109,9 @@ def norm_forward(x, scale, bias, eps, y, normal, deviation):
 
 @operation
 def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
-    """Write dx (N, H); add to dscale and dbias (H,)."""
+    """Write dx (N, H), dscale and dbias (H,)."""
+    dscale[:] = 0
+    dbias[:] = 0
     for n in range(dy.shape[0]):
         d, kept, out = dy[n], normal[n], dx[n]
         mean, slope = deviation[n] * 0, deviation[n] * 0
@@ -142,7 +145,7 @@ def layer_norm_backward(dy, cache):
     """Return dx and the gradients of scale and bias."""
     scale, normal, deviation = cache
     xp = array_module(dy)
-    dx, grads = xp.empty_like(normal), {"scale": xp.zeros_like(scale), "bias": xp.zeros_like(scale)}
+    dx, grads = xp.empty_like(normal), {"scale": xp.empty_like(scale), "bias": xp.empty_like(scale)}
     norm_backward(
         xp.ascontiguousarray(dy).reshape(normal.shape),
         scale,
@@ -185,8 +188,9 @@ def glu_forward(z, bias, y):
 
 @operation
 def glu_backward(dy, z, dz, dbias):
-    """Write dz (N, 2H) = [dvalue | dgate]; add its sum over rows to dbias (2H,)."""
+    """Write dz (N, 2H) = [dvalue | dgate], and its sum over rows, dbias (2H,)."""
     H = dy.shape[1]
+    dbias[:] = 0
     for n in range(dy.shape[0]):
         value, gate, d, dvalue, dgate = z[n, :H], z[n, H:], dy[n], dz[n, :H], dz[n, H:]
         db1, db2 = dbias[:H], dbias[H:]
@@ -213,7 +217,8 @@ def sigmoid_gate_forward(x, z, bias, y):
 
 @operation
 def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
-    """Write dx and dz (N, H); add the sum of dz over rows to dbias (H,)."""
+    """Write dx and dz (N, H), and the sum of dz over rows, dbias (H,)."""
+    dbias[:] = 0
     for n in range(dy.shape[0]):
         value, gate, d, dvalue, dgate = x[n], z[n], dy[n], dx[n], dz[n]
         for i in range(d.size):
@@ -285,7 +290,7 @@ def gate_backward(dy, cache):
     if kind == "gelu":
         gelu_backward(dy.ravel(), s.ravel(), ds.ravel())
         return ds.reshape(shape), {}
-    dz, dbias, dvalue = xp.empty_like(z), xp.zeros(z.shape[1], z.dtype), None
+    dz, dbias, dvalue = xp.empty_like(z), xp.empty(z.shape[1], z.dtype), None
     if kind == "full_glu":
         glu_backward(dy, z, dz, dbias)
     else:

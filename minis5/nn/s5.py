@@ -86,7 +86,8 @@ def skip_forward(y, D, u):
 
 @operation
 def skip_backward(dy, D, u, du, dD):
-    """Add D·dy to du (N, H), and Σ dy·u to dD (H,)."""
+    """Add D·dy to du (N, H); write dD = Σ dy·u (H,)."""
+    dD[:] = 0
     for n in range(dy.shape[0]):
         dn, un, out = dy[n], u[n], du[n]
         for h in range(D.size):
@@ -232,11 +233,10 @@ def ssm_run_backward(dy, dx_last, cache):
     dWb, dWc = matmul(g.T, u), matmul(dy.T, states)
     du = matmul(g, weights.Wb)  # b = u @ Wᵦᵀ, so du = g @ Wᵦ, to which the skip adds D·dy
     dB, dC, dD = (xp.empty(layer[name].shape, dtype) for name in ("B", "C", "D"))
-    dD[:] = 0
     skip_backward(dy, weights.D, u, du, dD)
-    factor, dgain = dtype.type(2 if conj_sym else 1), xp.zeros(2 * P)
+    factor, dgain = dtype.type(2 if conj_sym else 1), xp.empty(2 * P)
     discretize.weights_backward(dWb, dWc, weights.gain, layer["B"], factor, dB, dC, dgain)
-    spectrum, dspectrum = Spectrum(*(layer[name] for name in SPECTRUM)), xp.zeros((3, P))
+    spectrum, dspectrum = Spectrum(*(layer[name] for name in SPECTRUM)), xp.empty((3, P))
     dw = dgain[None] if v is None else dw
     discretize.discretize_backward(spectrum, step, da.reshape(-1, 2 * P), dw, dspectrum)
     dspectrum = dspectrum.astype(dtype)

@@ -68,7 +68,7 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
     reach = config.clip if config.clip_value else np.inf
     # Bounds have the dtype of the rest, or equal products would differ in their last bit.
     bounds = Bounds(*map(dtype, (1 - config.clip, 1 + config.clip, reach)))
-    sums, d_log_prob, d_value = xp.zeros(5), xp.zeros(shape, dtype), xp.zeros(shape, dtype)
+    sums, d_log_prob, d_value = xp.empty(5), xp.empty(shape, dtype), xp.empty(shape, dtype)
     ppo_loss_terms(steps, bounds, sums, d_log_prob.ravel(), d_value.ravel())
     means = sums / count
     loss = means[:1] + config.value_coef * means[1:2] - config.entropy_coef * means[2:3]
@@ -101,13 +101,14 @@ class Bounds(NamedTuple):
 
 @operation
 def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
-    """Add to sums (5,) float64 over valid steps, and write the gradients of the first two (n,).
+    """Write sums (5,) float64 over valid steps, and the gradients of the first two (n,).
 
-    The sums are those of policy loss, value loss, entropy, KL and clipped ratios. The gradients are
-    zeros on entry.
+    The sums are those of policy loss, value loss, entropy, KL and clipped ratios.
     """
     low, high, reach = bounds
+    sums[:] = 0
     for i in range(steps.value.size):
+        d_log_prob[i] = d_value[i] = 0
         if not steps.valid[i]:
             continue
         log_ratio = steps.log_prob[i] - steps.old_log_prob[i]

@@ -108,7 +108,7 @@ def discretised(form, lam, log_step, dt, dtype):
     spectrum = Spectrum(*(np.array(z, dtype) for z in ([lam.real], [lam.imag], [[log_step]])))
     scalars = map(dtype, (1, np.inf, 1))
     step = Step(np.array(dt, dtype), *scalars, form == "bilinear")
-    a, w, total = *np.full((2, len(dt), 2), np.nan, dtype), np.zeros((3, 1))
+    a, w, total = *np.full((2, len(dt), 2), np.nan, dtype), np.full((3, 1), np.nan)
     discretize_forward(spectrum, step, a, w)
     dw = np.zeros_like(a)
     dw[:, 0] = 1

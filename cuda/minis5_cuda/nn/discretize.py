@@ -17,7 +17,7 @@ from minis5.nn import discretize as cpu
 from minis5.nn.discretize import bilinear, bounded, times, zoh
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, kernel, launch
-from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
+from minis5_cuda.reduce import flat, over_lanes, over_rows, rows, scratch, sum_stripes, tiles, walk
 
 
 @kernel
@@ -96,7 +96,7 @@ def weights_forward_kernel(w, B, C, factor, Wb, Wc):
 
 @kernel
 def weights_backward_kernel(dWb, dWc, w, B, factor, dB, dC, dw):
-    """Write dB̃ = dWᵦ·conj(w), dw += Σ_h dWᵦ·conj(B̃); then dC̃ = factor·[dRe, -dIm].
+    """Write dB̃ = dWᵦ·conj(w), dw = Σ_h dWᵦ·conj(B̃); then dC̃ = factor·[dRe, -dIm].
 
     For dB̃ and dw, a row of threads has a state.
     """
@@ -113,8 +113,7 @@ def weights_backward_kernel(dWb, dWc, w, B, factor, dB, dC, dw):
             total_im += t_im
     total_re, total_im = over_lanes(total_re, dw), over_lanes(total_im, dw)
     if p < P and i == 0:
-        dw[p] += total_re
-        dw[P + p] += total_im
+        dw[p], dw[P + p] = total_re, total_im
     first, step = walk()
     for k in range(first, P * H, step):
         h, p = k // P, k % P
@@ -160,11 +159,11 @@ def discretize_forward(spectrum, step, a, w):
 
 @form_of(cpu.discretize_backward)
 def discretize_backward(spectrum, step, da, dw, dspectrum):
-    """Add the gradients of Re Λ, Im Λ and log_step to dspectrum, float64 (3, P); da, dw (N, 2P)."""
+    """Write the gradients of Re Λ, Im Λ, log_step to dspectrum, float64 (3, P); da, dw (N, 2P)."""
     grid, block = tiles(da.shape[0], spectrum.lam_re.size)
     partial = scratch(dspectrum, grid[1], dspectrum.size)
     launch(discretize_backward_kernel, grid, block, spectrum, typed(step), da, dw, partial)
-    add_stripes(partial, dspectrum.reshape(-1))
+    sum_stripes(partial, dspectrum.reshape(-1))
 
 
 @form_of(cpu.weights_forward)
@@ -175,10 +174,7 @@ def weights_forward(w, B, C, factor, Wb, Wc):
 
 @form_of(cpu.weights_backward)
 def weights_backward(dWb, dWc, w, B, factor, dB, dC, dw):
-    """Write dB (P, H, 2), dC (H, P, 2) from dWb (2P, H), dWc (H, 2P), w (2P,), B.
-
-    The gradient of w is added to dw (2P,).
-    """
+    """Write dB (P, H, 2), dC (H, P, 2), dw (2P,) from dWb (2P, H), dWc (H, 2P), w (2P,), B."""
     arguments = dWb, dWc, w, B, dC.dtype.type(factor), dB, dC, dw
     launch(weights_backward_kernel, *rows(B.shape[0]), *arguments)
 

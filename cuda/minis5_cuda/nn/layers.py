@@ -19,7 +19,7 @@ from minis5.nn import layers as cpu
 from minis5.nn.scalars import CUBIC, FAR, GELU
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, device, kernel, launch
-from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, rows, scratch, tiles, walk
+from minis5_cuda.reduce import flat, over_lanes, over_rows, rows, scratch, sum_stripes, tiles, walk
 
 
 @device
@@ -67,11 +67,11 @@ def bias_act_forward(y, bias, slope):
 
 @form_of(cpu.bias_act_backward)
 def bias_act_backward(dy, y, slope, dz, dbias):
-    """Write dz from dy and the outputs y, all (N, H); dbias (H,) += Σ dz."""
+    """Write dz from dy and the outputs y, all (N, H); dbias (H,) = Σ dz."""
     grid, block = tiles(*y.shape)
     partial = scratch(y, grid[1], y.shape[1])
     launch(bias_act_backward_kernel, grid, block, dy, y, y.dtype.type(slope), dz, partial)
-    add_stripes(partial, dbias)
+    sum_stripes(partial, dbias)
 
 
 # --- layer normalisation ---
@@ -150,7 +150,7 @@ def norm_forward(x, scale, bias, eps, y, normal, deviation):
 
 @form_of(cpu.norm_backward)
 def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
-    """Write dx (N, H); dscale, dbias (H,) += their gradients.
+    """Write dx (N, H), dscale and dbias (H,).
 
     dx may be dy, because the sums over rows come first.
     """
@@ -158,7 +158,7 @@ def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
     partials = [scratch(dy, grid[1], dy.shape[1]) for _ in range(2)]
     launch(norm_parameters_kernel, grid, block, dy, normal, *partials)
     for partial, out in zip(partials, (dscale, dbias), strict=True):
-        add_stripes(partial, out)
+        sum_stripes(partial, out)
     grid, block = rows(dy.shape[0])
     launch(norm_backward_kernel, grid, block, dy, scale, normal, deviation, dx)
 
@@ -278,11 +278,11 @@ def glu_forward(z, bias, y):
 
 @form_of(cpu.glu_backward)
 def glu_backward(dy, z, dz, dbias):
-    """Write dz (N, 2H) from dy (N, H) and the sums z; dbias (2H,) += Σ dz."""
+    """Write dz (N, 2H) from dy (N, H) and the sums z; dbias (2H,) = Σ dz."""
     grid, block = tiles(*dy.shape)
     partial = scratch(z, grid[1], z.shape[1])
     launch(glu_backward_kernel, grid, block, dy, z, dz, partial)
-    add_stripes(partial, dbias)
+    sum_stripes(partial, dbias)
 
 
 @form_of(cpu.sigmoid_gate_forward)
@@ -293,8 +293,8 @@ def sigmoid_gate_forward(x, z, bias, y):
 
 @form_of(cpu.sigmoid_gate_backward)
 def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
-    """Write dx, dz from dy and the sums z, all (N, H); dbias (H,) += Σ dz."""
+    """Write dx, dz from dy and the sums z, all (N, H); dbias (H,) = Σ dz."""
     grid, block = tiles(*dy.shape)
     partial = scratch(z, grid[1], z.shape[1])
     launch(sigmoid_gate_backward_kernel, grid, block, dy, x, z, dx, dz, partial)
-    add_stripes(partial, dbias)
+    sum_stripes(partial, dbias)

@@ -12,7 +12,7 @@ minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/gpu/test_kernels.py.
 from minis5.nn import s5 as cpu
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, kernel, launch
-from minis5_cuda.reduce import add_stripes, over_rows, scratch, tiles
+from minis5_cuda.reduce import over_rows, scratch, sum_stripes, tiles
 
 
 @kernel
@@ -47,8 +47,8 @@ def skip_forward(y, D, u):
 
 @form_of(cpu.skip_backward)
 def skip_backward(dy, D, u, du, dD):
-    """Add D·dy to du (N, H) and Σ dy·u to dD (H,)."""
+    """Add D·dy to du (N, H); write dD = Σ dy·u (H,)."""
     grid, block = tiles(*dy.shape)
     partial = scratch(du, grid[1], D.size)
     launch(skip_backward_kernel, grid, block, dy, D, u, du, partial)
-    add_stripes(partial, dD)
+    sum_stripes(partial, dD)

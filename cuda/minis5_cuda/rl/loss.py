@@ -17,7 +17,7 @@ import numpy as np
 from minis5.ops import form_of
 from minis5.rl import loss as cpu
 from minis5_cuda.launch import cuda, kernel, launch
-from minis5_cuda.reduce import add_stripes, flat, over_lanes, over_rows, scratch, walk
+from minis5_cuda.reduce import flat, over_lanes, over_rows, scratch, sum_stripes, walk
 
 
 @kernel
@@ -32,6 +32,7 @@ def ppo_loss_terms_kernel(steps, bounds, d_log_prob, d_value, partial):
     policy = value_loss = entropies = divergence = clips = np.float64(0)
     first, step = walk()
     for i in range(first, steps.value.size, step):
+        d_log_prob[i] = d_value[i] = real(0)
         if not steps.valid[i]:
             continue
         log_ratio = steps.log_prob[i] - steps.old_log_prob[i]
@@ -68,7 +69,7 @@ def ppo_loss_terms_kernel(steps, bounds, d_log_prob, d_value, partial):
 
 @form_of(cpu.ppo_loss_terms)
 def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
-    """Add the sums over valid steps to ``sums``; write the gradients of the first two.
+    """Write the sums over valid steps to ``sums``, and the gradients of the first two.
 
     d_log_prob and d_value are with respect to log_prob and value. The arrays of ``steps`` have one
     float dtype (valid: bool). Terms are computed in it and summed in float64, in a fixed order.
@@ -77,4 +78,4 @@ def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
     partial = scratch(sums, grid[1], sums.size)
     bounds = cpu.Bounds(*map(steps.value.dtype.type, bounds))
     launch(ppo_loss_terms_kernel, grid, block, steps, bounds, d_log_prob, d_value, partial)
-    add_stripes(partial, sums)
+    sum_stripes(partial, sums)
