@@ -76,7 +76,7 @@ def stream():
     return 0
 
 
-def configured(kernel, *configuration):
+def configured(kernel, configuration):
     """Return ``kernel[configuration]``."""
     return kernel[configuration]
 

@@ -52,7 +52,7 @@ def compiled(function, grid, *arguments):
     """
     with no_contraction():
         function = function.specialize(*arguments)
-    configured(function, *grid)  # here, so that no launch warns of a small grid
+    configured(function, grid)  # here, so that no launch warns of a small grid
     return function
 
 

@@ -158,11 +158,12 @@ def _configured(kernel, grid, block):
     known, key = _CONFIGURED.setdefault(current, {}), (kernel, grid, block)
     if key not in known:
         handle = getattr(current, "ptr", 0)
-        known[key] = configured(kernel, grid, block, cuda.external_stream(handle) if handle else 0)
+        numba_stream = cuda.external_stream(handle) if handle else 0
+        known[key] = configured(kernel, (grid, block, numba_stream))
     return known[key]
 
 
-def configured(kernel, *configuration):
+def configured(kernel, configuration):
     """Return ``kernel[configuration]``: (grid, block) or (grid, block, Numba's stream).
 
     Numba would warn of small grids, once for each. But a batch is as large as it is.
