@@ -110,8 +110,7 @@ def norm_forward(x, scale, bias, eps, y, normal, deviation):
 @operation
 def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
     """Write dx (N, H), dscale and dbias (H,)."""
-    dscale[:] = 0
-    dbias[:] = 0
+    dscale[:], dbias[:] = 0, 0
     for n in range(dy.shape[0]):
         d, kept, out = dy[n], normal[n], dx[n]
         mean, slope = deviation[n] * 0, deviation[n] * 0
@@ -146,14 +145,8 @@ def layer_norm_backward(dy, cache):
     scale, normal, deviation = cache
     xp = array_module(dy)
     dx, grads = xp.empty_like(normal), {"scale": xp.empty_like(scale), "bias": xp.empty_like(scale)}
-    norm_backward(
-        xp.ascontiguousarray(dy).reshape(normal.shape),
-        scale,
-        normal,
-        deviation,
-        dx,
-        *grads.values(),
-    )
+    flat = xp.ascontiguousarray(dy).reshape(normal.shape)
+    norm_backward(flat, scale, normal, deviation, dx, *grads.values())
     return dx.reshape(dy.shape), grads
 
 
