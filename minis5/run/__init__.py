@@ -28,6 +28,6 @@ In the order in which to read them:
     envs_command the table of environments; completion writes a script for Tab
     blame        whose code an error comes from
     console      stdout and stderr in any condition: closed, full, ASCII only
-    bench        the library's speed on this machine
+    bench        the library's speed on this machine; profile says where its time goes
     verify       test vectors, and checks of other people's code (../verify)
 """

@@ -4,8 +4,9 @@
     update    a PPO update with the paper's network, against its matrix products; one thread each
     train     environment steps a second with learning, paper's and small network, on all CPUs
     start     from the command `minis5 train` to the first update, without and with Numba's cache
+    profile   where a minibatch's and a rollout step's time goes, function by function (profile.py)
 
-Each part first checks that its result is right, then warms up, then takes the median and the spread
+The first four check that their result is right, then warm up, then take the median and the spread
 of repeated runs. Ratios are taken round by round, so that other programs slow both sides.
 
 Leaves out: other people's libraries. Tests: tests/run/test_bench.py.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from minis5.rl.ppo import PPO
 from minis5.run import presets
 from minis5.run.machine import machine, versions
 from minis5.run.parser import Parser
+from minis5.run.profile import profile
 from minis5.run.progress import read_progress
 from minis5.run.split import choose_workers
 
@@ -281,12 +284,59 @@ def bench_start(repeats, quick):
     ]
 
 
+def bench_profile(repeats, quick):
+    """Share out the time of a minibatch and of a rollout step among functions, on one thread.
+
+    A minibatch has its part of what is done once for all of them, such as the advantages, and a
+    step its part of what is done once for a rollout, such as the values.
+    """
+    lines = []
+    for changes in (TINY,) if quick else (SMALL, PAPER):
+        ppo, size = trainer({**changes, "epochs": 1})
+        c, rng, network = ppo.config, np.random.default_rng(0), size.partition(",")[0]
+        rollout, _ = ppo.collector.collect(c.unroll, rng)
+        batch = f"{c.num_envs // c.minibatches} x {c.unroll} steps"
+        learn, act = (
+            partial(ppo.update, rollout, 0.0),
+            partial(ppo.collector.collect, c.unroll, rng),
+        )
+        parts = (
+            (f"minibatch, {network}, {batch}", learn, c.minibatches),
+            (f"rollout step, {network}, {c.num_envs} x 1", act, c.unroll),
+        )
+        for what, work, count in parts:
+            with comm.one_thread():
+                rows = profile(work, repeats)
+            for line in rows:
+                numbers = {name: line[name] / count / 1e3 for name in MICROSECONDS}
+                calls = line["calls"] / count
+                lines.append({"what": what, **line, "calls": calls, "unit": "us", **numbers})
+    return lines
+
+
 PARTS = {"scan": bench_scan, "update": bench_update, "train": bench_train, "start": bench_start}
+PARTS |= {"profile": bench_profile}
+MICROSECONDS = ("products", "loops", "rest", "value")
 TABLE = "{:<54}{:>15}{:>20}{:>30}{:>16}"
+PROFILE = "{:<43}{:>6}{:>9}{:>7}{:>7}{:>8}"
+
+
+def show_profile(line):
+    """Return a row of a profile as a line of its table; the first one has the table's head too."""
+    whole, (*parts, value) = line["function"] == "all", (line[name] for name in MICROSECONDS)
+    numbers = (f"{number:,.0f}" for number in (line["calls"], *parts, value))
+    text = PROFILE.format(line["function"][:43], *numbers)
+    if not whole:
+        return text
+    head = PROFILE.format(line["what"] + ": µs", "calls", *MICROSECONDS[:-1], "all")
+    shares = (f"{100 * part / value:.0f} %" for part in parts)
+    return "\n".join(["", head, text, PROFILE.format("", "", *shares, "").rstrip()])
 
 
 def show(line):
     """Return a row as a line of the table."""
+    if "function" in line:
+        return show_profile(line)
     sign = ">=" if line["unit"] == "steps/s" else "<="
     against = f"{line['ratio']:.2f} x {line['against']}" if "ratio" in line else ""
     aim = "" if line["aim"] is None else f"{sign} {line['aim']:,}{'' if line['met'] else ' missed'}"
@@ -327,7 +377,8 @@ def main(argv=None):
         f"commit {facts['commit'] or 'unknown, because this is no git checkout'}",
     )
     print("{processor}, {cpus} CPUs, {system}\n".format(**facts["machine"]))
-    print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
+    if set(options.parts or PARTS) - {"profile"}:
+        print(TABLE.format("what", "median", "10 % .. 90 %", "ratio", "aim"), flush=True)
     rows = []
     for part in dict.fromkeys(options.parts or PARTS):
         for line in PARTS[part](options.repeats, options.quick):

@@ -106,7 +106,7 @@ def test_wrong_gradients_are_found(monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["scna"], "PART: expected scan, update, train, start, got scna"),
+        (["scna"], "PART: expected scan, update, train, start, profile, got scna"),
         (["scan", "--repeats", "0"], "--repeats: expected at least 1, got 0"),
         (["scan", "--repeats", "many"], "argument --repeats: invalid int value: 'many'"),
         (["--quik"], "unknown argument --quik; did you mean --quick?"),
@@ -128,5 +128,6 @@ def test_help(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
     assert all(
-        word in text for word in ("scan, update, train, start", "--repeats", "--json", "--quick")
+        word in text
+        for word in ("scan, update, train, start, profile", "--repeats", "--json", "--quick")
     )
