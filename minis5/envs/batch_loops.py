@@ -81,5 +81,5 @@ def compile_loops(env):
         copy.__qualname__ = f"{loop.__name__}_{env.__name__.rpartition('.')[2]}_{digest:08x}"
         # Without Numba's runtime (_nrt=False): rows are views, and counting references to them took
         # up to half of the time of a step.
-        compiled.append(njit(cache=True, nogil=True, _nrt=False)(copy))
+        compiled.append(njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(copy))
     return tuple(compiled)
