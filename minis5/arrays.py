@@ -67,7 +67,7 @@ def _dlpack_device(x):
 
 def array_module(x):
     """Return numpy, or cupy if ``x`` lives on a GPU."""
-    return _cupy() if on_gpu(x) else np
+    return np if type(x) is np.ndarray or not on_gpu(x) else _cupy()
 
 
 def _cupy():

@@ -14,8 +14,10 @@ def flatten_tree(nested, prefix=""):
     """Return a tree's leaves by path: {"a": {"b": x}} → {"a/b": x}."""
     flat = {}
     for key, value in nested.items():
-        is_tree = isinstance(value, dict)
-        flat |= flatten_tree(value, f"{prefix}{key}/") if is_tree else {prefix + key: value}
+        if isinstance(value, dict):
+            flat |= flatten_tree(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = value
     return flat
 
 
