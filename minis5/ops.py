@@ -28,10 +28,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from minis5.arrays import load_gpu_forms, on_gpu
 
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
-# Nothing calls the loops from C; Numba would compile each a second time for that.
-fast = njit(
-    nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", no_cfunc_wrapper=True
-)
+FLAGS = {"nogil": True, "cache": True, "no_cfunc_wrapper": True}  # no loop is called from C
+fast = njit(**FLAGS, fastmath={"contract"}, error_model="numpy")
 
 
 def compiling() -> bool:
@@ -112,10 +110,7 @@ def array_library(device):
 
 @array_operation
 def matmul(a, b):
-    """Return a @ b for matrices (N, K), (K, M), or transposed views of such.
-
-    Where K is 1, ``a @ b`` takes eight times as long, because it asks no BLAS.
-    """
+    """Return a @ b for matrices (N, K), (K, M), or transposed views; K = 1 is slow by ``@``."""
     return np.dot(a, b)
 
 

@@ -173,8 +173,7 @@ def layer_backward(dy, dlast, cache):
     ds, dstate, grads["ssm"] = ssm_run_backward(ds, dlast, cache.ssm)
     if cache.norm is not None:
         ds, grads["norm"] = layer_norm_backward(ds, cache.norm)
-    ds += du  # u goes through the SSM and the skip connection
-    return ds, dstate, grads
+    return ds + du, dstate, grads  # u goes through the SSM and the skip connection
 
 
 def after_ssm_forward(p, s, skip, gate, weights=None):

@@ -45,31 +45,26 @@ def _complex_forward(a, b, reset, x0, x, columns):
     """Write x for a part of the columns.
 
     a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
-    columns = (b_lo, b_hi, p_lo, p_hi): the part to compute, b_lo <= b < b_hi, p_lo <= p < p_hi. (A
-    NamedTuple would take 1.5 µs longer a call.) p and P are unsigned: Numba then need not ask
-    whether an index counts from the end. b[t] is copied first, and x[t] then computed in place,
-    because LLVM vectorises no loop whose input and output may be the same memory.
+    columns = (b_lo, b_hi, p_lo, p_hi): the part to compute, b_lo <= b < b_hi, p_lo <= p < p_hi. p
+    and P are unsigned: Numba then need not ask whether an index counts from the end. x[t] = b[t]
+    comes first: LLVM vectorises no loop whose input may be its output.
     """
-    T, B, width = b.shape
     b_lo, b_hi = columns[:2]
-    P, p_lo, p_hi = np.uint64(width // 2), np.uint64(columns[2]), np.uint64(columns[3])
+    P, p_lo, p_hi = np.uint64(b.shape[2] // 2), np.uint64(columns[2]), np.uint64(columns[3])
     elsewhere = b.ctypes.data != x.ctypes.data
-    for t in range(T):
+    for t in range(b.shape[0]):
         for i in range(b_lo, b_hi):
-            xt = x[t, i]
+            bt, xt = b[t, i], x[t, i]
             if elsewhere:
-                bt = b[t, i]
                 for p in range(p_lo, p_hi):
-                    xt[p] = bt[p]
-                    xt[P + p] = bt[P + p]
-            if reset[t, i]:  # x[t] = b[t]: x[t-1] is not read
-                continue
-            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-            last = x[t - 1, i] if t > 0 else x0[i]
-            for p in range(p_lo, p_hi):  # x[t] = a[t]·x[t-1] + b[t]
-                re, im = last[p], last[P + p]
-                xt[p] = at[p] * re - at[P + p] * im + xt[p]
-                xt[P + p] = at[p] * im + at[P + p] * re + xt[P + p]
+                    xt[p], xt[P + p] = bt[p], bt[P + p]
+            if not reset[t, i]:  # x[t] = a[t]·x[t-1] + b[t]; else x[t-1] is not read
+                at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
+                last = x[t - 1, i] if t > 0 else x0[i]
+                for p in range(p_lo, p_hi):
+                    re, im = last[p], last[P + p]
+                    xt[p] = at[p] * re - at[P + p] * im + xt[p]
+                    xt[P + p] = at[p] * im + at[P + p] * re + xt[P + p]
 
 
 @fast
@@ -101,38 +96,34 @@ def _complex_backward(a, reset, x0, x, g, da, dx0, columns):
 @fast
 def _real_forward(a, b, reset, x0, x, columns):
     """Do the same as _complex_forward with width P instead of 2P."""
-    b_lo, b_hi = columns[:2]
-    p_lo, p_hi = np.uint64(columns[2]), np.uint64(columns[3])
+    b_lo, b_hi, p_lo, p_hi = columns[0], columns[1], np.uint64(columns[2]), np.uint64(columns[3])
     elsewhere = b.ctypes.data != x.ctypes.data
     for t in range(b.shape[0]):
         for i in range(b_lo, b_hi):
-            xt = x[t, i]
+            bt, xt = b[t, i], x[t, i]
             if elsewhere:
-                bt = b[t, i]
                 for p in range(p_lo, p_hi):
                     xt[p] = bt[p]
-            if reset[t, i]:
-                continue
-            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-            last = x[t - 1, i] if t > 0 else x0[i]
-            for p in range(p_lo, p_hi):
-                xt[p] = at[p] * last[p] + xt[p]
+            if not reset[t, i]:
+                at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
+                last = x[t - 1, i] if t > 0 else x0[i]
+                for p in range(p_lo, p_hi):
+                    xt[p] = at[p] * last[p] + xt[p]
 
 
 @fast
 def _real_backward(a, reset, x0, x, g, da, dx0, columns):
     """Do the same as _complex_backward with width P instead of 2P."""
-    b_lo, b_hi = columns[:2]
-    p_lo, p_hi = np.uint64(columns[2]), np.uint64(columns[3])
+    b_lo, b_hi, p_lo, p_hi = columns
     for t in range(x.shape[0] - 1, -1, -1):
         for i in range(b_lo, b_hi):
             if reset[t, i]:
                 continue
-            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0]
-            gt, dat = g[t, i], da[t if da.shape[0] > 1 else 0, i]
-            last = x[t - 1, i] if t > 0 else x0[i]
-            to = g[t - 1, i] if t > 0 else dx0[i]
-            for p in range(p_lo, p_hi):
+            at = a[t if a.shape[0] > 1 else 0, i if a.shape[1] > 1 else 0, p_lo:p_hi]
+            gt, dat = g[t, i, p_lo:p_hi], da[t if da.shape[0] > 1 else 0, i, p_lo:p_hi]
+            last = x[t - 1, i, p_lo:p_hi] if t > 0 else x0[i, p_lo:p_hi]
+            to = g[t - 1, i, p_lo:p_hi] if t > 0 else dx0[i, p_lo:p_hi]
+            for p in range(p_hi - p_lo):
                 dat[p] += gt[p] * last[p]
                 to[p] += at[p] * gt[p]
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from numba.core import event
+
 from minis5.rl.agent import ActorCritic
 from minis5.run.callbacks import Callback
 from minis5.run.console import is_terminal, tell
@@ -38,11 +40,27 @@ def core_parameters(agent: ActorCritic) -> int:
     )
 
 
+class Compiling(event.Listener):
+    """Tell once that Numba compiles, which takes seconds in which nothing else is shown."""
+
+    def __init__(self, tell):
+        self.tell = tell
+
+    def on_start(self, event):
+        said, self.tell = self.tell, None
+        if said is not None:
+            said("compiling (once: the result is kept on the disk)")
+
+    def on_end(self, event):
+        pass
+
+
 class ProgressLine(Callback):
     """Show how far a run is, and what the evaluations on the way find."""
 
     def __init__(self):
         self.bar, self.hinted, self.shown = None, False, -math.inf
+        self.compiling = None  # until the first update, by when everything has been compiled
 
     def on_start(self, run):
         agent = run.agent
@@ -53,6 +71,8 @@ class ProgressLine(Callback):
             return
         if run.step:
             tell(f"going on at {run.step:,} of {run.config.steps:,} steps{_changes(run.config)}")
+        self.compiling = Compiling(self._tell)
+        event.register("numba:compile", self.compiling)
         rollout = run.config.ppo.num_envs * run.config.ppo.unroll
         self.total = -(-run.config.steps // rollout) * rollout  # training ends with a rollout
         self.start, self.began = run.step, time.monotonic()
@@ -72,6 +92,7 @@ class ProgressLine(Callback):
 
     def on_update(self, run, row):
         """Show a row; the last one is shown however short ago the one before was."""
+        self._forget_compiling()
         if not (row["episodes"] or self.hinted) and (run.ending or row["step"] >= NO_END):
             tell(f"no episode has ended in {row['step']:,} steps; set max_episode_steps")
             self.hinted = True
@@ -96,16 +117,26 @@ class ProgressLine(Callback):
     def on_evaluation(self, run, row):
         if run.ending:
             self._close()
-        if self.bar is not None:
-            with suppress(OSError, ValueError):
-                self.bar.clear()
-        tell(f"after {row['step']:,} steps: {result_text(row)}")
+        self._tell(f"after {row['step']:,} steps: {result_text(row)}")
 
     def on_end(self, run, summary):
         self._close()
 
+    def _tell(self, text):
+        """Write a line in place of the bar, which is drawn again below."""
+        if self.bar is not None:
+            with suppress(OSError, ValueError):
+                self.bar.clear()
+        tell(text)
+
+    def _forget_compiling(self):
+        if self.compiling is not None:
+            event.unregister("numba:compile", self.compiling)
+            self.compiling = None
+
     def _close(self):
         """Leave the bar as it is; what comes next begins a line."""
+        self._forget_compiling()
         if self.bar is not None:
             with suppress(OSError, ValueError):
                 self.bar.close()

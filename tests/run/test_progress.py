@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba import njit
 from small_runs import CHAIN, UPDATE, WHOLE, assert_same_run
 
 from minis5.run.progress import COLUMNS, read_progress
@@ -114,12 +115,8 @@ def test_80_columns_are_enough_for_the_line(capsys):
     assert len(short) < 80 and short.endswith("return 0.500  loss 0.1000  KL 0.0100")
 
 
-def test_80_columns_are_enough_for_the_bar(monkeypatch):
-    """tqdm cuts what is too long, so what counts must be there."""
-    pytest.importorskip("tqdm")
-    monkeypatch.setattr("minis5.run.progress_line.is_terminal", lambda: True)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+def small_run():
+    """Return what a ProgressLine asks of a run."""
     agent = SimpleNamespace(
         config=SimpleNamespace(core="s5", action_masks=False),
         parameter_vector=np.zeros(3),
@@ -127,8 +124,39 @@ def test_80_columns_are_enough_for_the_bar(monkeypatch):
     )
     ppo = SimpleNamespace(num_envs=8, unroll=8)
     config = SimpleNamespace(steps=10**9, ppo=ppo)
-    run = SimpleNamespace(step=0, ending=False, agent=agent, config=config)
-    line = ProgressLine()
+    return SimpleNamespace(step=0, ending=False, agent=agent, config=config)
+
+
+def test_compiling_is_told_once_and_before_the_first_update_only(capsys):
+    line, run = ProgressLine(), small_run()
+    row = {"step": 64, "episodes": 3, "return": 0.5, "loss": 0.1, "kl": 0.01}
+    line.on_start(run)
+    assert "compiling" not in capsys.readouterr().err
+    for told in ("compiling (once: the result is kept on the disk)\n", ""):
+        assert njit(lambda x: x + 1)(1) == 2
+        assert capsys.readouterr().err == told
+    other = ProgressLine()
+    other.on_start(run)
+    for started in (line, other):
+        started.on_update(run, row)
+    capsys.readouterr()
+    assert njit(lambda x: x + 1)(1) == 2
+    assert capsys.readouterr().err == ""
+    stopped = ProgressLine()
+    stopped.on_start(run)
+    stopped.on_end(run, None)
+    capsys.readouterr()
+    assert njit(lambda x: x + 1)(1) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_80_columns_are_enough_for_the_bar(monkeypatch):
+    """tqdm cuts what is too long, so what counts must be there."""
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr("minis5.run.progress_line.is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+    line, run = ProgressLine(), small_run()
     line.on_start(run)
     row = {"step": 10**8, "episodes": 3, "return": 0.987, "loss": 0.0123, "kl": 0.0123}
     line.on_update(run, row)
