@@ -1,9 +1,8 @@
 """Count what a rollout step and a minibatch queue on a GPU: kernels, products, CuPy's operations.
 
 No kernel runs and no product is computed: only their number matters, and that depends on sizes, not
-on values. Each of CuPy's operations that makes or fills an array counts
-as one launch, and a concatenation as one for each array. That is what CuPy 14's source does for the
-calls here; it was not seen on a GPU.
+on values. Each of CuPy's operations that makes or fills an array is taken to be one launch, and a
+concatenation one for each array. This is an assumption: it was not seen on a GPU.
 
 tests/test_launch_counts.py runs it, in a process with the simulator.
 """
