@@ -534,7 +534,7 @@ def draw(rows, path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    FigureCanvasAgg(figure := Figure(figsize=(11, 4), dpi=150, layout="constrained"))
+    FigureCanvasAgg(figure := Figure(figsize=(11, 4.8), dpi=150, layout="constrained"))
     left, right = figure.subplots(1, 2)
     colours = {"weak": "#0072b2", "strong": "#d55e00"}
     for hosts_, marker in ((1, "o"), (2, "s")):
@@ -552,7 +552,9 @@ def draw(rows, path):
             text = f"{what}{f', {LARGE:,} environments' * (what == 'strong')}: predicted"
             left.plot(*zip(*points, strict=True), "--", color=colours[what], label=text)
     left.set_xscale("log", base=2)
-    left.set(xlabel="ranks", ylabel="efficiency", ylim=(0, 1.1), title="Training, 1 Gbit/s")
+    left.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    left.set(xlabel="ranks", ylabel="efficiency", ylim=(0, 1.1))
+    left.set_title("Training: measured, and predicted for a link of 1 Gbit/s")
     for name, layout in LAYOUTS.items():
         sums = [row for (n, what), row in rows.items() if n == name and what.startswith("sum")]
         if layout.ranks > 1 and sums:
@@ -561,7 +563,7 @@ def draw(rows, path):
     right.set(xlabel="bytes of the vector", ylabel="ms", title="A sum over all ranks, measured")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     figure.savefig(path)
 
 
