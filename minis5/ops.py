@@ -28,7 +28,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from minis5.arrays import load_gpu_forms, on_gpu
 
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
-FLAGS = {"nogil": True, "cache": True, "no_cfunc_wrapper": True}  # no loop is called from C
+FLAGS: Any = {"nogil": True, "cache": True, "no_cfunc_wrapper": True}  # C calls no loop
 fast = njit(**FLAGS, fastmath={"contract"}, error_model="numpy")
 
 

@@ -9,6 +9,7 @@ Sources: tanh: the rational minimax approximation of degree 13/6 in Eigen; exp: 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -17,7 +18,7 @@ from numba.extending import overload
 GELU = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
 # In LLVM instead of Numba, which would analyse the function anew wherever it is called.
-INLINED = {"forceinline": True, "fastmath": {"contract"}, "error_model": "numpy"}
+INLINED: Any = {"forceinline": True, "fastmath": {"contract"}, "error_model": "numpy"}
 INLINED |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 FAR = 1e4  # beyond it tanh(u) is ±1 to the last bit
 

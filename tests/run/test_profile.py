@@ -93,8 +93,8 @@ def test_an_error_leaves_the_operations_as_they_were():
     def fails():
         ops.matmul(np.ones((2, 2)), np.ones((3, 2)))
 
-    with pytest.raises(ValueError, match="matmul"):
+    with pytest.raises(ValueError, match="not aligned"):
         profile.profile(fails, 1)
-    with pytest.raises(ValueError, match="matmul"), profile.Watch().watching():
+    with pytest.raises(ValueError, match="not aligned"), profile.Watch().watching():
         fails()
     assert forms == [operation.cpu_form for operation in ops.operations]
