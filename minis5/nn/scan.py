@@ -42,12 +42,11 @@ def set_num_threads(n: int) -> int:
 
 @fast
 def _complex_forward(a, b, reset, x0, x, columns):
-    """Write x for a part of the columns.
+    """Write x for a part of the columns: b_lo <= b < b_hi, p_lo <= p < p_hi.
 
-    a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P).
-    columns = (b_lo, b_hi, p_lo, p_hi): the part to compute, b_lo <= b < b_hi, p_lo <= p < p_hi. p
-    and P are unsigned: Numba then need not ask whether an index counts from the end. x[t] = b[t]
-    comes first: LLVM vectorises no loop whose input may be its output.
+    a: (1, 1, 2P) or (T, B, 2P); b, x: (T, B, 2P), x may be b; reset: (T, B); x0: (B, 2P); columns:
+    (b_lo, b_hi, p_lo, p_hi). p and P are unsigned: Numba then need not ask whether an index counts
+    from the end. x[t] = b[t] comes first: LLVM vectorises no loop whose input may be its output.
     """
     b_lo, b_hi = columns[:2]
     P, p_lo, p_hi = np.uint64(b.shape[2] // 2), np.uint64(columns[2]), np.uint64(columns[3])
