@@ -62,7 +62,7 @@ def main(argv=None):
     paths = [str(ROOT), environment.get("PYTHONPATH")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     command = [sys.executable, "-m", "minis5", *how, str(folder)]
-    status, used = wait_for(command, environment)
+    status, used, _ = wait_for(command, environment)
     if status:
         return status
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

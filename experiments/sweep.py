@@ -142,7 +142,7 @@ def train(sweep, folder, log, facts, arguments, steps):
     if sweep.one_core:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     start = time.perf_counter()
-    status, used = wait_for([sys.executable, "-m", "minis5", *arguments], environment)
+    status, used, late = wait_for([sys.executable, "-m", "minis5", *arguments], environment)
     spent = {
         "wall": time.perf_counter() - start,
         "cpu": used.ru_utime + used.ru_stime,
@@ -152,29 +152,30 @@ def train(sweep, folder, log, facts, arguments, steps):
     files.write_json(log, facts)
     if status == 130:
         raise Stopped(f"{folder.name}: stopped; the same command goes on from here")
+    for number in late:  # the run was ending anyway; what comes after it is to stop all the same
+        os.kill(os.getpid(), number)
     if status:
         sys.exit(f"{folder.name}: exit code {status}; the same command goes on from here")
 
 
 def wait_for(command, environment):
-    """Run a command to its end; return its exit status and what it used.
+    """Run a command to its end; return its exit status, what it used, and signals that came.
 
     The command has a process group of its own, so that each signal reaches it once: as SIGINT, at
     which a run saves its state.
     """
-    early, running = [], []
+    came, running = [], []
 
-    def forward(*_):
+    def forward(number, _):
+        came.append(number)
         if running:
             os.kill(running[0], signal.SIGINT)
-        else:
-            early.append(True)
 
     before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         process = subprocess.Popen(command, env=environment, process_group=0)
         running.append(process.pid)
-        if early:
+        if came:
             os.kill(process.pid, signal.SIGINT)
         _, status, used = os.wait4(process.pid, 0)
         running.clear()
@@ -182,7 +183,7 @@ def wait_for(command, environment):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return process.returncode, used
+    return process.returncode, used, came
 
 
 def result(folder, facts):

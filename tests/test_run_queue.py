@@ -121,6 +121,31 @@ def test_a_stopped_run_goes_on_in_another_clone(tmp_path, one_thread, capfd, num
     assert int(row["steps"]) == 81_920 and float(row["cpu_seconds"]) > 0
 
 
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_signal_that_comes_as_a_run_ends_stops_the_queue(tmp_path, monkeypatch, status):
+    """The run ends, well or not, instead of saving its state; the next one is not begun."""
+    script = f"""if True:
+        import os, signal, time
+        signal.signal(signal.SIGINT, lambda *_: os._exit({status}))
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)"""
+    began, wait_for = [], sweep.wait_for
+
+    def ending(_, environment):
+        began.append(True)
+        return wait_for([sys.executable, "-c", script], environment)
+
+    monkeypatch.setattr(sweep, "wait_for", ending)
+    before = {number: signal.getsignal(number) for number in sweep.SIGNALS}
+    try:
+        jobs = [(TINY, "MemoryChain-64", "s5", seed) for seed in (3, 4)]
+        done, failed = run_queue.work_off(jobs, tmp_path, quick=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(began) == 1 and (len(done), len(failed)) == ((0, 1) if status else (1, 0))
+
+
 def test_states_are_kept_while_there_is_room(tmp_path, monkeypatch, capsys):
     """Of two clones' states the further one is taken up."""
     runs, kept = (tmp_path / name for name in ("memory_tasks/runs", "unfinished/memory_tasks"))
