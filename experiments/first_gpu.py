@@ -153,6 +153,8 @@ def run(command, log, limit, variables, keep):
     ended : bool
         Whether it ended before the limit.
     """
+    # A job in the background ignores SIGINT. Its programs would too, and none could be interrupted.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(log, "wb") as output:
         process = subprocess.Popen(
             words_of(command),
@@ -163,6 +165,7 @@ def run(command, log, limit, variables, keep):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    signal.signal(signal.SIGINT, before)
     try:
         end = time.monotonic() + limit
         while process.poll() is None and (left := end - time.monotonic()) > 0:

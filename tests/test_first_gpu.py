@@ -104,8 +104,18 @@ first_gpu.main(["--out", {str(tmp_path / "out")!r}])
     assert (tmp_path / "out" / "one.txt").read_text() == "1\n"
 
 
+@pytest.fixture(params=["foreground", "background"])
+def place(request):
+    """As a shell starts the script: jobs in the background ignore SIGINT."""
+    how = signal.SIG_IGN if request.param == "background" else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, how)
+    yield
+    assert signal.signal(signal.SIGINT, before) is how
+
+
+@pytest.mark.usefixtures("place")
 def test_a_step_at_its_limit_is_interrupted_and_then_killed(tmp_path, made, monkeypatch):
-    monkeypatch.setattr(first_gpu, "GRACE", 1)
+    monkeypatch.setattr(first_gpu, "GRACE", 2)
     stubborn = "import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     stubborn += "; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
     stubborn += "; print(p.pid, flush=True); time.sleep(99)"
