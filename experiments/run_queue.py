@@ -12,7 +12,9 @@ Tests: tests/test_run_queue.py.
 """
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -26,6 +28,8 @@ from meta_cartpole import META_CARTPOLE
 from other_environments import HIDDEN, OTHER_ENVIRONMENTS
 from popgym_hard import POPGYM_HARD, SEEDS
 from popgym_training import POPGYM
+
+from minis5 import files
 
 MOST_BYTES = 5_000_000  # under experiments/unfinished/
 
@@ -123,6 +127,17 @@ def keep(root, one, name):
         return
     kept.mkdir(parents=True, exist_ok=True)
     move(runs, kept, name)
+    forget_paths(kept, name)
+
+
+def forget_paths(folder, name):
+    """Name the command of a kept run as in the results, without the paths of this machine."""
+    config, log = (
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (folder / name / "config.json", folder / f"{name}.json")
+    )
+    config["command"] = shlex.split(log["command"])
+    files.write_json(folder / name / "config.json", config)
 
 
 def work_off(jobs, root, quick):

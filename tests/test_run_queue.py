@@ -109,6 +109,11 @@ def test_a_stopped_run_goes_on_in_another_clone(tmp_path, one_thread, capfd, num
     kept = here / "unfinished" / "memory_tasks"
     first = (kept / name / "progress.csv").read_text().splitlines()
     assert 2 <= len(first) < 11 and (kept / f"{name}.json").exists()
+    for path in kept.rglob("*.json"):  # it may be committed
+        assert (
+            str(tmp_path) not in path.read_text()
+            and str(EXPERIMENTS.parent) not in path.read_text()
+        )
 
     shutil.copytree(here / "unfinished", there / "unfinished")
     capfd.readouterr()
@@ -153,12 +158,13 @@ def test_states_are_kept_while_there_is_room(tmp_path, monkeypatch, capsys):
     def write(folder, name, lines):
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / "progress.csv").write_text("x\n" * lines)
-        (folder / f"{name}.json").write_text("{}")
+        (folder / name / "config.json").write_text("{}")
+        (folder / f"{name}.json").write_text('{"command": "minis5 train"}')
 
     write(runs, "a", 3)
     write(runs, "b", 3)
     (runs / "c").mkdir()
-    monkeypatch.setattr(run_queue, "MOST_BYTES", 11)
+    monkeypatch.setattr(run_queue, "MOST_BYTES", 13)
     for name in "abc":
         run_queue.keep(tmp_path, TINY, name)
     assert sorted(path.name for path in kept.iterdir()) == ["a", "a.json"]
