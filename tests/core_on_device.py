@@ -12,12 +12,18 @@ def device(case, dtype):
 
     To be called in the simulator.
     """
+    core, params, u, reset, state, rng = problem(case, 9, dtype, T=4, B=3)
+    reset[:] = rng.random(reset.shape) < 0.3
+    compare(core, params, u, reset, state, rng)
+
+
+def compare(core, params, u, reset, state, rng):
+    """Do the same with a given problem; return the arrays on the CPU by name."""
     import cupy
 
     from minis5.arrays import to_host
 
-    core, params, u, reset, state, rng = problem(case, 9, dtype, T=4, B=3)
-    reset[:] = rng.random(reset.shape) < 0.3
+    dtype = u.dtype
     dy, dlast = rng.standard_normal(u.shape).astype(dtype), random_like(rng, state)
     results = []
     for move in (np.asarray, cupy.asarray):
@@ -26,7 +32,7 @@ def device(case, dtype):
         du, dstate, grads = core.backward(move(dy), cache, move(dlast))
         _, dstate_alone, _ = core.backward(move(dy), cache)
         step, memory, outputs = core.stepper(moved), move(state), {}
-        for t in range(2):
+        for t in range(min(len(u), 4)):
             outputs[f"step {t}"], memory = step(move(u[t]), move(reset[t]), memory)
         named = {
             "y": y,
@@ -40,3 +46,4 @@ def device(case, dtype):
     for name, expected in results[0].items():
         assert isinstance(results[1][name], cupy.ndarray), name
         assert_close(to_host(results[1][name]), np.asarray(expected), T=4, c=64, name=name)
+    return results[0]

@@ -16,6 +16,7 @@ from minis5 import (
     PPO,
     ActorCritic,
     AgentConfig,
+    AttentionConfig,
     GRUConfig,
     LSTMConfig,
     MLPConfig,
@@ -50,6 +51,7 @@ CORES = {
     "gate": S5Config(n_layers=1, ssm_size=4, gate="half_glu2", step_rescale=1.7),
     "gru": GRUConfig(),
     "lstm": LSTMConfig(hidden=3),
+    "attention": AttentionConfig(n_heads=5, window=3, mlp_width=4),
     "mlp": MLPConfig((4,)),
     "none": NoConfig(),
 }
@@ -58,7 +60,7 @@ CONFIG = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, entro
 
 
 def agent_config(name="plain", **changes):
-    core = name if name in ("gru", "lstm", "mlp", "none") else "s5"
+    core = name if name in ("gru", "lstm", "attention", "mlp", "none") else "s5"
     return AgentConfig(**{**TINY, "core": core, "core_config": CORES[name], **changes})
 
 
@@ -252,6 +254,7 @@ ITERATIONS = [  # arguments of `iterations`
     ("PositionOnlyPendulumEasy", "gate", "float64", {"unroll": 4, "ssm_lr_factor": 0.3}),
     ("RepeatPreviousEasy", "gru", "float64", {"unroll": 4}),
     ("RepeatPreviousEasy", "lstm", "float32", {"unroll": 4, "epochs": 1}),
+    ("PositionOnlyCartPoleEasy", "attention", "float64", {"unroll": 5}, 2, {"max_steps": 4}),
     (
         "RepeatPreviousEasy",
         "none",

@@ -17,7 +17,18 @@ from minis5.rl.adam import Moments
 from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
 from minis5_cuda.launch import cuda
-from minis5_cuda.nn import conv, discretize, gru, layers, lstm, s5, scan, scan_textbook
+from minis5_cuda.nn import (
+    attention,
+    attention_loops,
+    conv,
+    discretize,
+    gru,
+    layers,
+    lstm,
+    s5,
+    scan,
+    scan_textbook,
+)
 from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
 
 
@@ -104,6 +115,26 @@ def lstm_examples(real):
     wide, narrow, reset = zeros(2, 16, dtype=real), zeros(2, 4, dtype=real), zeros(2, dtype=bool)
     lstm.lstm_forward(wide, wide, wide[0], narrow, reset, narrow, narrow, narrow, narrow)
     lstm.lstm_backward(narrow, narrow, narrow, reset, wide, narrow, narrow, wide)
+    yield ""
+
+
+def attention_loops_examples(real):
+    T, N, B, H, heads = 3, 2, 2, 4, 2
+    step = zeros(B, dtype=real)
+    attention_loops.number_steps(zeros(T, B, dtype=bool), step, zeros(T, B, dtype=real), step)
+    q, kv = zeros(T, B, H, dtype=real), zeros(N + T, B, 2 * H, dtype=real)
+    past, log_sum = zeros(T, B, dtype=np.int64), zeros(T, B, heads, dtype=real)
+    attention_loops.attend_forward(q, kv, past, q, log_sum)
+    attention_loops.attend_backward(q, q, kv, past, q, log_sum, q, kv)
+    yield ""
+
+
+def attention_examples(real):
+    R, B, H, heads = 3, 2, 4, 2
+    attention.sinusoids(zeros(R, B, dtype=real), H)
+    rows, past = zeros(R, B, H, dtype=real), zeros(B, dtype=np.int64)
+    weights = zeros(H, heads * H, dtype=real), zeros(heads * H, H, dtype=real)
+    attention.attention_step(weights, rows[0], rows, past)
     yield ""
 
 
@@ -228,6 +259,8 @@ EXAMPLES = {  # file: its examples
     "s5": s5_examples,
     "gru": gru_examples,
     "lstm": lstm_examples,
+    "attention_loops": attention_loops_examples,
+    "attention": attention_examples,
     "discretize": discretize_examples,
     "distributions": distributions_examples,
     "loss": loss_examples,

@@ -6,11 +6,11 @@ Tests: tests/test_ops.py: every operation has a GPU form, or says that it has no
 """
 
 from minis5_cuda import blas, envs, pack, random, spaces
-from minis5_cuda.nn import conv, discretize, gru, layers, lstm, s5, scan
+from minis5_cuda.nn import attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan
 from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
 
 FILES = (
     *(blas, envs, pack, random, spaces),
-    *(conv, discretize, gru, layers, lstm, s5, scan),
+    *(attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan),
     *(adam, distributions, loss, ppo, rollout),
 )

@@ -16,10 +16,10 @@ attention, oldest first, zeros where the episode has fewer. In the row after the
 is the number of the next step in its episode. Inputs are half as many as keys and values. When the
 agent learns, the present weights make the keys and values of the stored inputs.
 
-Leaves out: dropout; biases of q, k and v, as the source does; GPUs (there are no kernels yet, so an
-agent with this core is refused there).
+Leaves out: dropout; biases of q, k and v, as the source does.
 Source: 1706.03762, sections 3.2, 3.3, 3.5; the norm before each part instead of after: 2002.04745.
-Specification: reference.attention. Tests: tests/nn/test_attention.py.
+Specification: reference.attention. GPU form: cuda/minis5_cuda/nn/attention.py.
+Tests: tests/nn/test_attention.py.
 """
 
 import math
@@ -28,8 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minis5.arrays import array_module, on_gpu
 from minis5.checks import check_fields, check_layers
-from minis5.nn.attention_loops import attend_backward, attend_forward
+from minis5.nn.attention_loops import attend_backward, attend_forward, number_steps
 from minis5.nn.doors import checked
 from minis5.nn.layers import (
     dense_backward,
@@ -40,7 +41,7 @@ from minis5.nn.layers import (
     layer_norm_forward,
 )
 from minis5.nn.parameters import flatten_tree, lecun_normal, unflatten_tree
-from minis5.ops import matmul
+from minis5.ops import array_operation, matmul
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class AttentionCore:
     State: (n_layers·(window - 1) + 1, B, d_model).
     """
 
-    devices, config_type = ("cpu",), AttentionConfig
+    devices, config_type = ("cpu", "cuda"), AttentionConfig
 
     def __init__(self, config, d_model):
         if d_model % config.n_heads:
@@ -114,10 +115,10 @@ class AttentionCore:
 
     def forward(self, params, u, reset, state):
         """Return y, last state, cache.  (T, B, H) → (T, B, H)."""
-        c, T = self.config, len(u)
-        position, step = positions(reset, np.rint(state[-1, :, 0]))
+        c, T, xp = self.config, len(u), array_module(u)
+        position, step = positions(reset, xp.rint(state[-1, :, 0]))
         past, kept = (at_most(n, c.window - 1) for n in (position, step))
-        x, last = u + sinusoids(position, self.d_model), np.zeros_like(state)
+        x, last = u + sinusoids(position, self.d_model), xp.zeros_like(state)
         caches, norm = [], None
         for i in range(c.n_layers):
             p, rows = params["layers"][str(i)], self._rows(i)
@@ -136,7 +137,8 @@ class AttentionCore:
         """
         caches, norm, kept = cache
         grads = {"layers": {}}
-        dstate = np.zeros((self._rows(len(caches)).start + 1, *dy.shape[1:]), dy.dtype)
+        shape = self._rows(len(caches)).start + 1, *dy.shape[1:]
+        dstate = array_module(dy).zeros(shape, dy.dtype)
         if norm is not None:
             dy, grads["norm"] = layer_norm_backward(dy, norm)
         for i in reversed(range(len(caches))):
@@ -155,20 +157,23 @@ class AttentionCore:
         """
         c, W = self.config, self.config.window
         layers = [params["layers"][str(i)] for i in range(c.n_layers)]
-        weights = [merged_weights(p, c.n_heads) for p in layers]
+        weights = [
+            merged_weights(p["qkv"]["kernel"], p["out"]["kernel"], c.n_heads) for p in layers
+        ]
 
         def step(u, reset, state):
-            position, number = positions(reset[None], np.rint(state[-1, :, 0]))
+            xp = array_module(u)
+            position, number = positions(reset[None], xp.rint(state[-1, :, 0]))
             past = at_most(position[0], W - 1)
-            reach = int(past.max(initial=0))  # no environment sees further back
-            shown = (np.arange(reach + 1)[:, None] >= reach - past).T[:, None]  # (B, 1, reach + 1)
+            # no environment sees further back; the host does not wait to learn it from a GPU
+            reach = W - 1 if on_gpu(u) else int(past.max(initial=0))
             stored = min(reach + 1, W - 1)
-            x, after = u + sinusoids(position[0], self.d_model), np.zeros_like(state)
+            x, after = u + sinusoids(position[0], self.d_model), xp.zeros_like(state)
             for i, p in enumerate(layers):
                 n, _ = layer_norm_forward(p["norm1"], x)
                 seen = newest(state[self._rows(i)][W - 1 - reach :], past)
-                rows = np.concatenate([seen, n[None]])  # (reach + 1, B, H)
-                x = x + (attention_step(weights[i], n, rows, shown) + p["out"]["bias"])
+                rows = xp.concatenate([seen, n[None]])  # (reach + 1, B, H)
+                x = x + (attention_step(weights[i], n, rows, past) + p["out"]["bias"])
                 x = x + mlp_forward(p, x)[0]
                 after[self._rows(i)][W - 1 - stored :] = rows[reach + 1 - stored :]
             after[-1, :, 0] = number
@@ -185,23 +190,25 @@ def positions(reset, step):
 
     ``step`` (B,) is the number of the first one. All are floats.
     """
-    position = np.empty(reset.shape, step.dtype)
-    for t in range(len(reset)):
-        position[t] = np.where(reset[t], 0, step)
-        step = position[t] + 1
-    return position, step
+    xp = array_module(step)
+    position, after = xp.empty(reset.shape, step.dtype), xp.empty_like(step)
+    number_steps(reset, step, position, after)
+    return position, after
 
 
 def at_most(steps, limit):
     """Return min(steps, limit) as integers; 0 for NaN."""
-    return np.where(steps >= 1, np.minimum(steps, limit), 0).astype(np.int64)
+    xp = array_module(steps)
+    return xp.where(steps >= 1, xp.minimum(steps, limit), 0).astype(np.int64)
 
 
 def newest(rows, count):
     """Return rows (N, B, H) with zeros instead of all but the last count[b] of each b."""
-    return np.where((np.arange(len(rows))[:, None] >= len(rows) - count)[..., None], rows, 0)
+    xp, zero = array_module(rows), rows.dtype.type(0)
+    return xp.where((xp.arange(len(rows))[:, None] >= len(rows) - count)[..., None], rows, zero)
 
 
+@array_operation
 def sinusoids(position, H):
     """Return sin(position/10000^(2i/H)) at 2i, the cosine at 2i + 1.  1706.03762, section 3.5.
 
@@ -286,10 +293,11 @@ def attention_forward(p, n, state, past, heads):
     n: (T, B, H) → (T, B, H). Each step's softmax is over the steps that it sees.
     """
     (T, B, H), kernel = n.shape, p["qkv"]["kernel"]
-    rows = np.concatenate([newest(state, past[0]), n])
+    xp = array_module(n)
+    rows = xp.concatenate([newest(state, past[0]), n])
     q = matmul(n.reshape(-1, H), kernel[:, :H]).reshape(T, B, H)
     kv = matmul(rows.reshape(-1, H), kernel[:, H:]).reshape(-1, B, 2 * H)
-    mixed, log_sum = np.empty_like(q), np.empty((T, B, heads), n.dtype)
+    mixed, log_sum = xp.empty_like(q), xp.empty((T, B, heads), n.dtype)
     attend_forward(q, kv, past, mixed, log_sum)
     y, out = dense_forward(p["out"], mixed)
     return y, AttentionCache(kernel, rows, q, kv, past, mixed, log_sum, out)
@@ -301,9 +309,9 @@ def attention_backward(dy, dkept, cache):
     ``dkept`` is the gradient of the last window - 1 rows, or None.
     """
     kernel, rows, q, kv, past, mixed, log_sum, out = cache
-    (T, B, H), grads = q.shape, {}
+    (T, B, H), xp, grads = q.shape, array_module(q), {}
     dmixed, grads["out"] = dense_backward(dy, out)
-    dq, dkv = np.empty_like(q), np.empty_like(kv)
+    dq, dkv = xp.empty_like(q), xp.empty_like(kv)
     attend_backward(dmixed, q, kv, past, mixed, log_sum, dq, dkv)
     dq, dkv, inputs = dq.reshape(-1, H), dkv.reshape(-1, 2 * H), rows.reshape(-1, H)
     # in the forward pass kv = rows @ W_kv and q = n @ W_q, with n the last T rows
@@ -313,30 +321,34 @@ def attention_backward(dy, dkept, cache):
     dstate, dn = drows[:-T], drows[-T:]
     dn += matmul(dq, kernel[:, :H].T).reshape(dn.shape)
     dkernel = [matmul(inputs[-T * B :].T, dq), matmul(inputs.T, dkv)]
-    grads["qkv"] = {"kernel": np.concatenate(dkernel, axis=1)}
+    grads["qkv"] = {"kernel": xp.concatenate(dkernel, axis=1)}
     return dn, dstate, grads
 
 
-def merged_weights(p, heads):
+@array_operation
+def merged_weights(qkv, out, heads):
     """Return two products of weights of each head, for :func:`attention_step`.
 
-    W_q W_kᵀ/√d side by side (H, heads·H), and W_v W_out below each other (heads·H, H).
+    W_q W_kᵀ/√d side by side (H, heads·H), and W_v W_out below each other (heads·H, H), from the
+    kernels "qkv" (H, 3H) and "out" (H, H).
     """
-    thirds = np.split(p["qkv"]["kernel"], 3, axis=1)
+    thirds = np.split(qkv, 3, axis=1)
     q, k, v = (w.reshape(len(w), heads, -1).transpose(1, 0, 2) for w in thirds)  # (heads, H, d)
     H, d = q.shape[1:]
     to_scores = q @ k.transpose(0, 2, 1) / q.dtype.type(math.sqrt(d))
-    to_out = v @ p["out"]["kernel"].reshape(heads, d, H)
+    to_out = v @ out.reshape(heads, d, H)
     return np.ascontiguousarray(to_scores.transpose(1, 0, 2)).reshape(H, -1), to_out.reshape(-1, H)
 
 
-def attention_step(weights, n, rows, shown):
+@array_operation
+def attention_step(weights, n, rows, past):
     """Return one step's attention (B, H), without the bias b_out, from :func:`merged_weights`.
 
     n: (B, H), the step's input; rows: (R, B, H), the inputs that may be seen, n the last;
-    shown: (B, 1, R) bool, which of them are seen.
+    past: (B,), how many of those before n are seen.
     """
-    (to_scores, to_out), (B, H) = weights, n.shape
+    (to_scores, to_out), (B, H), R = weights, n.shape, len(rows)
+    shown = (np.arange(R)[:, None] >= R - 1 - past).T[:, None]  # (B, 1, R)
     scores = (n @ to_scores).reshape(B, -1, H) @ rows.transpose(1, 2, 0)  # (B, heads, R)
     scores = np.where(shown, scores, -np.inf)
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))  # the softmax

@@ -14,9 +14,9 @@ Backward, with dmixed_t the gradient of mixed_t:
     dscore_s = w_s (dw_s - Σ_r w_r dw_r), where Σ_r w_r dw_r = dmixed_t·mixed_t
     dq_t = Σ_s dscore_s k_s/√d     dk_s = Σ_t dscore_s q_t/√d
 
-Leaves out: GPUs; tiles of queries, so that each query reads its keys again.
+Leaves out: tiles of queries, so that each query reads its keys again.
 Source: 1706.03762, eq. 1. Specification: reference.self_attention.
-Tests: tests/nn/test_attention.py.
+GPU form: cuda/minis5_cuda/nn/attention.py. Tests: tests/nn/test_attention.py.
 """
 
 import math
@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 
 from minis5.nn.scalars import exp
-from minis5.ops import fast
+from minis5.ops import fast, operation
 
 # reassoc: sums are vectorised, so their terms are added in another order
 sums = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
@@ -71,7 +71,24 @@ def _total(w):
     return total
 
 
-@fast
+@operation
+def number_steps(reset, step, position, after):
+    """Write position (T, B), each step's number in its episode, and after (B,), that of the next.
+
+    step (B,) is the number of the first step, unless it is reset. reset: (T, B) bool; the others
+    have one float dtype.
+    """
+    one = step.dtype.type(1)
+    after[:] = step
+    for t in range(reset.shape[0]):
+        for b in range(reset.shape[1]):
+            if reset[t, b]:  # a reset selects zero
+                after[b] = 0
+            position[t, b] = after[b]
+            after[b] += one
+
+
+@operation
 def attend_forward(q, kv, past, mixed, log_sum):
     """Write mixed, and log_sum = log Σ_s exp(score_s).
 
@@ -103,7 +120,7 @@ def attend_forward(q, kv, past, mixed, log_sum):
                 log_sum[t, b, h] = top + math.log(total)
 
 
-@fast
+@operation
 def attend_backward(dmixed, q, kv, past, mixed, log_sum, dq, dkv):
     """Write dq and dkv, of the shapes of q and kv, from dmixed (T, B, H)."""
     T, B, H = q.shape

@@ -11,9 +11,9 @@ handed back:
     stepper(params) → step(u, reset, state) → y, state         u, y: (B, H)
 
 ``reset[t]`` means that nothing before step t may reach it. A stepper prepares its parameters once,
-for many steps. ``devices`` names where the core runs: attention has no kernels for a GPU yet. A new
-core is a class with these methods and a row in CORES. The decorator `checked` (doors.py) lets in
-only what the methods take, because compiled loops do not look at sizes.
+for many steps. ``devices`` names where the core runs. A new core is a class with these methods and
+a row in CORES. The decorator `checked` (doors.py) lets in only what the methods take, because
+compiled loops do not look at sizes.
 
 Specification: reference.CORES. Tests: tests/nn/test_cores.py, minis5/verify/memory_core.py.
 """

@@ -5,9 +5,11 @@ And that no step sees what it must not see.
 
 from dataclasses import replace
 
+import core_on_device
 import gymnasium as gym
 import numpy as np
 import pytest
+from simulator import simulated
 
 from minis5 import ActorCritic, AgentConfig, load
 from minis5 import reference as ref
@@ -352,11 +354,38 @@ def test_agent_file(tmp_path):
     np.testing.assert_array_equal(other.parameter_vector, one.parameter_vector)
 
 
-def test_what_an_agent_cannot_be():
-    with pytest.raises(ValueError, match="^device: .*'attention' runs on 'cpu' only, got 'cuda'"):
-        agent(device="cuda")
+def test_what_an_agent_cannot_be(monkeypatch):
+    with monkeypatch.context() as changed:  # as a core that somebody adds without kernels
+        changed.setattr(AttentionCore, "devices", ("cpu",))
+        message = "^device: .*'attention' runs on 'cpu' only, got 'cuda'"
+        with pytest.raises(ValueError, match=message):
+            agent(device="cuda")
     with pytest.raises(
         ValueError, match="^n_heads: expected a divisor of the core's width 8, got 3"
     ):
         config = AgentConfig(encoder=(8,), core="attention", core_config=replace(SMALL, n_heads=3))
         ActorCritic(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3), config)
+
+
+def on_the_device(number, dtype):
+    """A row of threads takes four keys at a time in the simulator, so that it has several turns."""
+    core_on_device.compare(*problem(CONFIGS[number], 10, dtype=dtype, steps=(0, 2, 5)))
+
+
+def unseen_on_the_device():
+    """NaN in stored rows, and in gradients of steps that do not see a row, stay where they are."""
+    for number in (0, 3):
+        core, params, u, reset, state, rng = problem(CONFIGS[number], 11)
+        reset[0], state[:-1] = True, np.nan
+        results = core_on_device.compare(core, params, u, reset, state, rng)
+        assert all(np.isfinite(z).all() for z in results.values())
+
+
+@pytest.mark.parametrize("number", range(len(CONFIGS)))
+def test_simulated_gpu(number):
+    dtype = "float32" if number % 2 else "float64"
+    simulated(__file__, f"on_the_device({number}, {dtype!r})")
+
+
+def test_simulated_gpu_with_nan():
+    simulated(__file__, "unseen_on_the_device()")

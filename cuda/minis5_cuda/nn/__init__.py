@@ -6,8 +6,8 @@
     layers           bias and activation, layer normalisation, gates
     s5, discretize   the S5 layer around its scan: skip connection; Λ̄, w and the matrices
     gru, lstm        one step of a recurrent layer
+    attention_loops, attention       self-attention: forward and backward; an agent's one step
     conv             columns of images for a matrix product
 
-Leaves out: attention, which runs on the CPU only; matrix products (blas.py). None of these kernels
-has run on a GPU so far.
+Leaves out: matrix products (blas.py). None of these kernels has run on a GPU so far.
 """
