@@ -9,8 +9,8 @@
     length      scan over T = 2^8 … 2^20 at B·P = 128: its time should grow no faster than T
     sequential  the scan against a kernel that walks through time, one thread a column
     jax         the scan against jax.lax.associative_scan (jax_scan.py), if JAX finds the GPU
-    update      one PPO update with the paper's network and settings, float32 and TF32
-    train       whole training, steps/s, float32 and TF32
+    update      one PPO update with the paper's network and settings, in each precision
+    train       whole training, steps/s, in each precision
     cpu         one iteration of the same training on all CPUs of this machine
 
 Parts that are not run keep the figures of an earlier run, if machine and versions are the same.
@@ -40,14 +40,14 @@ from gpu_scan import bench_jax, bench_scan, bench_sequential, in_turn, wall_ms
 from sweep import ROOT, readmes
 
 from minis5 import files
-from minis5.device import missing_for_cuda, set_tf32
+from minis5.device import missing_for_cuda, set_precision
 from minis5.envs.registry import make_vec
 from minis5.rl import comm
 from minis5.rl.agent import ActorCritic
 from minis5.rl.ppo import PPO
 from minis5.run import presets
 from minis5.run.bench import TABLE, commit, row, show
-from minis5.run.config import choose_workers
+from minis5.run.config import PRECISIONS, choose_workers
 from minis5.run.machine import machine, versions
 
 OUT = ROOT / "experiments" / "gpu_bench"
@@ -78,13 +78,13 @@ def trainer(device, quick, ranks=None):
 
 
 @contextmanager
-def products(tf32):
-    """Have the GPU multiply matrices in TF32 or in float32, and yield the name of the precision."""
-    set_tf32(tf32)
+def products(precision):
+    """Have the GPU multiply matrices in one of PRECISIONS within."""
+    set_precision(precision)
     try:
-        yield "TF32" if tf32 else "float32"
+        yield
     finally:
-        set_tf32(False)
+        set_precision("float32")
 
 
 def bench_update(repeats, quick):
@@ -93,8 +93,8 @@ def bench_update(repeats, quick):
     tests/gpu checks that the update equals the CPU's.
     """
     rows = []
-    for tf32 in (False, True):
-        with products(tf32) as precision:
+    for precision in PRECISIONS:
+        with products(precision):
             ppo, size = trainer("cuda", quick)
             with ppo.passes.stream:
                 rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
@@ -108,8 +108,8 @@ def bench_update(repeats, quick):
 def bench_train(repeats, quick):
     """Time whole iterations. The first two are the warm-up."""
     rows = []
-    for tf32, aim in ((False, 90_000), (True, 150_000)):
-        with products(tf32) as precision:
+    for precision, aim in zip(PRECISIONS, (150_000, None, 300_000), strict=True):
+        with products(precision):
             ppo, size = trainer("cuda", quick)
             lines = [ppo.iteration() for _ in range(2 + repeats)]
         assert np.isfinite([line["loss"] for line in lines]).all(), "train: the loss is not finite"

@@ -25,12 +25,12 @@ def load():
     return cupy
 
 
-def set_tf32(on):
-    """Let the GPU multiply float32 matrices in TF32 (10 bits of mantissa), or in full float32."""
+def set_precision(name):
+    """Let the GPU multiply float32 matrices as "float32", "tf32" or "bf16": minis5_cuda/blas.py."""
     load()
     from minis5_cuda import blas
 
-    blas.set_tf32(on)
+    blas.set_precision(name)
 
 
 def missing_for_cuda():

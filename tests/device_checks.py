@@ -303,7 +303,7 @@ def whole_run(folder):
         summary["device"] == "cuda"
         and summary["workers"] == 1
         and summary["steps"] == 12
-        and summary["tf32"] is False
+        and summary["precision"] == "float32"
     )
     assert resume(folder, steps=24, quiet=True)["steps"] == 24
     there = resume(folder, steps=36, device="cpu", quiet=True)

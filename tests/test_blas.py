@@ -54,6 +54,9 @@ class Library:
         self._declare("cublasSetStream_v2", self._set_stream, p, p)
         self._declare("cublasSetWorkspace_v2", self._set_workspace, p, p, size)
         self._declare("cublasSetMathMode", lambda handle, mode: None, p, i)
+        one = [p, i, i]
+        mixed = [*gemm[:7], *one, *one, p, *one, i, i]
+        self._declare("cublasGemmEx", self._gemm_ex, *mixed)
         self._declare("cublasSgemm_v2", lambda *args: self._gemm(ctypes.c_float, *args), *gemm)
         self._declare("cublasDgemm_v2", lambda *args: self._gemm(ctypes.c_double, *args), *gemm)
 
@@ -81,6 +84,13 @@ class Library:
     def _set_workspace(self, handle, workspace, size):
         assert workspace % 256 == 0
         self.workspace = workspace, size
+
+    def _gemm_ex(self, *arguments):
+        """C = alpha op(A) op(B) + beta C of float32, with operands rounded to bf16."""
+        *first, A, a_type, lda, B, b_type, ldb, beta, C, c_type, ldc, compute, algorithm = arguments
+        # CUDA_R_32F thrice, CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_GEMM_DEFAULT
+        assert (a_type, b_type, c_type, compute, algorithm) == (0, 0, 0, 75, -1)
+        return self._gemm(ctypes.c_float, *first, A, lda, B, ldb, beta, C, ldc)
 
     def _gemm(self, number, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
         """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n)."""
@@ -116,7 +126,7 @@ def library(monkeypatch):
     def clear():
         for cached in (blas._handle, blas._library, blas._one_and_zero):
             cached.cache_clear()
-        blas._tf32 = False
+        blas._precision = "float32"
 
     stand_in = Library()
 
@@ -218,23 +228,40 @@ def test_each_product_on_the_current_stream_with_our_workspace(library):
     assert buffers == {blas._handle()[1].data.ptr}
 
 
+def test_bf16_when_asked_for(library):
+    """float32 alone; small integers stay what they are."""
+    rng = np.random.default_rng(0)
+    blas.set_precision("bf16")
+    for dtype, name in ((np.float32, "cublasGemmEx"), (np.float64, "cublasDgemm_v2")):
+        x, y = numbers(rng, (4, 3), dtype), numbers(rng, (3, 5), dtype)
+        for a in layouts(x):
+            for b in layouts(y):
+                library.calls.clear()
+                assert np.array_equal(blas.matmul(a, b).host, x @ y)
+                assert [call[0] for call in library.calls if "emm" in call[0]] == [name]
+    blas.set_precision("float32")
+    library.calls.clear()
+    blas.matmul(DeviceArray(np.eye(2, dtype=np.float32)), DeviceArray(np.eye(2, dtype=np.float32)))
+    assert library.calls[-1][0] == "cublasSgemm_v2"
+
+
 def test_tf32_only_when_asked_for(library, monkeypatch):
     def modes():
         return [call[2] for call in library.calls if call[0] == "cublasSetMathMode"]
 
     monkeypatch.setenv("CUPY_TF32", "1")
     a = DeviceArray(np.eye(2, dtype=np.float32))
-    blas.set_tf32(False)
+    blas.set_precision("float32")
     assert not library.calls  # no handle, no GPU yet
     blas.matmul(a, a)
     assert modes() == [0]
-    blas.set_tf32(True)
+    blas.set_precision("tf32")
     blas.matmul(a, a)
     assert modes() == [0, 3]
-    blas.set_tf32(False)
+    blas.set_precision("float32")
     assert modes() == [0, 3, 0]
     blas._handle.cache_clear()
-    blas.set_tf32(True)
+    blas.set_precision("tf32")
     assert modes() == [0, 3, 0]
     blas.matmul(a, a)
     assert modes() == [0, 3, 0, 3]

@@ -127,7 +127,7 @@ def test_a_file_imports_what_its_room_may_import(module):
 
 
 def test_the_device_is_reached_by_two_files_only():
-    """minis5/__init__, which hands its loader to arrays.py, and run/learn.py, which sets TF32."""
+    """minis5/__init__, which hands its loader to arrays.py, and run/learn.py: the precision."""
     users = {m for m in modules() for target, _ in imported(m) if target == "minis5.device"}
     assert users == {"minis5", "minis5.run.learn"}
 

@@ -6,13 +6,16 @@ that a call only queues the product on CuPy's current stream. A capture then all
 one product has been computed before it. Repeated runs give the same bits, which cuBLAS promises for
 one stream and one workspace.
 
-float32 is multiplied as float32; as TF32, with 10 bits of mantissa, only after `set_tf32(True)`.
+float32 is multiplied as float32 unless `set_precision` has asked for tensor cores: "tf32" rounds
+the operands to 10 bits of mantissa, "bf16" to 7 (experiments/precision.py measures what that does).
+Products are added up in float32 all the same, and operands and results stay float32 in memory.
 CUPY_TF32 has no effect here.
 
 Leaves out: several GPUs; products on two streams or threads at once, which would share the
 workspace; batches; more than 2**31 - 1 rows or columns.
 Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream,
-cublasSetWorkspace, cublas<t>gemm. Specification and CPU form: matmul in minis5/ops.py.
+cublasSetWorkspace, cublas<t>gemm, cublasGemmEx, cublasComputeType_t. Specification and CPU form:
+matmul in minis5/ops.py.
 Tests: tests/test_blas.py with a stand-in for the library, tests/gpu/test_blas.py on a GPU.
 """
 
@@ -28,6 +31,9 @@ from minis5_cuda.launch import SIMULATED, stream
 
 WORKSPACE = 32 << 20  # bytes; NVIDIA's advice for Hopper and Blackwell, older GPUs need 4 MiB
 DEFAULT_MATH, TF32_TENSOR_OP_MATH = 0, 3  # cublasMath_t
+R_32F = 0  # cudaDataType_t
+COMPUTE_32F_FAST_16BF = 75  # cublasComputeType_t: float32 operands, rounded to bf16 on their way
+GEMM_DEFAULT = -1  # cublasGemmAlgo_t
 OP_N, OP_T = 0, 1  # cublasOperation_t: the matrix as it is, transposed
 ALLOC_FAILED = 3
 STATUS = {  # cublasStatus_t in words, and what to do about it
@@ -46,13 +52,13 @@ STATUS = {  # cublasStatus_t in words, and what to do about it
 }
 NUMBERS = {"f": ctypes.c_float, "d": ctypes.c_double}  # by the dtype's char
 
-_tf32 = False
+_precision = "float32"
 
 
-def set_tf32(on):
-    """Multiply float32 matrices in TF32 from now on (True), or in float32 (False, the default)."""
-    global _tf32
-    _tf32 = bool(on)
+def set_precision(name):
+    """Multiply float32 matrices as "float32" (the default), "tf32" or "bf16" from now on."""
+    global _precision
+    _precision = name
     if _handle.cache_info().currsize:
         _set_math_mode(_handle()[0])
 
@@ -117,10 +123,15 @@ def matmul(a, b, out=None):
     # cuBLAS computes outᵀ = bᵀ aᵀ. C-contiguous arrays it sees as transposed already.
     (op_a, ld_a), (op_b, ld_b) = _layout("a", a), _layout("b", b)
     library, handle = _library(), _on_current_stream()
-    gemm = library.cublasSgemm_v2 if number is ctypes.c_float else library.cublasDgemm_v2
     alpha, beta = _one_and_zero(number)
-    of_a, of_b, of_out = a.data.ptr, b.data.ptr, out.data.ptr
-    _call(gemm, handle, op_b, op_a, M, N, K, alpha, of_b, ld_b, of_a, ld_a, beta, of_out, M)
+    sizes, of_a, of_b, of_out = (op_b, op_a, M, N, K, alpha), a.data.ptr, b.data.ptr, out.data.ptr
+    if _precision == "bf16" and number is ctypes.c_float:
+        operands = of_b, R_32F, ld_b, of_a, R_32F, ld_a, beta, of_out, R_32F, M
+        how = COMPUTE_32F_FAST_16BF, GEMM_DEFAULT
+        _call(library.cublasGemmEx, handle, *sizes, *operands, *how)
+    else:
+        gemm = library.cublasSgemm_v2 if number is ctypes.c_float else library.cublasDgemm_v2
+        _call(gemm, handle, *sizes, of_b, ld_b, of_a, ld_a, beta, of_out, M)
     return out
 
 
@@ -162,6 +173,9 @@ def _library():
     for gemm in (library.cublasSgemm_v2, library.cublasDgemm_v2):
         numbers, matrix = [pointer, *[integer] * 5], [pointer, integer]
         gemm.argtypes = [*numbers, pointer, *matrix, *matrix, pointer, *matrix]
+    matrix = [pointer, integer, integer]
+    how = [integer, integer]
+    library.cublasGemmEx.argtypes = [*numbers, pointer, *matrix, *matrix, pointer, *matrix, *how]
     return library
 
 
@@ -186,7 +200,7 @@ def _handle():
 
 
 def _set_math_mode(handle):
-    mode = TF32_TENSOR_OP_MATH if _tf32 else DEFAULT_MATH
+    mode = TF32_TENSOR_OP_MATH if _precision == "tf32" else DEFAULT_MATH
     _call(_library().cublasSetMathMode, handle, mode)
 
 

@@ -39,9 +39,10 @@ from minis5.run.presets import resolve
 from minis5.run.split import check_workers, choose_workers, why_not_elsewhere
 
 # A field that was added after the first release, and its value in a run from before.
-ADDED_LATER: dict[str, Any] = {"tf32": False, "init_from": None, "wrappers": []}
+ADDED_LATER: dict[str, Any] = {"precision": "float32", "init_from": None, "wrappers": []}
 ADDED_LATER |= {"eval_envs": None, "eval_steps": None, "eval_every": None, "track": []}
 TRACKERS = ("tensorboard", "wandb")
+PRECISIONS = ("float32", "tf32", "bf16")  # of products of float32 matrices on a GPU
 LARGEST = 1 << 24  # bytes of a config.json
 
 
@@ -58,7 +59,7 @@ class RunConfig:
     seed: int  # in [0, 2**30)
     steps: int  # environment steps in all
     device: str  # "cpu" or "cuda"
-    tf32: bool  # matrix products on the GPU in TF32
+    precision: str  # of matrix products on the GPU, one of PRECISIONS
     workers: int  # processes
     target_return: float | None  # stop at the first rollout whose mean return reaches it
     eval_episodes: int  # episodes of the evaluation at the end
@@ -77,6 +78,7 @@ class RunConfig:
         check_seed(self.seed)
         check_integer("steps", self.steps, 1, 2**62, "pass for example steps=500_000")
         check_choice("device", self.device, ("cpu", "cuda"))
+        check_choice("precision", self.precision, PRECISIONS)
         check_integer("eval_episodes", self.eval_episodes, 1, 2**31, "pass eval_episodes=100")
         for name in ("eval_envs", "eval_steps", "eval_every"):
             if (value := getattr(self, name)) is not None:
@@ -139,6 +141,9 @@ class RunConfig:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"RunConfig: expected an object, got {short(value)}")
+        value = dict(value)
+        if "tf32" in value:  # before 0.3 there were two precisions
+            value["precision"] = "tf32" if value.pop("tf32") else "float32"
         value = {**ADDED_LATER, **value}
         if "vector_options" not in value:  # before 0.3 they were among the environment's options
             options = dict(value.get("env_options", {}))
@@ -163,7 +168,7 @@ def configure(
     steps: int | None,
     seed: int,
     device: str,
-    tf32: bool,
+    precision: str,
     workers: int | None,
     target_return: float | None,
     eval_episodes: int,
@@ -185,9 +190,11 @@ def configure(
         Something that the GPU needs is missing.
     """
     array_library(device)
-    if tf32 and device == "cpu":
+    check_choice("precision", precision, PRECISIONS)
+    if precision != "float32" and device == "cpu":
+        remedy = "leave it out, or pass device='cuda'"
         raise ValueError(
-            "tf32: expected false with device='cpu', got true; leave it out, or pass device='cuda'"
+            f"precision: expected 'float32' with device='cpu', got {precision!r}; {remedy}"
         )
     check_seed(seed)
     remedy = "pass for example eval_episodes=100"
@@ -224,7 +231,7 @@ def configure(
             seed=int(seed),
             steps=int(default_steps if steps is None else steps),
             device=device,
-            tf32=tf32,
+            precision=precision,
             workers=choose_workers(1 if own else workers, ppo_config, device, obstacle),
             target_return=None if target_return is None else float(target_return),
             eval_episodes=eval_episodes,

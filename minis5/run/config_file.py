@@ -29,7 +29,17 @@ from minis5.run.presets import fields, parse, values
 from minis5.run.trust import check_trust
 
 REFUSED = ("config", "resume", "trust", "help")  # options that a file cannot have
-PLAIN = ["env", "preset", "steps", "seed", "device", "tf32", "workers", "target_return", "track"]
+PLAIN = [
+    "env",
+    "preset",
+    "steps",
+    "seed",
+    "device",
+    "precision",
+    "workers",
+    "target_return",
+    "track",
+]
 PLAIN += ["eval_episodes", "eval_envs", "eval_steps", "eval_every", "init_from"]
 
 Options = dict[str, Any]  # the destination of an option: its value
@@ -111,7 +121,7 @@ def changed_since(config: RunConfig) -> dict[str, str]:
         steps=config.steps,
         seed=config.seed,
         device="cpu",  # the rest has no influence on them
-        tf32=False,
+        precision="float32",
         workers=1,
         target_return=None,
         eval_episodes=1,
@@ -145,7 +155,7 @@ def with_file(path: str, file: Options, config: RunConfig | None, given: Options
     if "env" in moved:  # another environment has options of its own
         drop(file, "env_option", "wrapper")
     if "device" in moved:
-        drop(file, "tf32", "workers")
+        drop(file, "precision", "workers")
     for one, other in (("seed", "seeds"), ("seeds", "seed"), ("wrapper", "wrapper")):
         if one in given:
             drop(file, other)

@@ -15,7 +15,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-from minis5.device import set_tf32
+from minis5.device import set_precision
 from minis5.rl.agent_file import is_saved, save_agent, start_from
 from minis5.rl.ppo import PPO
 from minis5.run import state_file
@@ -39,11 +39,11 @@ def train_rank(comm, folder, config, began, quiet, trust, callbacks):
     """
     if config.device == "cpu":
         return _learn(comm, folder, config, began, quiet, trust, callbacks)
-    set_tf32(config.tf32)
+    set_precision(config.precision)
     try:
         return _learn(comm, folder, config, began, quiet, trust, callbacks)
     finally:
-        set_tf32(False)
+        set_precision("float32")
 
 
 def _learn(comm, folder, config, began, quiet, trust, callbacks):

@@ -48,6 +48,7 @@ SAME = {  # other name: our option
     "norm-obs": "normalize-observations",
     "normalize-obs": "normalize-observations",
     "norm-reward": "normalize-rewards",
+    "tf32": "precision",
     "model": "core",
     "policy": "core",
     "memory": "core",

@@ -51,7 +51,7 @@ PICKLE = "environments.pickle"
 # Of two runs that are the same these differ, so the digest of the arrays leaves them out.
 LEAVE_OUT = ("facts", "/seconds", PICKLE)
 # Settings that a resumed run may change, or that only tell of it.
-FREE = ("steps", "device", "tf32", "track", "versions", "machine", "command")
+FREE = ("steps", "device", "precision", "track", "versions", "machine", "command")
 # Settings that runs did not have when this digest came, and the value that they act by.
 NEWER = {("agent", "conv"): "none", ("agent", "clip_previous_action"): False}
 NEWER |= {("ppo", "center_values"): False}

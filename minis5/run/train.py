@@ -76,7 +76,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    tf32: bool = False,
+    precision: str = "float32",
     workers: int | None = None,
     out: str | PathLike | None = None,
     target_return: float | None = None,
@@ -116,8 +116,9 @@ def train(
         In [0, 2**30). The same seed, settings, workers and machine give the same run.
     device : {"cpu", "cuda"}
         "cuda": environments, agent and learning all on the GPU, with minis5's own environments.
-    tf32 : bool
-        On the GPU: matrix products on tensor cores in TF32, with 10 bits of mantissa, not 23.
+    precision : {"float32", "tf32", "bf16"}
+        Of matrix products on the GPU. The last two round their operands to 10 and 7 bits of
+        mantissa, for its tensor cores; sums, weights and Adam stay float32.
     workers : int
         Processes. None takes as many as the CPUs and the sizes of the minibatches allow, but one
         where the environment cannot be made in a second process (minis5/run/split.py).
@@ -177,7 +178,7 @@ def train(
         steps=steps,
         seed=seed,
         device=device,
-        tf32=tf32,
+        precision=precision,
         workers=workers,
         target_return=target_return,
         eval_episodes=eval_episodes,
@@ -259,7 +260,7 @@ def resume(
             config = dataclasses.replace(
                 config,
                 device=device,
-                tf32=False,
+                precision="float32",
                 versions=versions(device),
                 machine=machine(device),
             )
@@ -333,7 +334,7 @@ def _finish(folder, config, agent, seconds, quiet):
         "overrides": config.overrides,
         "seed": config.seed,
         "device": config.device,
-        "tf32": config.tf32,
+        "precision": config.precision,
         "workers": config.workers,
         "core": config.agent.core,
         "steps": steps,

@@ -111,7 +111,9 @@ def train_arguments(parser, argv):
     )
     add("--device", metavar="NAME", help="cpu (the default) or cuda, for minis5's own environments")
     add(
-        "--tf32", action="store_true", help="on cuda: matrix products on tensor cores, less precise"
+        "--precision",
+        metavar="NAME",
+        help="of matrix products on cuda: float32 (the default); tf32 or bf16, on tensor cores",
     )
     add(
         "--workers",

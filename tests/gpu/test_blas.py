@@ -69,14 +69,16 @@ def test_recorded_in_a_graph(stream):
     assert np.array_equal(product().get(), 2 * first)
 
 
-def test_tf32_only_when_asked_for(stream, monkeypatch):
+def test_tensor_cores_only_when_asked_for(stream, monkeypatch):
     monkeypatch.setenv("CUPY_TF32", "1")
     x, y = problem(1024, 1024, 1024, np.float32)
-    full = error(blas.matmul(x, y), x, y)
-    blas.set_tf32(True)
-    try:
-        coarse = error(blas.matmul(x, y), x, y)
-    finally:
-        blas.set_tf32(False)
-    assert full < 1e-6 and 10 * full < coarse < 1e-3
+    full, coarse = error(blas.matmul(x, y), x, y), {}
+    for name in ("tf32", "bf16"):
+        blas.set_precision(name)
+        try:
+            coarse[name] = error(blas.matmul(x, y), x, y)
+        finally:
+            blas.set_precision("float32")
+    assert full < 1e-6 and 10 * full < coarse["tf32"] < 1e-3
+    assert 3 * coarse["tf32"] < coarse["bf16"] < 1e-2
     assert error(blas.matmul(x, y), x, y) == full

@@ -115,18 +115,17 @@ def test_a_whole_update_at_the_size_of_the_paper():
     assert error < 64 * np.finfo(np.float32).eps * np.sqrt(64 * 8), error
 
 
-def test_tf32_is_off_unless_asked_for():
-    from minis5_cuda.blas import matmul, set_tf32
+def test_tensor_cores_are_off_unless_asked_for():
+    from minis5_cuda.blas import matmul, set_precision
 
     rng = np.random.default_rng(0)
     a, b = (cupy.asarray(rng.standard_normal((256, 256)).astype(np.float32)) for _ in range(2))
     exact = to_host(a).astype(float) @ to_host(b).astype(float)
     errors = {}
-    for tf32 in (False, True):
-        set_tf32(tf32)
-        errors[tf32] = np.abs(to_host(matmul(a, b)) - exact).max() / np.abs(exact).max()
-    set_tf32(False)
-    assert errors[False] < 1e-5 < 1e-4 < errors[True] < 1e-2
+    for name in ("tf32", "bf16", "float32"):
+        set_precision(name)
+        errors[name] = np.abs(to_host(matmul(a, b)) - exact).max() / np.abs(exact).max()
+    assert errors["float32"] < 1e-5 < 1e-4 < errors["tf32"] < errors["bf16"] < 3e-2
 
 
 def test_it_learns(tmp_path):

@@ -196,7 +196,11 @@ def test_several_seeds(tmp_path, capsys):
         ("train MemoryChain --seeds 0,0", "--seeds: expected seeds such as 0-4 or 0,2,5, got"),
         ("train MemoryChain --seeds a", "--seeds: expected seeds such as 0-4 or 0,2,5, got"),
         ("train MemoryChain --seed -1", "--seed: expected an integer of at least 0, got '-1'"),
-        ("train MemoryChain --tf32", "tf32: expected false with device='cpu', got true"),
+        ("train MemoryChain --precision tf32", "precision: expected 'float32' with device='cpu'"),
+        (
+            "train MemoryChain --precision fp8",
+            "precision: expected one of 'float32', 'tf32', 'bf16', got 'fp8'",
+        ),
         ("train MemoryChain --env-option 3", "--env-option: expected name=value, got '3'"),
         ("train MemoryChain --env-option length=3", "length: "),
         ("train MemoryChain --out /dev/null/run", "cannot write to the folder /dev/null/run"),

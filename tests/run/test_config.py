@@ -20,7 +20,7 @@ DEFAULTS = {
     "steps": None,
     "seed": 4,
     "device": "cpu",
-    "tf32": False,
+    "precision": "float32",
     "workers": 1,
     "target_return": None,
     "eval_episodes": 20,
@@ -34,7 +34,7 @@ DEFAULTS = {
 def test_everything_arrives():
     config = configure("MemoryChain", **DEFAULTS | {"steps": 64, "target_return": 0.5})
     wanted = {"env": "MemoryChain", "preset": "laptop", "seed": 4, "steps": 64, "workers": 1}
-    wanted |= {"device": "cpu", "tf32": False, "target_return": 0.5, "eval_episodes": 20}
+    wanted |= {"device": "cpu", "precision": "float32", "target_return": 0.5, "eval_episodes": 20}
     assert {name: getattr(config, name) for name in wanted} == wanted
     assert config.env_options == {"memory_length": 3} and config.init_from is None
     assert config.overrides == {name: str(value) for name, value in TINY.items()}
@@ -85,13 +85,22 @@ def test_config_json(tmp_path, core):
 def test_config_json_before_settings_were_added(tmp_path):
     config = configure("MemoryChain", **DEFAULTS)
     values = config.to_json()
-    for name in ("tf32", "init_from"):
+    for name in ("precision", "init_from"):
         del values[name]
     del values["agent"]["observation_scale"], values["ppo"]["trial_horizon"]
     del values["agent"]["scale_actions"]  # boxes were not scaled
     (tmp_path / "config.json").write_text(json.dumps(values))
     agent = dataclasses.replace(config.agent, scale_actions=False)
     assert read_config(tmp_path) == dataclasses.replace(config, agent=agent)
+
+
+@pytest.mark.parametrize(("tf32", "precision"), [(False, "float32"), (True, "tf32")])
+def test_config_json_before_there_were_three_precisions(tmp_path, tf32, precision):
+    config = configure("MemoryChain", **DEFAULTS)
+    values = config.to_json() | {"tf32": tf32}
+    del values["precision"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert read_config(tmp_path) == dataclasses.replace(config, precision=precision)
 
 
 def test_config_json_before_options_were_told_apart(tmp_path):

@@ -364,7 +364,7 @@ def test_init_from_other_settings(finished, tmp_path):
             {"workers": 3},
         ),
         (ValueError, "device: expected 'cpu' or 'cuda', got 'tpu'", {"device": "tpu"}),
-        (ValueError, "tf32: expected false with device='cpu', got true", {"tf32": True}),
+        (ValueError, "precision: expected 'float32' .*got 'bf16'; leave", {"precision": "bf16"}),
         (ValueError, "preset", {"preset": "desktop"}),
         (ValueError, "ssm_siz", {"overrides": {"ssm_siz": 3}}),
         (
