@@ -28,11 +28,11 @@ LONGEST = 180  # characters of a folder's name, before a digest
 EPISODES = "1000"  # of the evaluation: many, because a pilot has one seed or two
 
 
-def add_row(path, row):
+def add_row(path, row, columns=COLUMNS):
     """Append a row to a csv file, after the header if the file is new."""
     new = not path.exists()
     with open(path, "a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
