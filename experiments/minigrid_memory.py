@@ -47,7 +47,7 @@ class MemoryTables(VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, size, num_envs, near=0.0):
-        env = adapt(gym.make(f"MiniGrid-MemoryS{size}-v0").unwrapped)
+        env = adapt(gym.make(f"minigrid:MiniGrid-MemoryS{size}-v0").unwrapped)
         self.size, self.num_envs, self.near = size, num_envs, near
         self.max_steps = env.unwrapped.max_steps
         self.single_observation_space = env.observation_space
