@@ -1,7 +1,7 @@
-"""What may enter the loss and Adam: checks in front of `ppo_loss`, `gae` and `Adam.step`.
+"""What may enter the trainer, the loss and Adam: checks in front of `PPO`, `ppo_loss` and the like.
 
-The trainer passes through them for each minibatch, so they look at shapes and dtypes, not at every
-number. (On a GPU, to look would mean to wait.)
+The trainer passes through those of the loss, of `gae` and of Adam again and again. So they look at
+shapes and dtypes, not at every number. (On a GPU, to look would mean to wait.)
 
 Leaves out: the distribution's parameters and actions (rows.py).
 Tests: tests/rl/test_learning_doors.py.
@@ -10,6 +10,7 @@ Tests: tests/rl/test_learning_doors.py.
 import sys
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from minis5.arrays import array_module, as_array
 from minis5.checks import (
@@ -21,9 +22,36 @@ from minis5.checks import (
     check_number,
     take_array,
 )
+from minis5.rl.autoreset import check_vector
 from minis5.rl.rows import BOOLS, take_parameters, take_shaped
 
 MOST = sys.float_info.max
+
+
+def check_trainer(agent, envs, config, ranks):
+    """Raise ValueError unless these are arguments for PPO on each of so many ranks."""
+    check_vector(envs)
+    if envs.num_envs * ranks != config.num_envs:
+        wanted = f"{config.num_envs // ranks} environments on each of {ranks} ranks"
+        raise ValueError(f"num_envs: expected {wanted}, got {envs.num_envs}")
+    if envs.num_envs % config.minibatches:
+        wanted = f"a divisor of the {envs.num_envs} environments of a rank"
+        raise ValueError(f"minibatches: expected {wanted}, got {config.minibatches}")
+    if config.reward_groups != "none" and agent.device == "cuda":
+        wanted = "none for training on a GPU"
+        raise ValueError(
+            f"reward_groups: expected {wanted}, got {config.reward_groups!r}; use device='cpu'"
+        )
+    ours = agent.observation_space, agent.action_space
+    theirs = envs.single_observation_space, envs.single_action_space
+    if theirs != ours:
+        wanted, got = (f"{spaces[0]}, {spaces[1]}" for spaces in (ours, theirs))
+        raise ValueError(f"envs: expected the agent's spaces {wanted}, got {got}")
+    space = theirs[0]
+    flagged = isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
+    if config.trial_horizon and not (flagged and agent.normalizer is None):
+        wanted = "observations whose last number is in [0, 1] and that are not normalised"
+        raise ValueError(f"trial_horizon: expected {wanted}, got {space}; pass trials=K too")
 
 
 def take_batch(width, dist_params, value, batch, count, kind):

@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
-from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 from minis5.arrays import move, to_host
 from minis5.ops import gpu_form
 from minis5.rl.adam import Adam
 from minis5.rl.agent import ActorCritic
-from minis5.rl.autoreset import changing_wrappers, check_vector
+from minis5.rl.autoreset import changing_wrappers
 from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
 from minis5.rl.first_value import start_critic
 from minis5.rl.gae import gae
+from minis5.rl.learning_doors import check_trainer
 from minis5.rl.loss import STATS, Batch, ppo_loss
 from minis5.rl.malloc import keep_freed_memory
 from minis5.rl.masks import mask_backward, mask_forward
@@ -80,7 +80,7 @@ class PPO:
     ) -> None:
         self.agent, self.envs, self.config, self.seed = agent, envs, config or PPOConfig(), seed
         self.comm = comm or Comm()
-        self._check()
+        check_trainer(agent, envs, self.config, self.comm.size)
         agent.behind = changing_wrappers(envs)
         self.steps = self.updates = self.episodes = 0
         self.seconds = 0.0
@@ -96,31 +96,6 @@ class PPO:
         more = {"groups": self.config.reward_groups} if grouped else {}
         first_index = self.comm.rank * envs.num_envs
         self.collector = collect(agent, envs, seed, first_index=first_index, **more)
-
-    def _check(self):
-        agent, envs, c, size = self.agent, self.envs, self.config, self.comm.size
-        check_vector(envs)
-        if envs.num_envs * size != c.num_envs:
-            wanted = f"{c.num_envs // size} environments on each of {size} ranks"
-            raise ValueError(f"num_envs: expected {wanted}, got {envs.num_envs}")
-        if envs.num_envs % c.minibatches:
-            wanted = f"a divisor of the {envs.num_envs} environments of a rank"
-            raise ValueError(f"minibatches: expected {wanted}, got {c.minibatches}")
-        if c.reward_groups != "none" and agent.device == "cuda":
-            wanted = "none for training on a GPU"
-            raise ValueError(
-                f"reward_groups: expected {wanted}, got {c.reward_groups!r}; use device='cpu'"
-            )
-        ours = agent.observation_space, agent.action_space
-        theirs = envs.single_observation_space, envs.single_action_space
-        if theirs != ours:
-            wanted, got = (f"{spaces[0]}, {spaces[1]}" for spaces in (ours, theirs))
-            raise ValueError(f"envs: expected the agent's spaces {wanted}, got {got}")
-        space = theirs[0]
-        flagged = isinstance(space, Box) and (space.low.flat[-1], space.high.flat[-1]) == (0, 1)
-        if c.trial_horizon and not (flagged and agent.normalizer is None):
-            wanted = "observations whose last number is in [0, 1] and that are not normalised"
-            raise ValueError(f"trial_horizon: expected {wanted}, got {space}; pass trials=K too")
 
     def learn(self, total_steps: int, callback: Callable[[Row], object] | None = None) -> list[Row]:
         """Iterate until ``total_steps`` environment steps have been taken in all; return the rows.
