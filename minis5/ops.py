@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
-from minis5.arrays import load_gpu_forms, on_gpu
+from minis5.arrays import Array, load_gpu_forms, on_gpu
 
 # contract: a·b + c may be rounded once. error_model: division by zero gives inf, as in NumPy.
 FLAGS: Any = {"nogil": True, "cache": True, "no_cfunc_wrapper": True}  # C calls no loop
@@ -53,12 +53,12 @@ def array_operation(function):
 
 def _dispatching(cpu_form, function):
     @functools.wraps(function)
-    def call(first, *rest, **options):
-        if type(first) is not np.ndarray:
+    def call(*args, **options):
+        if type(first := args[0]) is not Array:
             sample = first[0] if isinstance(first, list | tuple) else first
             if on_gpu(sample):
-                return gpu_form(call)(first, *rest, **options)
-        return call.cpu_form(first, *rest, **options)
+                return gpu_form(call)(*args, **options)
+        return call.cpu_form(*args, **options)
 
     call.cpu_form = cpu_form  # a profile wraps it (run/profile.py)
     operations.append(call)

@@ -56,18 +56,26 @@ def bias_act_backward(dy, y, slope, dz, dbias):
             dbias[h] += d
 
 
-def dense_forward(p, x, activation="linear"):
-    """Return act(x @ kernel + bias) and the cache.  x: (..., in) → (..., out).
-
-    ``activation`` is "linear", "leaky_relu" or "relu": z if z > 0 else slope·z.
-    """
+def dense_weights(p, activation="linear"):
+    """Return kernel, bias and the slope of ``activation``: "linear", "leaky_relu" or "relu"."""
     if p["bias"].shape != p["kernel"].shape[1:] or activation not in SLOPES:
         refuse_dense(p, activation, SLOPES)
-    slope = p["kernel"].dtype.type(SLOPES[activation])
+    return p["kernel"], p["bias"], p["kernel"].dtype.type(SLOPES[activation])
+
+
+def dense_apply(kernel, bias, slope, x):
+    """Return act(x @ kernel + bias).  x: (N, in) → (N, out)."""
+    y = matmul(x, kernel)
+    bias_act_forward(y, bias, slope)
+    return y
+
+
+def dense_forward(p, x, activation="linear"):
+    """Return act(x @ kernel + bias) and the cache.  x: (..., in) → (..., out)."""
+    kernel, bias, slope = dense_weights(p, activation)
     flat = array_module(x).ascontiguousarray(x).reshape(-1, x.shape[-1])
-    y = matmul(flat, p["kernel"])
-    bias_act_forward(y, p["bias"], slope)
-    return y.reshape(*x.shape[:-1], -1), DenseCache(p["kernel"], flat, y, slope, x.shape)
+    y = dense_apply(kernel, bias, slope, flat)
+    return y.reshape(*x.shape[:-1], -1), DenseCache(kernel, flat, y, slope, x.shape)
 
 
 def dense_backward(dy, cache, need_dx=True):
@@ -247,32 +255,36 @@ def gate_weights(p, kind):
     """Return kernel and bias of the gate's dense layers side by side, [W1 | W2]; None for none."""
     layers = [p[name] for name in GATES[kind]]
     if len(layers) < 2:
-        return (layers[0]["kernel"], layers[0]["bias"]) if layers else None
+        return (layers[0]["kernel"], layers[0]["bias"]) if layers else (None, None)
     return tuple(concatenate([layer[name] for layer in layers]) for name in ("kernel", "bias"))
 
 
-def gate_forward(p, s, kind, weights=None):
-    """Return the nonlinearity after the SSM, with h = gelu(s), and the cache.
+def gate_apply(kind, kernel, bias, s):
+    """Return h = gelu(s), z = h @ kernel + bias, and y, the nonlinearity after the SSM; s: (N, H).
 
     full_glu: (W1 h + b1)·sigmoid(W2 h + b2); half_glu1: h·sigmoid(W2 h + b2);
     half_glu2: s·sigmoid(W2 h + b2); gelu: h.  2303.03982, appendix B, and the authors' code.
-    ``weights``: gate_weights(p, kind), if they are at hand.
     """
-    xp, shape = array_module(s), s.shape
-    s = xp.ascontiguousarray(s).reshape(-1, shape[-1])
-    h = xp.empty_like(s)
+    h = array_module(s).empty_like(s)
     gelu_forward(s.ravel(), h.ravel())
     if kind == "gelu":
-        return h.reshape(shape), GateCache(kind, None, s, h, None)
-    kernel, bias = weights or gate_weights(p, kind)
-    z, y = matmul(h, kernel), xp.empty_like(s)
+        return h, None, h
+    z, y = matmul(h, kernel), array_module(s).empty_like(s)
     if z.shape[1] != len(GATES[kind]) * s.shape[1] or bias.shape != z.shape[1:]:
         refuse_gate(kind, kernel, bias, s)
     if kind == "full_glu":
         glu_forward(z, bias, y)
     else:
         sigmoid_gate_forward(h if kind == "half_glu1" else s, z, bias, y)
-    return y.reshape(shape), GateCache(kind, kernel, s, h, z)
+    return h, z, y
+
+
+def gate_forward(p, s, kind):
+    """Return gate_apply's y for s (..., H), and the cache."""
+    flat = array_module(s).ascontiguousarray(s).reshape(-1, s.shape[-1])
+    kernel, bias = gate_weights(p, kind)
+    h, z, y = gate_apply(kind, kernel, bias, flat)
+    return y.reshape(s.shape), GateCache(kind, kernel, flat, h, z)
 
 
 def gate_backward(dy, cache):

@@ -70,8 +70,7 @@ def ssm_weights(
     else:
         a, gain = a.reshape(*dt.shape, 2 * P), xp.zeros(2 * P, dtype)
         gain[:P] = 1
-    factor = dtype(2 if conj_sym else 1)
-    discretize.weights_forward(gain, layer["B"], layer["C"], factor, Wb, Wc)
+    discretize.weights_forward(gain, layer["B"], layer["C"], dtype(2 if conj_sym else 1), Wb, Wc)
     return Weights(a, w, gain, Wb, Wc, layer["D"]), step
 
 
@@ -111,6 +110,15 @@ def ssm_apply(weights, u, reset, x0):
     y = matmul(x.reshape(T * B, -1), weights.Wc.T)  # 2·Re(C̃x)
     skip_forward(y, weights.D, flat)
     return y.reshape(T, B, H), x, v
+
+
+def ssm_step(weights, u, reset, state, after):
+    """Return y (B, H) of one step, u (B, H); write the next state to ``after`` (B, 2P)."""
+    b = matmul(u, weights.Wb.T)
+    scan_forward(weights.a, b[None], reset[None], state, out=after[None])
+    y = matmul(after, weights.Wc.T)
+    skip_forward(y, weights.D, u)
+    return y
 
 
 class SSMCache(NamedTuple):

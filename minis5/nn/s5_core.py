@@ -21,6 +21,7 @@ from minis5.nn.hippo import init_ssm
 from minis5.nn.layer_doors import layer_shapes
 from minis5.nn.layers import (
     GATES,
+    gate_apply,
     gate_backward,
     gate_forward,
     gate_init,
@@ -28,7 +29,7 @@ from minis5.nn.layers import (
     layer_norm_backward,
     layer_norm_forward,
 )
-from minis5.nn.s5 import ssm_apply, ssm_run, ssm_run_backward, ssm_weights
+from minis5.nn.s5 import ssm_run, ssm_run_backward, ssm_step, ssm_weights
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,13 @@ class S5Core:
         gates = [gate_weights(p, c.gate) for p in layers]
 
         def step(u, reset, state):
-            u, reset = u[None], self._resets(reset)[None]
-            after = array_module(state).empty_like(state)
+            reset, after = self._resets(reset), array_module(state).empty_like(state)
             for i, p in enumerate(layers):
-                s = layer_norm_forward(p["norm"], u)[0] if "norm" in p else u
-                s, after[i], _ = ssm_apply(weights[i], s, reset, state[i])
-                u, _ = after_ssm_forward(p, s, u, c.gate, gates[i])
-            return u[0], after
+                s = ssm_step(weights[i], norm_if_any(p, "norm", u)[0], reset, state[i], after[i])
+                _, _, y = gate_apply(c.gate, *gates[i], norm_if_any(p, "gtrxl_norm", s)[0])
+                y += u
+                u, _ = norm_if_any(p, "postnorm", y)
+            return u, after
 
         return step
 
@@ -159,9 +160,14 @@ class LayerCache(NamedTuple):
     after: tuple
 
 
+def norm_if_any(p, name, x):
+    """Return the layer's norm of that name of x, and its cache; x and None if it has none."""
+    return layer_norm_forward(p[name], x) if name in p else (x, None)
+
+
 def layer_forward(p, u, reset, state, gate, ssm_options):
     """Return y (T, B, H), the last state and the cache of one S5 layer.  2303.03982, appendix B."""
-    s, norm = layer_norm_forward(p["norm"], u) if "norm" in p else (u, None)
+    s, norm = norm_if_any(p, "norm", u)
     s, last, ssm = ssm_run(p["ssm"], s, reset, state, **ssm_options)
     y, after = after_ssm_forward(p, s, u, gate)
     return y, last, LayerCache(norm, ssm, after)
@@ -176,15 +182,12 @@ def layer_backward(dy, dlast, cache):
     return ds + du, dstate, grads  # u goes through the SSM and the skip connection
 
 
-def after_ssm_forward(p, s, skip, gate, weights=None):
+def after_ssm_forward(p, s, skip, gate):
     """Return y and the caches of [gtrxl norm], gate, skip connection, [post norm]."""
-    gtrxl = post = None
-    if "gtrxl_norm" in p:
-        s, gtrxl = layer_norm_forward(p["gtrxl_norm"], s)
-    s, gated = gate_forward(p, s, gate, weights)
+    s, gtrxl = norm_if_any(p, "gtrxl_norm", s)
+    s, gated = gate_forward(p, s, gate)
     s += skip  # in place: gate_backward does not read its output
-    if "postnorm" in p:
-        s, post = layer_norm_forward(p["postnorm"], s)
+    s, post = norm_if_any(p, "postnorm", s)
     return s, (gtrxl, gated, post)
 
 

@@ -129,8 +129,7 @@ def _real_backward(a, reset, x0, x, g, da, dx0, columns):
 
 def _by_columns(loop, args, B, P):
     """Run a loop over all columns; threads share large work along B, or along P if B is small."""
-    threads = _threads
-    n = min(threads, max(B, P))
+    threads, n = _threads, min(_threads, max(B, P))
     if n <= 1 or max(a.size for a in args) < _SMALL:
         loop(*args, (0, B, 0, P))
         return

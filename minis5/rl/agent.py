@@ -19,7 +19,7 @@ import numpy as np
 
 from minis5.arrays import Array, array_module, concatenate, move, on_gpu, to_host
 from minis5.nn.cores import CORES
-from minis5.nn.layers import dense_backward, dense_forward
+from minis5.nn.layers import dense_apply, dense_backward, dense_forward, dense_weights
 from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
 from minis5.ops import array_library, concatenate_vectors
 from minis5.rl import doors
@@ -81,8 +81,11 @@ class Stepper:
 
     def __init__(self, agent, vector=None):
         self.agent, self.vector = agent, agent.parameter_vector.copy() if vector is None else vector
-        self.p = doors.with_own_core(unflatten_tree(agent.views(self.vector)))
-        self.core_step = agent.core.stepper(self.p["core"])
+        self.p = p = doors.with_own_core(unflatten_tree(agent.views(self.vector)))
+        self.core_step = agent.core.stepper(p["core"])
+        self.encoder = [dense_weights(z, agent.config.activation) for z in p["encoder"].values()]
+        activations = *["leaky_relu"] * len(agent.config.heads), "linear"  # as in head_forward
+        self.actor = list(map(dense_weights, p["actor"].values(), activations))
 
     def __reduce__(self):  # the core's step is a function of its own, which cannot be pickled
         return Stepper, (self.agent, self.vector)
@@ -94,13 +97,15 @@ class Stepper:
     def features(self, x, reset, state):
         x = doors.take_input(self.agent, x, ("B",))
         x, _ = self.agent.images.forward(self.p.get("images"), x)
-        for layer in self.p["encoder"].values():
-            x, _ = dense_forward(layer, x, self.agent.config.activation)
+        for weights in self.encoder:
+            x = dense_apply(*weights, x)
         return self.core_step(x, reset, state)
 
     def policy(self, features):
-        features = doors.take_features(self.agent, features)
-        return with_log_std(head_forward(self.p["actor"], features)[0], self.p.get("log_std"))
+        features = doors.take_features(self.agent, features, ("B",))
+        for weights in self.actor:
+            features = dense_apply(*weights, features)
+        return with_log_std(features, self.p.get("log_std"))
 
     def value(self, features):
         features = doors.take_features(self.agent, features)
@@ -231,7 +236,7 @@ class ActorCritic:
         xp, size = self.xp, seen.shape[-1]
         x = xp.empty((*seen.shape[:-1], self.vector_size), self.dtype)
         seen = seen if self.normalizer is None else self.normalizer(seen)
-        x[..., :size] = seen * self.dtype(self.config.observation_scale)
+        xp.multiply(seen, self.dtype(self.config.observation_scale), out=x[..., :size])
         x[..., size:-1] = xp.where(reset[..., None], self.dtype(0), previous_action)
         x[..., -1] = reset
         return self.images.pack(self.observation_encoder.images(obs), x)

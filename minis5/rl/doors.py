@@ -33,9 +33,9 @@ def take_input(agent, x, axes):
     return take_rows(agent, "x", x, axes, agent.input_size, agent.input_dtype)
 
 
-def take_features(agent, features):
-    """Return ``features`` of the core as the agent's array (..., H), or raise."""
-    return take_rows(agent, "features", features, ("...",), agent.config.encoder[-1])
+def take_features(agent, features, axes=("...",)):
+    """Return ``features`` of the core as the agent's array (*axes, H), or raise."""
+    return take_rows(agent, "features", features, axes, agent.config.encoder[-1])
 
 
 def take_rows(agent, name, x, axes, size, dtype=None):
@@ -43,12 +43,12 @@ def take_rows(agent, name, x, axes, size, dtype=None):
 
     ``dtype`` is the agent's by default.
     """
-    dtype = agent.dtype if dtype is None else dtype
-    if axes == ("...",):
-        axes = getattr(x, "shape", ("B",))[:-1] or ("B",)
-    elif type(x) is agent.xp.ndarray and x.ndim == len(axes) + 1 and x.dtype == dtype:
-        if x.shape[-1] == size and x.size:
+    dtype, any_axes = agent.dtype if dtype is None else dtype, axes == ("...",)
+    if type(x) is agent.xp.ndarray and x.shape[-1:] == (size,) and x.dtype == dtype and x.size:
+        if x.ndim == len(axes) + 1 or (any_axes and x.ndim > 1):
             return x
+    if any_axes:
+        axes = getattr(x, "shape", ("B",))[:-1] or ("B",)
     remedy = f"order the axes {', '.join(map(str, axes))}, features; cast to the agent's dtype"
     x = take_array(name, x, (*axes, size), dtype, remedy, agent.xp)
     if 0 in x.shape:

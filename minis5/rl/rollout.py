@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import Array
+from minis5.ops import fast
 from minis5.rl.autoreset import DISABLED, NEXT_STEP, SAME_STEP, Door, check_rewards, is_native
 from minis5.rl.masks import MaskReader, mask_forward
 from minis5.spaces import ObservationError, leaves, rebuild
@@ -46,6 +47,18 @@ class Rollout(NamedTuple):
     initial_state: Array  # the core's state before x[0], batch on axis 1
     masks: Array | None = None  # bool (T, B, num_params): legal actions; None: all are
     groups: Array | None = None  # int64 (T, B): the view PPOConfig.reward_groups in each step
+
+
+@fast
+def count(rewards, done, valid, returns, lengths, totals, counts):
+    """Add a step (B,) to returns and lengths; copy them; begin anew where an episode is done."""
+    for i in range(done.size):
+        if valid[i]:
+            returns[i] += rewards[i]
+            lengths[i] += 1
+        totals[i], counts[i] = returns[i], lengths[i]
+        if done[i]:
+            returns[i] = lengths[i] = 0
 
 
 class Collector:
@@ -86,7 +99,8 @@ class Collector:
         x = np.empty((T, B, agent.input_size), agent.input_dtype)
         rewards, next_values = np.empty((2, T, B), agent.dtype)
         reset, terminated, done, valid = np.empty((4, T, B), bool)
-        features, params, actions, masks, groups, ended = [], [], [], [], [], []
+        totals, counts, everyone = np.empty((T, B)), np.empty((T, B), np.int64), np.ones(B, bool)
+        features, params, actions, masks, groups = [], [], [], [], []
         initial_state = self.state.copy()
         known = np.zeros((T, B), bool)  # where next_values was found on the way
         for t in range(T):
@@ -103,17 +117,17 @@ class Collector:
                 groups.append(self.envs.view(self.groups))
             to_env = agent.actions.to_env(action)
             self.obs, rewards[t], terminated[t], truncated, infos = self.door.step(to_env)
-            done[t] = terminated[t] | truncated
-            self._count(rewards[t], done[t], ended)
+            np.logical_or(terminated[t], truncated, out=done[t])
+            count(rewards[t], done[t], valid[t], self.returns, self.lengths, totals[t], counts[t])
             if self.mode == NEXT_STEP:
                 self.reset, self.resetting = self.resetting, done[t]
                 self.mask = self.mask_reader.read(infos, ~done[t])
                 continue
             self.reset = done[t]
-            rows = np.flatnonzero(truncated & ~terminated[t])
-            if rows.size:
+            if truncated.any() and (rows := np.flatnonzero(truncated & ~terminated[t])).size:
                 next_values[t, rows], known[t, rows] = self._last_values(step, rows, infos), True
-            self.mask = self.mask_reader.read(infos, ~done[t] | (self.mode == SAME_STEP))
+            acting = everyone if self.mode == SAME_STEP else ~done[t]
+            self.mask = self.mask_reader.read(infos, acting)
             if self.mode == DISABLED and done[t].any():
                 self.obs, infos = self.door.restart(done[t])
                 self.mask = self.mask_reader.read(infos, done[t], self.mask)
@@ -127,21 +141,14 @@ class Collector:
         masks = None if self.mask is None else np.stack(masks)
         groups = np.stack(groups) if groups else None
         rest = (rewards, terminated, done, valid, initial_state, masks, groups)
-        return Rollout(*acted, *rest), ended
-
-    def _count(self, rewards, done, ended):
-        self.returns += np.where(self.resetting, 0, rewards)
-        self.lengths += ~self.resetting
-        for i in np.flatnonzero(done):
-            ended.append((self.returns[i], self.lengths[i]))
-            self.returns[i] = self.lengths[i] = 0
+        return Rollout(*acted, *rest), list(zip(totals[done], counts[done], strict=True))
 
     def _last_values(self, step, rows, infos):
         """Return the values of last observations, each seen with the state of its own episode."""
         final = self.door.final_observations(self.obs, infos, rows)
         no_reset, state = np.zeros(rows.size, bool), np.ascontiguousarray(self.state[:, rows])
-        look = (step, final, self.previous_action[rows], no_reset, state, rows)
-        return step.value(self._look(*look))
+        action = self.previous_action[rows]
+        return step.value(self._look(step, final, action, no_reset, state, rows))
 
     def _look(self, step, obs, previous_action, reset, state, rows=None):
         """Return the features of an observation, without moving on."""

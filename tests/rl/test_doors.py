@@ -70,13 +70,16 @@ def test_arguments_of_forward_and_of_a_step(name, change):
         call(right["x"][0], right["reset"][0], right["state"])
 
 
-def test_heads_take_features_of_any_batch():
+def test_heads_take_features():
     step = AGENT.stepper()
     for wrong in (np.ones((2, 5), np.float32), np.ones((2, 6)), None, "text", np.float32(1)):
         for head in (step.policy, step.value):
             with pytest.raises((TypeError, ValueError), match=f"^features: {SENTENCE}"):
                 head(wrong)
-    assert step.value(np.ones((7, 2, 6), np.float32)).shape == (7, 2)
+    many = np.ones((7, 2, 6), np.float32)
+    assert step.value(many).shape == (7, 2)
+    with pytest.raises(ValueError, match=f"^features: {SENTENCE}"):
+        step.policy(many)  # of one step only
 
 
 def test_arguments_of_backward():

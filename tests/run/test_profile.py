@@ -44,8 +44,8 @@ def test_products_of_a_minibatch_are_counted():
     rows = profile.profile(lambda: ppo.update(rollout, 0.0), 1)
     wanted = {"forward": 1 + 2 + 2, "backward": 1 + 4 + 4}  # encoder, actor and critic
     calls = {row["function"]: row["calls"] for row in rows}
-    for way, products in wanted.items():
-        assert calls[f"nn/layers.dense_{way}"] == products + 5  # and a loop for each layer
+    for way, name in (("forward", "dense_apply"), ("backward", "dense_backward")):
+        assert calls[f"nn/layers.{name}"] == wanted[way] + 5  # and a loop for each layer
     assert calls["nn/s5.ssm_run_backward"] == 4 + 4  # products; scan, skip, weights, discretise
     assert calls["all"] == total(rows[1:], "calls")
 
