@@ -155,7 +155,7 @@ def draw(rows, path):
     left.legend()
     found = [(r["precision"], float(r["value"])) for r in rows if r["part"] == "learning"]
     right.plot(*zip(*found, strict=True), "o")
-    right.set(title=f"{ENV}, a point for each seed", ylabel="mean return", ylim=(-1, 1.05))
+    right.set(title=f"return of {ENV}", ylabel="mean return", ylim=(0.9, 1.005))
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(path)

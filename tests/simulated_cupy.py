@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import numpy as np
 
 FUNCTIONS = """arange array asarray ascontiguousarray broadcast_to clip empty empty_like exp eye
-full full_like log maximum minimum moveaxis ones ones_like rint sqrt sum where
-zeros zeros_like""".split()
+full full_like log maximum minimum moveaxis multiply ones ones_like rint sqrt sum
+where zeros zeros_like""".split()
 METHODS = "all any argmax astype conj copy max mean min ravel reshape sum take transpose".split()
 
 __version__ = "simulated"

@@ -147,6 +147,7 @@ def test_blocks_that_experiments_write():
         "popgym",
         "popgym_hard",
         "popgym_throughput",
+        "precision",
         "runtime",
         "soak",
         "versus",
