@@ -110,6 +110,8 @@ class ObservationEncoder:
     ----------
     size : int
         Length of the vectors.
+    leaves : list of Leaf
+        The parts of the space, in order.
     image_shapes : list of tuple
         Of the images that stay apart, in the space's order.
     boxes : bool (size,)
@@ -123,15 +125,15 @@ class ObservationEncoder:
 
     def __init__(self, space, is_image=lambda space: False):
         self.space = space
-        self._leaves = []
+        self.leaves = []
         self.size = 0
         self._add(space, (), "observation", is_image)
-        self.image_shapes = [leaf.shape for leaf in self._leaves if leaf.kind == "image"]
+        self.image_shapes = [leaf.shape for leaf in self.leaves if leaf.kind == "image"]
         if self.size == 0 and not self.image_shapes:
             remedy = "an agent needs an input"
             raise ValueError(f"space: expected at least one value, got the empty {space}; {remedy}")
         self.boxes = np.zeros(self.size, bool)
-        for leaf in self._leaves:
+        for leaf in self.leaves:
             self.boxes[leaf.begin : leaf.end] = leaf.kind == "box"
 
     def _add(self, space, path, name, is_image):
@@ -157,7 +159,7 @@ class ObservationEncoder:
             got = f"{name} is {space}, which is not supported"
             raise ValueError(f"space: {got}; supported are {SUPPORTED}")
         begin, end = self.size, self.size + width
-        self._leaves.append(Leaf(path, name, kind, space.shape, begin, end, **one_hot))
+        self.leaves.append(Leaf(path, name, kind, space.shape, begin, end, **one_hot))
         self.size = end
 
     def observation_vector(self, observation):
@@ -181,7 +183,7 @@ class ObservationEncoder:
             not checked.
         """
         lead = out = None
-        for leaf in self._leaves:
+        for leaf in self.leaves:
             values = _pick(observation, leaf)
             axes = values.ndim - len(leaf.shape)
             fits = values.shape[max(axes, 0) :] == leaf.shape
@@ -199,7 +201,7 @@ class ObservationEncoder:
 
     def images(self, observation):
         """Return the images of a batch of observations, uint8 (..., *shape) each, of the space."""
-        return [_pick(observation, leaf) for leaf in self._leaves if leaf.kind == "image"]
+        return [_pick(observation, leaf) for leaf in self.leaves if leaf.kind == "image"]
 
 
 def _pick(observation, leaf):

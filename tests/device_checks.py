@@ -55,6 +55,7 @@ CORES = {
     "mlp": MLPConfig((4,)),
     "none": NoConfig(),
 }
+PERSISTENT = "plain", "bare", "gate"  # the whole rollout is one launch (persistent_checks.py)
 ENVS = ["RepeatPreviousEasy", "BattleshipEasy", "PositionOnlyPendulumEasy", "ConcentrationEasy"]
 CONFIG = PPOConfig(num_envs=4, unroll=6, epochs=2, minibatches=2, lr=1e-2, entropy_coef=0.01)
 
@@ -230,6 +231,7 @@ def iterations(env_id, core, dtype, changes, count=2, options=None):
     cpu, gpu = trainers
     assert type(cpu.passes) is Passes and type(gpu.passes) is gpu_form(Passes)
     assert type(cpu.collector) is Collector and type(gpu.collector) is gpu_form(Collector)
+    assert (gpu.collector.persistent is not None) == (core in PERSISTENT and env_id != ENVS[1])
     same_uniforms(cpu)
     rows = [[ppo.iteration() for _ in range(count)] for ppo in trainers]
     for expected, got in zip(*rows, strict=True):
@@ -265,6 +267,7 @@ ITERATIONS = [  # arguments of `iterations`
     ),
     ("ConcentrationEasy", "none", "float64", {"unroll": 3}),
     ("PositionOnlyCartPoleEasy", "bare", "float64", {"unroll": 8}, 3, {"max_steps": 6}),
+    ("PositionOnlyCartPoleEasy", "norms", "float64", {"unroll": 8}, 3, {"max_steps": 6}),
 ]
 
 

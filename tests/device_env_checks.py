@@ -63,7 +63,8 @@ def play_on_device(name, num_envs, state, actions):
     run = envs._run
 
     def spoil_and_run(kernel, *arguments):
-        for array in (envs._obs, envs._reward, envs._terminated, envs._truncated):
+        world = envs.world
+        for array in (world.obs, world.reward, world.terminated, world.truncated):
             array.copy_to_device(np.full(array.shape, 77).astype(array.dtype))
         run(kernel, *arguments)
 

@@ -17,10 +17,11 @@ def small_blocks():
     """Let kernels have few threads, because a simulated thread is a thread of Python."""
     from minis5_cuda import envs, pack, random, reduce, spaces
     from minis5_cuda.nn import attention, attention_loops, scan
-    from minis5_cuda.rl import rollout
+    from minis5_cuda.rl import persistent, rollout
 
     reduce.COLUMNS, reduce.ROWS, reduce.STRIPES = 4, 2, 4
     scan.LANES, scan.CHUNKS, scan.STEPS, scan.SEQUENTIAL = 4, 2, 2, 1
+    persistent.THREADS = 3
     for module in (attention, attention_loops):
         module.COLUMNS, module.ROWS = reduce.COLUMNS, reduce.ROWS
     for module in (attention_loops, rollout, envs, pack, random, spaces):
@@ -28,15 +29,16 @@ def small_blocks():
 
 
 def patient():
-    """Mend two faults of the simulator.
+    """Mend three faults of the simulator.
 
-    It polls its threads so busily that they hardly get to work. And it can make a shared array
-    twice, if two threads come to it at once. (An array belongs to its line of code: one a line.)
+    It polls its threads so busily that they hardly get to work. It can make a shared array twice,
+    if two threads come to it at once. (An array belongs to its line of code: one a line.) And it
+    refuses a shared array's alignment, which has no meaning here.
     """
     from numba.cuda.simulator.kernel import BlockManager, BlockThread
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
-    def array(self, shape, dtype):
+    def array(self, shape, dtype, alignment=None):
         caller = sys._getframe(1)
         return self._allocations.setdefault(
             (caller.f_code, caller.f_lineno), np.empty(shape, dtype)

@@ -27,6 +27,11 @@ INEXACT = re.compile(
     r"\b(?:fma\.\S+|(?:mul|add|sub)\.f\d\d|mad\.\S*f\d\d|\w+\.(?:approx|full)\S*|\w+\.\S*ftz\S*)"
 )
 
+# What the persistent kernel's network uses in float32: products, exp and tanh. Its environments and
+# random numbers compute with doubles. In float64 the two cannot be told apart.
+NETWORK = "fma.rn.f32", "fma.rm.f32", "ex2.approx.ftz.f32", "rcp.approx.ftz.f32"
+UNSPILT = "scan", "persistent"  # no register of these goes through memory
+
 # Arithmetic with doubles, but for the multiplication by pi/2 / 2**64 in NVIDIA's float32 sine and
 # cosine of large angles.
 DOUBLE = re.compile(
@@ -63,7 +68,10 @@ def test_every_kernel_compiles(module):
                 what,
                 DOUBLE.findall(text),
             )
-            assert not (code.exact and inexact(text)), (what, inexact(text))
+            loose = set(inexact(text)) if code.exact else set()
+            if module == "persistent":
+                loose = loose - set(NETWORK) if "float32" in code.case else set()
+            assert not loose, (what, loose)
             assert code.threads <= THREADS
             if usage:
                 warps = -(-code.threads // 32)
@@ -71,7 +79,7 @@ def test_every_kernel_compiles(module):
                     warps * 32 * (-(-usage.registers // 8) * 8) <= REGISTERS
                     and usage.shared <= SHARED
                 ), (what, usage)
-                assert module != "scan" or usage.spill_stores == usage.spill_loads == 0, (
+                assert module not in UNSPILT or usage.spill_stores == usage.spill_loads == 0, (
                     what,
                     usage,
                 )

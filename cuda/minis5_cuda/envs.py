@@ -16,6 +16,7 @@ generations of GPUs, and, if there is a GPU, tests/gpu/test_envs.py.
 
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -32,6 +33,7 @@ from minis5_cuda.launch import (
     blocks,
     configured,
     cuda,
+    device,
     is_cuda_ndarray,
     kernel,
     launch,
@@ -66,29 +68,52 @@ def exact_launch(kernel, grid, block, *arguments):
     launch(EXACT[kernel], grid, block, *arguments)
 
 
+class World(NamedTuple):
+    """The arrays of n environments: their states, and what their last step returned."""
+
+    ints: object  # int64 (n, Task.ints), one environment's numbers far apart
+    floats: object  # float64 (n, Task.floats), likewise
+    obs: object  # (n, row_size)
+    final_obs: object  # (n, row_size): the last observations of the episodes that ended, or zeros
+    reward: object  # float64 (n,)
+    terminated: object  # bool (n,)
+    truncated: object  # bool (n,)
+    ended: object  # bool (n,)
+
+
+@cache
+def make_row_step(env):
+    """Return a device function that steps row i of a World with ``actions`` (n, ...)."""
+    _, step_rows = compile_loops(env)
+
+    @device
+    def step_row(i, params, world, actions):
+        if world.ended[i]:  # in the step before: its final_obs is outdated
+            for j in range(world.final_obs.shape[1]):
+                world.final_obs[i, j] = 0
+        outputs = (world.obs, world.final_obs, world.reward, world.terminated, world.truncated)
+        step_rows(i, i + 1, params, world.ints, world.floats, actions, True, *outputs)
+        world.ended[i] = world.terminated[i] or world.truncated[i]
+
+    return step_row
+
+
 @cache
 def make_kernels(env):
     """Return `reset_rows` and `step_rows` as kernels for the environment `env`."""
-    reset_rows, step_rows = compile_loops(env)
+    (reset_rows, _), step_row = compile_loops(env), make_row_step(env)
 
     @kernel
-    def reset_kernel(params, ints, floats, obs):
+    def reset_kernel(params, world):
         i = cuda.grid(1)
-        if i < ints.shape[0]:
-            reset_rows(i, i + 1, params, ints, floats, obs)
+        if i < world.ints.shape[0]:
+            reset_rows(i, i + 1, params, world.ints, world.floats, world.obs)
 
     @kernel
-    def step_kernel(
-        params, ints, floats, actions, obs, final_obs, reward, terminated, truncated, ended
-    ):
+    def step_kernel(params, world, actions):
         i = cuda.grid(1)
-        if i < ints.shape[0]:
-            if ended[i]:  # in the step before: its final_obs is outdated
-                for j in range(final_obs.shape[1]):
-                    final_obs[i, j] = 0
-            state, outputs = (params, ints, floats), (obs, final_obs, reward, terminated, truncated)
-            step_rows(i, i + 1, *state, actions, True, *outputs)
-            ended[i] = terminated[i] or truncated[i]
+        if i < world.ints.shape[0]:
+            step_row(i, params, world, actions)
 
     return reset_kernel, step_kernel
 
@@ -155,6 +180,15 @@ class CudaVectorEnv(NativeVectorEnv):
         Whether `step` waits for the GPU to check actions that are on it; if not, an illegal one is
         undefined behaviour.
 
+    Attributes
+    ----------
+    world : World
+        The arrays of all environments, for kernels that step them themselves (rl/persistent.py).
+    actions : array (num_envs, *shape of one action)
+        Where actions go that are not on the device, or in another form.
+    module : module or Composed
+        The environment ``env``.
+
     Raises
     ------
     DeviceError
@@ -170,30 +204,27 @@ class CudaVectorEnv(NativeVectorEnv):
             )
         super().__init__(env, task, num_envs, seed, first_index)
         self.check_actions = check_actions
-        # Rows along the fast axis: neighbouring threads take one transfer.
-        self._ints = cuda.to_device(np.array(self._ints, order="F"))
-        self._floats = cuda.to_device(np.array(self._floats, order="F"))
         check, n = self._check_actions, self.num_envs
-        self._actions = device_zeros(check.shape, check.low.dtype)
+        # Rows along the fast axis: neighbouring threads take one transfer.
+        state = (np.array(array, order="F") for array in (self._ints, self._floats))
+        rows, flags = [device_zeros(*self._rows) for _ in range(2)], (n, np.bool_)
+        outputs = (*rows, device_zeros(n, np.float64), *(device_zeros(*flags) for _ in range(3)))
+        self.world = World(*map(cuda.to_device, state), *outputs)
+        self._ints, self._floats, *_ = self.world
+        self.actions = device_zeros(check.shape, check.low.dtype)
         self._bounds = cuda.to_device(check.low), cuda.to_device(check.high)
         self._illegal = device_zeros(1, np.int64)
-        self._obs, self._final_obs = device_zeros(*self._rows), device_zeros(*self._rows)
-        self._reward = device_zeros(n, np.float64)
-        self._terminated, self._truncated = device_zeros(n, np.bool_), device_zeros(n, np.bool_)
-        self._ended = device_zeros(n, np.bool_)
-        self._results = self._obs, self._final_obs, self._reward
-        self._results += self._terminated, self._truncated, self._ended
         self._grid = grid = blocks(n, BLOCK), BLOCK
+        self.module = env
         reset_kernel, step_kernel = make_kernels(env)
-        state = task.params, self._ints, self._floats
-        self._reset_rows = compiled(reset_kernel, grid, *state, self._obs)
-        self._step_rows = compiled(step_kernel, grid, *state, self._actions, *self._results)
+        self._reset_rows = compiled(reset_kernel, grid, task.params, self.world)
+        self._step_rows = compiled(step_kernel, grid, task.params, self.world, self.actions)
         self._find_illegal = compiled(
-            find_illegal, grid, self._action_rows(self._actions), *self._bounds, self._illegal
+            find_illegal, grid, self._action_rows(self.actions), *self._bounds, self._illegal
         )
 
     def _run(self, function, *arguments):
-        launch(function, *self._grid, self.task.params, self._ints, self._floats, *arguments)
+        launch(function, *self._grid, self.task.params, self.world, *arguments)
 
     def _observations(self, rows):
         """Return `rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
@@ -213,9 +244,9 @@ class CudaVectorEnv(NativeVectorEnv):
         if seed is not None:
             self._key = seed_to_key(seed)
             copy_to_device(self._generators(), self._ints[:, :GENERATOR_SIZE])
-        self._run(self._reset_rows, self._obs)
+        self._run(self._reset_rows)
         self._started = True
-        return self._observations(self._obs), {}
+        return self._observations(self.world.obs), {}
 
     def step(self, actions):
         """Step every environment.
@@ -246,13 +277,14 @@ class CudaVectorEnv(NativeVectorEnv):
             raise gymnasium.error.ResetNeeded(
                 "step: the environments have no state yet; call reset() first"
             )
-        self._run(self._step_rows, self._legal(actions), *self._results)
-        infos = {"final_obs": self._observations(self._final_obs), "_final_obs": self._ended}
-        return self._observations(self._obs), self._reward, self._terminated, self._truncated, infos
+        self._run(self._step_rows, self._legal(actions))
+        _, _, obs, final_obs, reward, terminated, truncated, ended = self.world
+        infos = {"final_obs": self._observations(final_obs), "_final_obs": ended}
+        return self._observations(obs), reward, terminated, truncated, infos
 
     def _legal(self, actions):
         """Return the actions, checked, as an array for the kernel: the caller's own if possible."""
-        mine, array = self._actions, device_view(actions)
+        mine, array = self.actions, device_view(actions)
         if (
             array is None
             or array.shape != mine.shape

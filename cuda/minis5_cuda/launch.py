@@ -95,10 +95,12 @@ def queue(kernel, grid, block, arguments):
 def as_numba(value):
     """Return a CuPy array, or a tuple of them, as Numba's device array: same memory, no waiting.
 
-    Scalars are returned as they are.
+    Scalars, and what is Numba's already, are returned as they are.
     """
     if isinstance(value, tuple):
         return each(as_numba, value)
+    if is_cuda_ndarray(value):
+        return value
     if isinstance(value, np.ndarray):  # Numba would copy it there and back, and wait
         raise TypeError(
             f"array: expected one on the GPU, got a NumPy array {value.dtype} {value.shape}; "

@@ -7,6 +7,7 @@ since the last yield. A new kernel without an example fails tests/test_ptx.py.
 Leaves out: values, which nothing reads. Tests: tests/test_ptx.py.
 """
 
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from minis5.envs.registry import REGISTRY, find
 from minis5.nn.discretize import Spectrum, Step
 from minis5.rl.adam import Moments
+from minis5.rl.agent import ActorCritic
+from minis5.rl.config import AgentConfig
 from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
 from minis5_cuda.launch import cuda
@@ -29,7 +32,10 @@ from minis5_cuda.nn import (
     scan,
     scan_textbook,
 )
-from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
+from minis5_cuda.rl import adam, distributions, loss, persistent, ppo, rollout
+
+# a discrete task without truncation, a continuous one, and one that terminates or is truncated
+PERSISTENT = "RepeatPreviousHard", "PositionOnlyPendulumEasy", "PositionOnlyCartPoleEasy"
 
 
 def zeros(*shape, dtype):
@@ -226,6 +232,43 @@ def rollout_examples(real):
     yield ""
 
 
+def persistent_examples(real):
+    for level in PERSISTENT:
+        module, task = find(level)
+        spaces = task.observation_space, task.action_space
+        agent = ActorCritic(*spaces, AgentConfig(dtype=np.dtype(real).name))
+        with (
+            mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array),
+            mock.patch.object(envs, "compiled"),  # the kernels that it has itself
+        ):
+            world = envs.CudaVectorEnv(module, task, 6)
+        launched = persistent.Persistent(agent, world)
+        launched.pack = lambda weights=agent.parameter_vector: weights  # not packed: CuPy does that
+        launched(2, collector_of(agent, world, 2))
+        yield f"{level}, {np.dtype(real).name}"
+
+
+def collector_of(agent, world, T):
+    """Return what has the arrays of a collector for T steps of an agent in environments."""
+    B, policy, real = world.num_envs, agent.distribution, agent.dtype
+    widths = {"x": agent.input_size, "params": policy.num_params}
+    arrays = {name: zeros(T, B, width, dtype=real) for name, width in widths.items()}
+    arrays["actions"] = policy.mode(arrays["params"])
+    arrays["features"] = zeros(T + 1, B, agent.config.encoder[-1], dtype=real)
+    for names, dtype in (
+        ("rewards final_values", real),
+        ("resets terminated done known", bool),
+        ("totals", np.float64),
+        ("counts", np.int64),
+    ):
+        arrays |= {name: zeros(T, B, dtype=dtype) for name in names.split()}
+    arrays["state"] = agent.initial_state(B)
+    arrays["previous_action"] = zeros(B, policy.encoded_size, dtype=real)
+    for name, dtype in (("reset", bool), ("returns", np.float64), ("lengths", np.int64)):
+        arrays[name] = zeros(B, dtype=dtype)
+    return SimpleNamespace(rng=SimpleNamespace(row=zeros(3, dtype=np.int64)), **arrays)
+
+
 def ppo_examples(real):
     ppo.normalise(zeros(6, dtype=real))
     yield ""
@@ -268,6 +311,7 @@ EXAMPLES = {  # file: its examples
     "random": random_examples,
     "spaces": spaces_examples,
     "rollout": rollout_examples,
+    "persistent": persistent_examples,
     "ppo": ppo_examples,
     "pack": pack_examples,
     "envs": envs_examples,

@@ -2,6 +2,8 @@
 
     distributions    log-probability, entropy and samples of actions
     rollout          the collector: one step of all environments, recorded once and replayed
+    persistent       the same for a small network, all steps by one launch: what fits
+    persistent_network, persistent_kernel    its network, and the steps around it
     loss             the terms of PPO's loss and their gradients
     adam             the update of the parameters
     ppo              the passes over a rollout: one minibatch, recorded once and replayed

@@ -81,21 +81,27 @@ def categorical_backward_kernel(logits, action, dlog_prob, dentropy, out):
             out[i, k] = slope
 
 
+@device
+def sample(row, uniform):
+    """Return the first action whose cumulative probability exceeds the uniform number."""
+    log_z, left, k = log_normaliser(row), uniform, 0
+    while k < row.size - 1:
+        left -= type(log_z)(math.exp(row[k] - log_z))
+        if left < type(left)(0):
+            break
+        k += 1
+    # Rounding may leave a rest at the end. It belongs to the last action that is possible.
+    while k > 0 and left >= type(left)(0) and math.exp(row[k] - log_z) == 0:
+        k -= 1
+    return k
+
+
 @kernel
 def categorical_sample_kernel(logits, uniform, out):
-    """Write the first action whose cumulative probability exceeds the uniform number."""
+    """Write a sample of each row's action."""
     first, step = walk()
     for i in range(first, out.size, step):
-        log_z, left, k = log_normaliser(logits[i]), uniform[i], 0
-        while k < logits.shape[1] - 1:
-            left -= type(log_z)(math.exp(logits[i, k] - log_z))
-            if left < type(left)(0):
-                break
-            k += 1
-        # Rounding may leave a rest at the end. It belongs to the last action that is possible.
-        while k > 0 and left >= type(left)(0) and math.exp(logits[i, k] - log_z) == 0:
-            k -= 1
-        out[i] = k
+        out[i] = sample(logits[i], uniform[i])
 
 
 @form_of(cpu.categorical_log_prob)

@@ -10,6 +10,9 @@ Where an episode was truncated, the value of its last observation is needed whil
 hand. Levels that may be truncated (Task.truncates) therefore ask the GPU after each step whether
 one was, and wait for its answer.
 
+Where the network is small, one launch takes all steps instead (persistent.py), with the truncations
+among them. What is here is its specification.
+
 Leaves out: environments that are not minis5's own.
 Source: 1707.06347, algorithm 1 (acting for T steps); truncation as in minis5/rl/rollout.py.
 Specification and CPU form: minis5/rl/rollout.py.
@@ -31,6 +34,7 @@ from minis5.spaces import leaves, rebuild
 from minis5_cuda.envs import CudaVectorEnv
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, cuda, kernel, launch
+from minis5_cuda.rl import persistent
 
 BLOCK = 128  # threads
 MOST_BLOCKS = 1024
@@ -209,6 +213,9 @@ class Collector:
         self.returns, self.lengths = xp.zeros(B), xp.zeros(B, np.int64)
         self.given = self.final_obs = None  # Outcome and last observations of the current step
         self.t, self.rng = xp.zeros(1, np.int64), Generator(0, xp)
+        self.persistent = None
+        if persistent.misfit(agent, envs) is None:
+            self.persistent = persistent.Persistent(agent, envs)
         self._prepare = Graph(agent.stepper, result=True)
         self._step, self._last_values = Graph(self._one_step), Graph(self._value_all)
 
@@ -283,13 +290,7 @@ class Collector:
         agent, xp = self.agent, self.agent.xp
         self.initial_state[:], self.t[:], self.known[:] = self.state, 0, False
         self.rng.restart(int(rng.integers(2**32)))
-        self.stepper = self._prepare()
-        for _ in range(T):
-            self._step()
-            if self.envs.task.truncates and self._was_truncated():
-                self._last_values()
-        self.features[T] = self._look(self.obs, self.reset)
-        values = self.stepper.value(self.features)
+        values = self._act(T)(self.features)
         next_values = xp.where(self.known, self.final_values, values[1:])
         log_probs = agent.distribution.log_prob(self.params, self.actions)
         done, totals, counts = map(to_host, (self.done, self.totals, self.counts))
@@ -299,6 +300,19 @@ class Collector:
         return Rollout(
             *acted, self.rewards, self.terminated, self.done, valid, self.initial_state
         ), ended
+
+    def _act(self, T):
+        """Take T steps, and write all that is kept of them; return the function of their values."""
+        if self.persistent is not None:
+            self.persistent(T, self)
+            return self.persistent.value
+        self.stepper = self._prepare()
+        for _ in range(T):
+            self._step()
+            if self.envs.task.truncates and self._was_truncated():
+                self._last_values()
+        self.features[T] = self._look(self.obs, self.reset)
+        return self.stepper.value
 
     def _lasting(self):
         """Return the arrays of the CPU form's KEPT. Here no environment waits to be reset."""
