@@ -104,9 +104,10 @@ def install(counts):
 
 
 def count(preset):
-    """Return the counts of a rollout step, of preparing it and of a minibatch, by name.
+    """Return what acting queues, what preparing it and what a minibatch, by name.
 
-    The sizes are the preset's: by them the scan chooses its kernels.
+    Acting is a step, or a whole rollout if one launch takes it; then a step by itself is counted
+    too. The sizes are the preset's: by them the scan chooses its kernels.
     """
     from minis5_cuda.nn import scan
 
@@ -122,13 +123,23 @@ def count(preset):
     ppo = PPO(agent, envs, learning)
     with ppo.passes.stream:
         rollout, _ = ppo.collector.collect(learning.unroll, np.random.default_rng(0))
-        ppo.collector.t[:] = 0
-        step = counts.of(ppo.collector._one_step)
-        prepare = counts.of(agent.stepper)
-        advantages = rollout.rewards + 0
+        found, advantages = acting(counts, ppo.collector, learning.unroll), rollout.rewards + 0
         ppo.passes._keep(rollout, advantages, advantages)
-        minibatch = counts.of(ppo.passes._minibatch)
-    return {"rollout step": step, "prepare": prepare, "minibatch": minibatch}
+        return found | {"minibatch": counts.of(ppo.passes._minibatch)}
+
+
+def acting(counts, collector, T):
+    """Return the counts of a rollout step and of preparing it, or of a rollout of T steps."""
+    launched, agent, collector.t[:] = collector.persistent, collector.agent, 0
+    if launched is None:
+        return {"rollout step": counts.of(collector._one_step), "prepare": counts.of(agent.stepper)}
+    found = {"prepare": counts.of(launched._pack)}
+    weights = launched.pack()
+    launched.pack = lambda: weights
+    found = {f"rollout of {T} steps": counts.of(lambda: launched(T, collector)), **found}
+    collector.stepper = agent.stepper()
+    collector._one_step()
+    return {"a step by itself": counts.of(collector._one_step), **found}
 
 
 def row(preset, what, found):

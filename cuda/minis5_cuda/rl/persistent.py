@@ -6,12 +6,12 @@ has a few environments; it computes their network and steps them, and never wait
 (persistent_kernel.py, persistent_network.py). Values at truncations are computed on the way, so
 that the host asks nothing. There is a kernel for each environment, compiled when it is first used.
 
-Where the weights lie was decided by counting. The laptop preset's are 187 to 286 KB in float32.
-The shared memory of a block holds 163 KB on an A100 (sm_80) and 227 KB on an H100 (sm_90), and
-Numba gives more than 48 KB only dynamically. So they are read from global memory, again in every
-step, by all blocks in the same order: from the first cache, which is part of the same 192 or 256 KB
-of a multiprocessor, or from the second, which all share. In shared memory there are only the
-states and what a layer leaves for the next: 6 to 12 KB.
+Where the weights lie was decided by counting. A step of the laptop preset reads 187 KB of them in
+float32, or 253 KB with 128 states. A block can have 163 KB of shared memory on an A100 (sm_80) and
+227 KB on an H100 (sm_90), and Numba gives more than 48 KB only dynamically. So they are read from
+global memory, again in every step, by all blocks in the same order: from the first cache, which is
+part of the same 192 or 256 KB of a multiprocessor, or from the second, which all share. In shared
+memory there are only the states and what a layer leaves for the next: 7 to 11 KB.
 
 A network fits if its kernel needs at most SHARED bytes of shared memory, and a step reads at most
 WEIGHTS bytes of weights. Larger ones are for cuBLAS, which reads each weight once for all
