@@ -25,7 +25,7 @@ CORES = {
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
-def collector(way, env_id, num_envs, config, options, first_step):
+def collector(way, env_id, num_envs, config, options, first_step=None):
     """Return a collector that goes "step by step", or takes "one launch".
 
     first_step: how far the deck of environment i is dealt, i times; None: as it is.

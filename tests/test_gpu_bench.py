@@ -320,5 +320,22 @@ def in_the_simulator():
     assert len(rows) == 3 and rows[0]["against"] == "a sequential kernel" and rows[0]["ratio"] > 0
 
 
+def rollouts_in_the_simulator():
+    """Run in a process with the simulator."""
+    import gpu_rollout
+
+    rows = gpu_rollout.bench_rollout(1, quick=True)
+    assert [row["what"] for row in rows[:3]] == [
+        "rollout of RepeatPreviousEasy, 8 x 2 steps, one launch",
+        "rollout of RepeatPreviousEasy, 8 x 2 steps, step by step",
+        "train RepeatPreviousEasy, laptop, 8 x 2 steps, epochs 1",
+    ]
+    assert len(rows) == 6 and all(row["value"] > 0 and row["unit"] == "steps/s" for row in rows)
+
+
+def test_rollouts_in_the_simulator():
+    simulated(__file__, "rollouts_in_the_simulator()")
+
+
 def test_scans_in_the_simulator():
     simulated(__file__, "in_the_simulator()")
