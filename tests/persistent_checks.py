@@ -37,7 +37,7 @@ def collector(way, env_id, num_envs, config, options, first_step=None):
     agent.parameter_vector *= 1.3  # the policy's last layer is almost zero at first
     if agent.distribution.has_log_std:
         agent.parameters()["log_std"][:] = agent.xp.asarray(
-            np.linspace(-1, 1, agent.distribution.encoded_size).astype(agent.dtype)
+            np.linspace(1, -1, agent.distribution.encoded_size).astype(agent.dtype)
         )
     made = gpu_form(Collector)(agent, envs, seed=3)
     assert (made.persistent is None) == (way == "step by step")
@@ -113,6 +113,7 @@ def networks():
     deep = {"encoder": (3, 9, 4), "heads": (2, 7, 3), "activation": "linear"}
     rollouts("CountRecallEasy", 3, 2, core_config=CORES["half_glu2"], **deep)  # Tuple of Discrete
     rollouts("MemoryChain-5", 3, 2, encoder=(4,))  # a Box of floats
+    rollouts("PointMassEasy", 2, 3)  # actions of two numbers
 
 
 def misfits():

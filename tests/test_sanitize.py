@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent / "gpu" / "sanitize"
+ALL = "tests/gpu/test_kernels.py tests/gpu/test_scan.py tests/gpu/test_persistent.py"
+ALL += "::test_one_launch_is_the_steps_one_by_one"
 CLEAN = {
     "memcheck": "ERROR SUMMARY: 0 errors",
     "racecheck": "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)",
@@ -56,18 +58,14 @@ def test_clean(tmp_path):
     assert [call.split()[:3] for call in calls] == [
         ["1", "--tool", tool] for tool in ("memcheck", "racecheck", "synccheck")
     ]
-    assert all(
-        "--error-exitcode 1" in call
-        and call.endswith("tests/gpu/test_kernels.py tests/gpu/test_scan.py")
-        for call in calls
-    )
+    assert all("--error-exitcode 1" in call and call.endswith(ALL) for call in calls)
 
 
 def test_arguments(tmp_path):
     run(tmp_path, "-k", "gelu", tool="true", TOOLS="memcheck")
     run(tmp_path, "tests/gpu/test_envs.py::test_wrong_calls", tool="true", TOOLS="memcheck")
     keyword, other = (tmp_path / "calls").read_text().splitlines()
-    assert keyword.endswith("tests/gpu/test_kernels.py tests/gpu/test_scan.py -k gelu")
+    assert keyword.endswith(f"{ALL} -k gelu")
     assert other.endswith("no:cacheprovider tests/gpu/test_envs.py::test_wrong_calls")
 
 

@@ -157,6 +157,14 @@ def make_kernel(env, sizes, rules, dtype, envs):
                 actions[i, k] = clip(drawn, low, high)
 
     @device
+    def some(flags):
+        """Return whether a flag of the block's environments is set."""
+        found = False
+        for e in range(envs):
+            found |= flags[e]
+        return found
+
+    @device
     def write(t, i, world, moving, record):
         """Write the step's outcome to row t and move on; return whether the episode has ended."""
         reward, terminated = world.reward[i], world.terminated[i]
@@ -176,7 +184,7 @@ def make_kernel(env, sizes, rules, dtype, envs):
         states = cuda.shared.array((2, layers, S, envs), number, alignment=16)
         fresh = cuda.shared.array(envs, np.bool_)
         never = cuda.shared.array(envs, np.bool_)
-        cut = cuda.shared.array(1, np.bool_)
+        cut = cuda.shared.array(envs, np.bool_)  # truncated in this step
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
         first, B = cuda.blockIdx.x * envs, world.ints.shape[0]
         count, now = min(envs, B - first), 0
@@ -184,16 +192,13 @@ def make_kernel(env, sizes, rules, dtype, envs):
             layer, p, e = n // (S * envs), n // envs % S, n % envs
             states[0, layer, p, e] = moving.state[layer, min(first + e, B - 1), p]
         for e in range(thread, envs, threads):
-            fresh[e], never[e] = moving.reset[min(first + e, B - 1)], False
+            fresh[e], never[e], cut[e] = moving.reset[min(first + e, B - 1)], False, False
         cuda.syncthreads()
         for t in range(T + 1):
             encode(world.obs, given, moving.previous_action, fresh, first, work[1])
             cuda.syncthreads()
-            if thread == 0:
-                cut[0] = False
             if t < T:
                 keep(work[1], count, inputs, first, record.x[t])
-            cuda.syncthreads()
             network = (given.weights, given.places, work)
             features(*network, fresh, states[now], states[1 - now])
             cuda.syncthreads()
@@ -215,20 +220,18 @@ def make_kernel(env, sizes, rules, dtype, envs):
                 act(t, i, given, record, moving, actions)
                 step_row(i, task, world, actions)
                 fresh[e] = write(t, i, world, moving, record)
-                if truncates and world.truncated[i] and not world.terminated[i]:
-                    cut[0] = True
+                cut[e] = world.truncated[i] and not world.terminated[i]
             cuda.syncthreads()
-            if truncates and cut[0]:
+            if truncates and some(cut):
                 encode(world.final_obs, given, moving.previous_action, never, first, work[1])
                 cuda.syncthreads()
                 features(*network, never, states[now], states[1 - now])
                 out = head(*network, encoder + heads)
                 cuda.syncthreads()
                 for e in range(thread, count, threads):
-                    i = first + e
-                    if world.truncated[i] and not world.terminated[i]:
-                        record.final_values[t, i] = work[out, 0, e]
-                        record.known[t, i] = True
+                    if cut[e]:
+                        record.final_values[t, first + e] = work[out, 0, e]
+                        record.known[t, first + e] = True
                 cuda.syncthreads()
         for n in range(thread, layers * S * count, threads):
             layer, e, p = n // (S * count), n // S % count, n % S
