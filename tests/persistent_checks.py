@@ -118,6 +118,7 @@ def networks():
 
 def misfits():
     """What does not fit goes step by step, and says why."""
+    from minis5_cuda.blas import set_precision
     from minis5_cuda.rl import persistent
 
     os.environ.pop("MINIS5_PERSISTENT", None)
@@ -140,5 +141,8 @@ def misfits():
     assert reason(**large, core_config=S5Config(ssm_size=512)) == "the weights are too large"
     wide = {"encoder": (4,), "heads": (), "core_config": S5Config(4, 400)}
     assert reason(**wide) == "what a block needs does not fit its shared memory"
+    set_precision("bf16")
+    assert reason() == "products are not in float32"
+    set_precision("float32")
     os.environ["MINIS5_PERSISTENT"] = "0"
     assert reason() == "MINIS5_PERSISTENT=0"

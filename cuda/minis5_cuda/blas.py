@@ -63,6 +63,11 @@ def set_precision(name):
         _set_math_mode(_handle()[0])
 
 
+def precision():
+    """Return the name that :func:`set_precision` was given last."""
+    return _precision
+
+
 @form_of(cpu.matmul)
 def matmul(a, b, out=None):
     """Return a @ b, queued on CuPy's current stream.

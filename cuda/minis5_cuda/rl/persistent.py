@@ -20,7 +20,7 @@ environments. Both bounds are predictions: nothing of this has run on a GPU.
     MINIS5_PERSISTENT=0     in the environment turns this off: rollouts go step by step
 
 Leaves out: cores other than S5; norms; images, masks, normalised observations; actions of several
-choices. They go step by step.
+choices; products in TF32 or bf16. They go step by step.
 Source: minis5's own. Specification: the steps one by one, in rollout.py.
 Tests: tests/rl/test_persistent.py, tests/gpu/test_persistent.py.
 """
@@ -37,6 +37,7 @@ from minis5.ops import concatenate_vectors
 from minis5.rl.actions import scaling
 from minis5.rl.agent import head_forward
 from minis5.rl.distributions import Categorical, DiagGaussian
+from minis5_cuda import blas
 from minis5_cuda import envs as cuda_envs
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, launch
@@ -54,6 +55,8 @@ def misfit(agent, envs):
     c, policy = agent.config.core_config, type(agent.distribution)
     if os.environ.get(SWITCH) == "0":
         return f"{SWITCH}=0"
+    if blas.precision() != "float32":  # acting would then differ from learning
+        return "products are not in float32"
     if agent.config.core != "s5":
         return "the core is not S5"
     if c.prenorm or c.postnorm or c.gtrxl_norm:
