@@ -1,6 +1,6 @@
 """A rollout as one launch, where the network is small: what fits, and how the kernel is launched.
 
-Step by step, a rollout of the laptop preset queues 46 launches for each step of all environments,
+Step by step, a rollout of the laptop preset queues 43 launches for each step of all environments,
 most of them smaller than what it costs to launch them. Here one kernel takes all T steps. A block
 has a few environments; it computes their network and steps them, and never waits for another block
 (persistent_kernel.py, persistent_network.py). Values at truncations are computed on the way, so
