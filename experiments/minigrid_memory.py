@@ -1,6 +1,6 @@
 """MiniGrid's Memory tasks as tables that MiniGrid itself fills: pilots without its steps.
 
-    python experiments/minigrid_memory.py 11 20 --steps 3000000 lr=2e-3 entropy_coef=.01
+    python experiments/minigrid_memory.py --steps 3000000 11 20 lr=2e-3 entropy_coef=.01
 
 A size, a seed, and hyper-parameters that replace those of the preset. What the agent sees depends
 on where it is, where it looks, the cue, and the order of the two objects at the end, because
@@ -195,7 +195,7 @@ def main(argv=None):
     parser.add_argument("--near", type=float, default=0.0, metavar="SHARE")
     folder = ROOT / "experiments" / "minigrid_memory"
     parser.add_argument("--out", type=Path, default=folder, metavar="FOLDER")
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_args(argv)
     settings = dict(text.split("=", 1) for text in options.settings)
     row = pilot(options.size, options.seed, options.steps, options.core, options.near, settings)
     options.out.mkdir(parents=True, exist_ok=True)

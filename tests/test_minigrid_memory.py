@@ -63,7 +63,7 @@ def test_episodes_begin_as_in_minigrid():
 def test_a_pilot(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(minigrid_memory, "PLAYED", 4)
     tiny = ["encoder=8", "heads=8", "num_envs=4", "unroll=16", "minibatches=2", "epochs=1"]
-    assert main(["7", "3", "--steps", "128", "--out", str(tmp_path), *tiny]) == 0
+    assert main(["--steps", "128", "--out", str(tmp_path), "7", "3", *tiny]) == 0
     with open(tmp_path / "pilots.csv", encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["steps"] == "128" and row["settings"].startswith("encoder=8 heads=8")
