@@ -175,6 +175,8 @@ def test_table():
         ),
     ],
 )
-def test_bad_arguments_of_make_vec(arguments, options, message):
+def test_bad_arguments_of_make_vec(arguments, options, message, monkeypatch):
+    for name in ("MiniGrid-MemoryS7-v0", "ALE/Pong-v5"):  # another test may have imported them
+        monkeypatch.delitem(gymnasium.registry, name, raising=False)
     with pytest.raises(ValueError, match=message):
         make_vec(*arguments, **options)
