@@ -9,6 +9,7 @@ import core_on_device
 import gymnasium as gym
 import numpy as np
 import pytest
+from sampling import sampled
 from simulator import simulated
 
 from minis5 import ActorCritic, AgentConfig, load
@@ -381,11 +382,12 @@ def unseen_on_the_device():
         assert all(np.isfinite(z).all() for z in results.values())
 
 
-@pytest.mark.parametrize("number", range(len(CONFIGS)))
+@pytest.mark.parametrize("number", sampled(range(len(CONFIGS))))
 def test_simulated_gpu(number):
     dtype = "float32" if number % 2 else "float64"
     simulated(__file__, f"on_the_device({number}, {dtype!r})")
 
 
+@pytest.mark.slow
 def test_simulated_gpu_with_nan():
     simulated(__file__, "unseen_on_the_device()")
