@@ -6,9 +6,12 @@ tests/gpu/test_persistent.py.
 
 import persistent_checks
 import pytest
+from sampling import sampled
 from simulator import simulated
 
 
-@pytest.mark.parametrize("check", ["edges", "resets", "truncations", "networks", "misfits"])
+@pytest.mark.parametrize(
+    "check", sampled(["edges", "resets", "truncations", "networks", "misfits"])
+)
 def test_one_launch_is_the_steps_one_by_one(check):
     simulated(persistent_checks.__file__, f"{check}()")
