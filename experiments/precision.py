@@ -1,6 +1,6 @@
 """What tensor cores would do to gradients and to learning: products of rounded float32 matrices.
 
-    python experiments/precision.py             all of it: five minutes on one core
+    python experiments/precision.py             all of it: minutes, on one core
     python experiments/precision.py --report    the table and the picture alone
 
 On a GPU, `--precision tf32` and `bf16` round what is multiplied to 10 and 7 bits of mantissa, and
