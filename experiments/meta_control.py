@@ -47,12 +47,18 @@ FOUR = "BallInCupCatch,CartPoleSwingUp,PointMassEasy,ReacherEasy"  # without fin
 SUITE = {"train": dmc.TRAIN, "held out": dmc.HELD_OUT}
 SPLITS = {"Mixture": NATIVE, "dmc/mixture": SUITE}
 REPEAT = 4  # frames of an action
+TASKS = "--env-option", f"tasks={','.join(NATIVE['train'])}"
 PROJECTED = "--env-option project_observation=12 --env-option project_action=2".split()
 SHARED = f"--env-option action_repeat={REPEAT} --unroll 250 --gamma 0.98 --lr 5e-4".split()
 SHARED += "--anneal-lr false --adam-eps 1e-8 --reward-scale 0.02 --observation-scale 5".split()
 SHARED += "--entropy-coef 0.002 --target-kl 0.03 --eval-episodes 8".split()
+# Tasks pay between 0 and 1000 an episode, and those that pay little must count too. The rest gives
+# larger batches, and keeps actions random for longer.
+NORMALISED = "--reward-scale 1 --normalize-rewards true --reward-groups task".split()
+NORMALISED += "--center-values true --gae-lambda 0.9 --entropy-coef 0.01".split()
+NORMALISED += "--num-envs 256 --minibatches 16".split()
 STAGES = {  # the suite's physics is about a hundred times slower
-    "Mixture": tuple(k * 1_000_000 for k in (1, 2, 4, 8, 12, 20)),
+    "Mixture": tuple(k * 1_000_000 for k in (1, 2, 4, 8, 16, 32, 64, 128, 250)),
     "dmc/mixture": tuple(k * 100_000 for k in (1, 2, 4, 8, 16, 32)),
 }
 
@@ -207,10 +213,7 @@ META_CONTROL = Sweep(
     VARIANTS,
     table,
     {},
-    options={
-        "Mixture": ("--env-option", f"tasks={','.join(NATIVE['train'])}", *PROJECTED, *SHARED),
-        "dmc/mixture": SHARED,
-    },
+    options={"Mixture": (*TASKS, *PROJECTED, *SHARED, *NORMALISED), "dmc/mixture": SHARED},
     stages=STAGES,
     one_core=True,
     default=DEFAULT,

@@ -28,6 +28,7 @@ COMPOSED = {  # name: (id, options)
             "trials": 2,
             "project_observation": 3,
             "project_action": 2,
+            "projections": 5,
         },
     ),
 }

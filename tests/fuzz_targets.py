@@ -272,7 +272,7 @@ def environments():
     names = ("memory_length", "num_bits", "trials", "project_observation")
     yield "make_vec", Target(make, constant(**made, processes=1, device="cpu"), names, errors)
     more = {"memory_length": 5, "num_bits": 2, "trials": 2, "project_observation": 3}
-    more |= {"project_action": 0, "permute_actions": False, "action_repeat": 1}
+    more |= {"project_action": 0, "projections": 2, "permute_actions": False, "action_repeat": 1}
 
     def options(**options):
         return minis5.make_vec("MemoryChain", 2, **options)

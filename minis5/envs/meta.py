@@ -8,13 +8,16 @@ Around any native environment, by options of `find`, `make_vec` and `minis5 trai
     project_action=N       the action is a in Box(-1, 1, (N,)); the environment gets M_a a, clipped
                            to its Box, or, if its actions are Discrete, the number of the largest
                            component of M_a a
+    projections=K          there are only K pairs of M_o and M_a, the same in every batch and
+                           process; an episode draws one of them
     permute_actions=true   Discrete actions have a random order
     action_repeat=K        a step is K of the environment's with the same action, fewer if a trial
                            ends; rewards are summed
 An episode draws M_o (N, |o|), M_a (actions, N) and the order, in this order and before the
-environment's own reset, from the environment's generator row. Entries are independent and normal
-with variance 1 / N. So the mean of |M_o o|^2 is |o|^2, and a component of M_a a has on average the
-mean square of a's components.
+environment's own reset, from the environment's generator row. With projections=K it draws a number
+k < K instead of the matrices, which come from stream k of a generator of their own. Entries are
+independent and normal with variance 1 / N. So the mean of |M_o o|^2 is |o|^2, and a component of
+M_a a has on average the mean square of a's components.
 
 The observation is one float32 vector: o, projected or not, then the last reward, then 1 if the last
 step ended a trial; both are 0 at an episode's start. o is flattened as minis5/spaces.py does it
@@ -44,8 +47,9 @@ from numba import njit
 from minis5.checks import check_choice, check_integer
 from minis5.envs.compose import Composed, compiled
 from minis5.envs.task import Range, row_size
-from minis5.random import GENERATOR_SIZE, next_normal, shuffle
+from minis5.random import GENERATOR_SIZE, next_integer, next_normal, shuffle
 
+PAIRS = 0x50414952  # the key from which a limited number of projections comes
 MOST = 10_000  # numbers in a projected observation or action
 # Placeholders: `compose` binds an environment's own functions and one of ACTS.
 reset_env = step_env = observe_env = act = None
@@ -62,6 +66,7 @@ class MetaParams(NamedTuple):
     observed: int  # rows of M_o; 0: not projected
     actions: int  # numbers in the environment's action; for Discrete ones, how many there are
     acted: int  # columns of M_a; 0: not projected
+    projections: int  # how many pairs of them there are; 0: every episode has its own
     low: tuple  # bounds of the environment's Box of actions, if they are projected
     high: tuple
     trial: int  # ints[trial]: number of the trial, from 0
@@ -135,12 +140,24 @@ def act_largest(params, ints, floats, action):
 ACTS = {f.__name__: f for f in (act_as_given, act_permuted, act_projected, act_largest)}
 
 
+@njit(nogil=True)
+def draw_matrices(params, row, floats):
+    if params.observed > 0:
+        draw_matrix(row, floats, params.m_o, params.observed * params.features, params.observed)
+    if params.acted > 0:
+        draw_matrix(row, floats, params.m_a, params.actions * params.acted, params.acted)
+
+
 def reset(params, ints, floats):
     actions = params.actions
-    if params.observed > 0:
-        draw_matrix(ints, floats, params.m_o, params.observed * params.features, params.observed)
-    if params.acted > 0:
-        draw_matrix(ints, floats, params.m_a, actions * params.acted, params.acted)
+    if params.projections > 0:  # from another stream, and back to the episode's
+        pair = next_integer(ints, params.projections)
+        key, stream, counter = ints[0], ints[1], ints[2]
+        ints[0], ints[1], ints[2] = PAIRS, pair, 0
+        draw_matrices(params, ints, floats)
+        ints[0], ints[1], ints[2] = key, stream, counter
+    else:
+        draw_matrices(params, ints, floats)
     if params.permutation > 0:
         for i in range(actions):
             ints[params.permutation + i] = i
@@ -269,6 +286,7 @@ def wrap(
     trials=1,
     project_observation=0,
     project_action=0,
+    projections=0,
     permute_actions=False,
     action_repeat=1,
 ):
@@ -282,6 +300,8 @@ def wrap(
         Trials an episode.
     project_observation, project_action : int
         Numbers in an observation and in an action; 0 leaves them as they are.
+    projections : int
+        How many pairs of matrices there are; 0 draws new ones for every episode.
     permute_actions : bool
     action_repeat : int
         The environment's steps in a step.
@@ -303,6 +323,14 @@ def wrap(
         "project_observation", project_observation, 0, MOST, "0 does not project"
     )
     acted = check_integer("project_action", project_action, 0, MOST, "0 does not project")
+    projections = check_integer(
+        "projections", projections, 0, 2**31, "0 draws new ones for every episode"
+    )
+    if projections and not (observed or acted):
+        raise ValueError(
+            "projections: expected project_observation or project_action as well, got "
+            f"{projections} projections of nothing; give one of them or leave projections out"
+        )
     check_choice("permute_actions", permute_actions, (False, True))
     repeat = check_integer(
         "action_repeat", action_repeat, 1, MOST, "action_repeat=1 does not repeat"
@@ -336,6 +364,7 @@ def wrap(
         observed=observed,
         actions=actions,
         acted=acted,
+        projections=projections,
         low=tuple(map(float, low)),
         high=tuple(map(float, high)),
         trial=ints.take(1),

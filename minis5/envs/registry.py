@@ -91,7 +91,7 @@ def find(env_id, options=None):
         They replace the level's own. For "Mixture":
         tasks="PositionOnlyPendulumEasy,PositionOnlyPendulumHard" or the like. Any native
         environment also takes those of minis5/envs/meta.py: trials, project_observation,
-        project_action, permute_actions, action_repeat.
+        project_action, projections, permute_actions, action_repeat.
 
     Raises
     ------

@@ -105,6 +105,34 @@ def test_projections_by_hand():
         np.testing.assert_allclose(obs[0], [*inner, reward[0], 0], rtol=1e-6)
 
 
+def test_a_limited_number_of_projections():
+    options = {"project_observation": 3, "project_action": 2, "max_steps": 2}
+    seen = []
+    for seed in 0, 1:  # other seeds and other processes have the same pairs
+        envs = make_vec("PositionOnlyPendulumEasy", 40, seed=seed, projections=4, **options)
+        envs.reset()
+        for _ in range(3):
+            matrices = np.concatenate([envs.view("M_o"), envs.view("M_a")], axis=1)
+            seen.append({matrix.tobytes() for matrix in matrices})
+            for _ in range(2):
+                envs.step(np.zeros((40, 2), np.float32))
+    assert len(set.union(*seen)) == 4  # M_o and M_a come together
+    assert all(len(some) == 4 for some in seen)
+    state = envs.get_state()["ints"]
+    assert len({tuple(row[:2]) for row in state.tolist()}) == 40  # each has its own stream again
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(1, 1), (100, 100)])
+def test_projections_are_drawn_uniformly_and_are_normal(count, pairs):
+    envs = make_vec("PositionOnlyPendulumEasy", 4000, project_observation=3, projections=count)
+    envs.reset()
+    found, counts = np.unique(envs.view("M_o"), axis=0, return_counts=True)
+    assert len(found) == pairs
+    assert stats.chisquare(counts).pvalue > 1e-3 or pairs == 1
+    if pairs > 1:
+        assert stats.kstest(found.ravel() * math.sqrt(3), "norm").pvalue > 1e-3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_projected_observations_are_the_matrix_times_the_observation(name):
@@ -474,6 +502,16 @@ def test_render():
             "MemoryChain",
             {"action_repeat": 0},
             r"action_repeat: expected an integer in \[1, 10000\], got 0",
+        ),
+        (
+            "MemoryChain",
+            {"projections": 2},
+            "projections: expected project_observation or project_action as well, got 2",
+        ),
+        (
+            "MemoryChain",
+            {"project_observation": 2, "projections": -1},
+            r"projections: expected an integer in \[0, 2147483648\], got -1",
         ),
         (
             "MemoryChain",
