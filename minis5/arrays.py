@@ -4,7 +4,7 @@ The model and the trainer are written once. Where they compute with whole arrays
 ``xp = array_module(x)``, which is numpy or cupy. Loops and matrix products are operations (ops.py).
 CuPy is imported when the first array on a GPU is met.
 
-Leaves out: several GPUs.
+Leaves out: several GPUs in one process.
 Tests: tests/test_arrays.py, tests/test_foreign_arrays.py; on a simulated GPU
 tests/rl/test_cuda_training.py.
 """

@@ -3,7 +3,7 @@
 minis5/__init__ hands `load` to arrays.py. Nothing else in minis5 imports minis5_cuda, and nothing
 of it is imported before a GPU is asked for.
 
-Leaves out: several GPUs. Tests: tests/test_device.py.
+Leaves out: several GPUs in one process. Tests: tests/test_device.py.
 """
 
 from minis5.arrays import DeviceError

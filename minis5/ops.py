@@ -14,7 +14,7 @@ function of whole arrays, which Numba does not compile. A class may have a GPU f
 minis5_cuda holds the GPU forms. It is imported when the first one is needed, by a function that
 minis5/__init__ hands to `arrays.set_loader`. So no file that defines operations knows of CUDA.
 
-Leaves out: several GPUs. Tests: tests/test_ops.py.
+Leaves out: several GPUs in one process. Tests: tests/test_ops.py.
 """
 
 import functools

@@ -213,7 +213,7 @@ def strict_graphs():
             warm.add(graph)
             return call(graph)
         STRICT.append(graph)
-        with simulated_cupy.recorded():
+        with simulated_cupy.recorded(graph):
             return call(graph)
 
     Graph.__call__ = strict
@@ -333,10 +333,7 @@ def mistakes(folder):
     from minis5.arrays import DeviceError
     from minis5.run.train import resume, train
 
-    for match, settings in (
-        ("workers: on a GPU there is one process, got 2", {"workers": 2}),
-        ("device: 'CartPole-v1' is not native", {"env_id": "CartPole-v1"}),
-    ):
+    for match, settings in (("device: 'CartPole-v1' is not native", {"env_id": "CartPole-v1"}),):
         with pytest.raises(ValueError, match=match):
             train(**{"env_id": "RepeatPreviousEasy", "device": "cuda", "out": folder, **settings})
     for env_id in ("CartPole-v1", "RepeatPreviousEasy"):

@@ -4,13 +4,17 @@ All of minis5 that runs on CuPy arrays runs here too. The stand-in is stricter t
 is wrapped, so that nothing works by accident which CuPy refuses: mixing with NumPy arrays,
 implicit conversion, functions that CuPy does not have. (A test looks for FUNCTIONS and METHODS in
 the real CuPy if it can be imported.) While `recording`, as in a CUDA graph, it is an error to
-wait for the GPU or to copy from the host.
+wait for the GPU or to copy from the host. There are SIMULATED_GPUS GPUs (a variable of the
+environment), by default one. The sums of several are in simulated_nccl.py.
 
 Leaves out: streams (it only knows which is current), memory pools, speed.
 """
 
+import os
 import sys
+import threading
 import types
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,13 +26,18 @@ METHODS = "all any argmax astype conj copy max mean min ravel reshape sum take t
 
 __version__ = "simulated"
 recording = False  # as within a CUDA graph
+recorded_sums = 0  # of NCCL, in this recording
 waits = 0  # how often the host waited
+stuck = False  # a sum was queued that never ends, because another rank is gone
+addresses = weakref.WeakValueDictionary()  # where arrays are that were asked for it
 
 
 def _wait(what):
     global waits
     if recording:
         raise RuntimeError(f"{what} waits for the GPU, while recording")
+    if stuck:
+        raise AssertionError(f"{what} waits for a sum that never ends; nothing can interrupt it")
     waits += 1
 
 
@@ -67,6 +76,7 @@ class ndarray:
 
     @property
     def data(self):
+        addresses[self._a.ctypes.data] = self._a
         return types.SimpleNamespace(ptr=self._a.ctypes.data)
 
     def get(self):
@@ -209,15 +219,50 @@ class Stream:
     def synchronize(self):
         _wait("synchronize")
 
+    @property
+    def done(self):
+        if recording:
+            raise RuntimeError("done, while recording")
+        return not stuck
+
 
 Stream.null = Stream(null=True)
 Stream.entered.append(Stream.null)
+current = threading.local()  # its number: the GPU that is current in a thread
+
+
+def device_count():
+    return int(os.environ.get("SIMULATED_GPUS", "1"))
+
+
+class Device:
+    """A GPU; a context in which it is the current one of this thread."""
+
+    def __init__(self, number=None):
+        self.id = getattr(current, "number", 0) if number is None else number
+        assert 0 <= self.id < device_count(), f"there is no GPU {self.id}"
+        self.before = []
+
+    def use(self):
+        current.number = self.id
+
+    def __enter__(self):
+        self.before.append(Device().id)
+        self.use()
+        return self
+
+    def __exit__(self, *error):
+        current.number = self.before.pop()
+
+
 cuda = types.SimpleNamespace(
+    Device=Device,
     Stream=Stream,
     get_current_stream=lambda: Stream.entered[-1],
     runtime=types.SimpleNamespace(
-        getDeviceCount=lambda: 1,
-        getDevice=lambda: 0,
+        getDeviceCount=device_count,
+        getDevice=lambda: Device().id,
+        deviceGetPCIBusId=lambda device: f"0000:{device:02X}:00.0",
         getDeviceProperties=lambda device: {"name": b"simulated", "totalGlobalMem": 0},
         driverGetVersion=lambda: 0,
         runtimeGetVersion=lambda: 0,
@@ -227,10 +272,10 @@ cuda = types.SimpleNamespace(
 
 
 @contextmanager
-def recorded():
-    """Record what is done within, as it were."""
-    global recording
-    recording = True
+def recorded(graph=True):
+    """Record what is done within, as it were, or replay it as the recording of ``graph``."""
+    global recording, recorded_sums
+    recording, recorded_sums = graph, 0
     try:
         yield
     finally:
@@ -250,10 +295,12 @@ def _not_recorded(copy):
 
 def install():
     """Become CuPy for this process, and know Numba's simulated arrays."""
+    import simulated_nccl
     from numba import cuda as numba_cuda
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-    sys.modules["cupy"] = sys.modules[__name__]
+    sys.modules["cupy"], sys.modules["cupy.cuda"] = sys.modules[__name__], cuda
+    cuda.nccl = simulated_nccl
     FakeCUDAArray.__cuda_array_interface__ = property(
         lambda self: {**self._ary.__array_interface__, "stream": None}
     )

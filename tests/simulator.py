@@ -66,24 +66,20 @@ def patient():
     BlockManager.run, FakeCUDAShared.array = run, array
 
 
-def simulated(file, call):
-    """Call a function of ``file`` there; ``call`` is text, such as "play('a.npz')"."""
+def command(file, call, gpus=1):
+    """Return the command line that calls a function of ``file`` there, and its environment."""
     file = Path(file)
     path = os.pathsep.join(
         [str(file.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     )
-    module = file.stem
     variables = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    code = f"""
-import simulated_cupy, simulator
-simulated_cupy.install()
-simulator.patient()
-simulator.small_blocks()
-import {module}
-{module}.{call}
-"""
-    environment = {**os.environ, **variables}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    main = Path(__file__).with_name("simulated_main.py")
+    environment = {**os.environ, **variables, "SIMULATED_GPUS": str(gpus)}
+    return [sys.executable, str(main), file.stem, call], environment
+
+
+def simulated(file, call, gpus=1):
+    """Call a function of ``file`` there; ``call`` is text, such as "play('a.npz')"."""
+    arguments, environment = command(file, call, gpus)
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

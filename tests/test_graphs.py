@@ -43,6 +43,20 @@ def test_a_dropped_graph_gives_its_memory_back(wanted, monkeypatch):
     assert pool.taken == 10 and pool.free == 0 and kept.size == 10
 
 
+def test_a_recording_that_is_dropped_is_made_again(monkeypatch):
+    cupy, pools = recording_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(minis5_cuda.graphs, "SIMULATED", False)
+    calls = []
+    graph = Graph(lambda: calls.append(True))
+    graph()
+    graph()
+    assert len(calls) == 2 and len(pools) == 1  # run and recorded, then replayed
+    graph.drop()
+    graph()
+    assert len(calls) == 4 and len(pools) == 2
+
+
 def test_a_graph_that_was_never_called_has_no_memory_to_give_back():
     graph = Graph(lambda: None)
     with pytest.MonkeyPatch.context() as patch:

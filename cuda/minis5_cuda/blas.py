@@ -11,8 +11,8 @@ the operands to 10 bits of mantissa, "bf16" to 7 (experiments/precision.py measu
 Products are added up in float32 all the same, and operands and results stay float32 in memory.
 CUPY_TF32 has no effect here.
 
-Leaves out: several GPUs; products on two streams or threads at once, which would share the
-workspace; batches; more than 2**31 - 1 rows or columns.
+Leaves out: several GPUs in one process; products on two streams or threads at once, which would
+share the workspace; batches; more than 2**31 - 1 rows or columns.
 Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream,
 cublasSetWorkspace, cublas<t>gemm, cublasGemmEx, cublasComputeType_t. Specification and CPU form:
 matmul in minis5/ops.py.

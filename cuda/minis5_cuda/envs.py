@@ -9,7 +9,8 @@ compiled for GPUs, but not run on one.
 
 All work is queued on the stream that CuPy is working on, the default stream without CuPy.
 
-Leaves out: several GPUs, and Numba's cache on disk (a kernel compiles in about a second).
+Leaves out: several GPUs in one process; Numba's cache on disk (a kernel compiles in about a
+second).
 Tests: tests/envs/test_cuda_envs.py with the simulator, tests/test_ptx.py as code for three
 generations of GPUs, and, if there is a GPU, tests/gpu/test_envs.py.
 """

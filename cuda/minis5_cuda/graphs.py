@@ -77,11 +77,15 @@ class Graph:
             self.graph.launch()
         return self.result
 
+    def drop(self):
+        """Forget the recording: the next call makes another."""
+        self.graph = self.result = None
+
     def __del__(self):
         """Give the recording's memory back, but for arrays of the result that others still hold.
 
         Freeing waits for the GPU, so that a replay which is under way keeps its memory to its end.
         """
-        pool, self.graph, self.result = self.pool, None, None
-        if pool is not None and not sys.is_finalizing():
-            pool.free_all_blocks()
+        self.drop()
+        if self.pool is not None and not sys.is_finalizing():
+            self.pool.free_all_blocks()

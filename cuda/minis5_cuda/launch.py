@@ -12,7 +12,7 @@ In Numba's simulator (NUMBA_ENABLE_CUDASIM=1, and NUMBA_DISABLE_JIT=1 for the fu
 that kernels call) arrays are NumPy's, or have ``view(numpy.ndarray)``. Nothing is copied there
 either.
 
-Leaves out: several GPUs; Numba's cache on disk.
+Leaves out: several GPUs in one process; Numba's cache on disk.
 Tests: tests/test_launch.py, tests/test_ptx.py, and all tests of kernels: tests/nn, tests/rl,
 tests/envs, tests/gpu.
 """
@@ -90,6 +90,15 @@ def queue(kernel, grid, block, arguments):
         kernel[grid, block](*map(as_simulated, arguments))
     else:
         _configured(kernel, grid, block)(*map(as_numba, arguments))
+
+
+def use_device(number):
+    """Have this thread's kernels run on that one of the visible GPUs, before the first is compiled.
+
+    CuPy is told by itself.
+    """
+    if not SIMULATED:
+        cuda.select_device(number)
 
 
 def as_numba(value):

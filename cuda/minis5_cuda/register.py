@@ -7,10 +7,10 @@ Tests: tests/test_ops.py: every operation has a GPU form, or says that it has no
 
 from minis5_cuda import blas, envs, pack, random, spaces
 from minis5_cuda.nn import attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan
-from minis5_cuda.rl import adam, distributions, loss, ppo, rollout
+from minis5_cuda.rl import adam, comm, distributions, loss, ppo, rollout
 
 FILES = (
     *(blas, envs, pack, random, spaces),
     *(attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan),
-    *(adam, distributions, loss, ppo, rollout),
+    *(adam, comm, distributions, loss, ppo, rollout),
 )

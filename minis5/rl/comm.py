@@ -11,7 +11,8 @@ buffers take turns, so that one wait is enough: no rank can be two calls ahead o
 says that it is there by a semaphore for each other rank. Messages go through channels (channel.py).
 Who waits also looks whether the others live (workers.py).
 
-Leaves out: more than one machine (mpi.py). Tests: tests/rl/test_comm.py, tests/rl/test_workers.py.
+Leaves out: more than one machine (mpi.py); GPUs (GPU form: cuda/minis5_cuda/rl/comm.py).
+Tests: tests/rl/test_comm.py, tests/rl/test_workers.py.
 """
 
 import os
@@ -52,6 +53,9 @@ class Comm:
     def broadcast(self, obj):
         """Return rank 0's ``obj`` on every rank."""
         return obj
+
+    def check(self, waited=0.0):
+        """Raise RankError if a rank has failed for which this one waits, since ``waited`` s ago."""
 
 
 def in_pieces(add: Callable, vector: np.ndarray) -> np.ndarray:
@@ -96,6 +100,10 @@ class SharedComm(Comm):
         self._links, self._channels, self._ended, self._turn = links, channels, ended, 0
         slots = np.frombuffer(links.memory, np.uint8)[:-1]
         self._slots = slots.reshape(2, self.size, BYTES)
+
+    def check(self, waited=0.0):
+        if ended := self._ended():
+            raise RankError(f"rank {min(ended)} ended while the others waited for it")
 
     def _wait(self):
         """Wait until every rank is here."""

@@ -12,8 +12,9 @@ MINIS5_MPI_TIMEOUT seconds.
 
 mpi4py is imported only if this process was started by MPI.
 
-Leaves out: GPUs; ranks that fail and are replaced; sums by MPI_Allreduce, whose order and thus last
-bits depend on the library. Source: MPI 4.0, chapter 6. Tests: tests/rl/test_mpi.py.
+Leaves out: sums on GPUs (cuda/minis5_cuda/rl/comm.py); ranks that fail and are replaced; sums by
+MPI_Allreduce, whose order and thus last bits depend on the library.
+Source: MPI 4.0, chapter 6. Tests: tests/rl/test_mpi.py.
 """
 
 import math
@@ -102,11 +103,14 @@ class MPIComm(comm.Comm):
             waited = time.perf_counter() - began
             if waited > comm.SPIN:
                 time.sleep(SLEEP if waited < LONG else IDLE)
-            if waited > (_timeout() if patience is None else patience):
-                raise comm.RankError(
-                    f"{self._late()} did not come within {waited:.0f} s, as asked "
-                    "by MINIS5_MPI_TIMEOUT; does an environment hang?"
-                )
+            self.check(waited, patience)
+
+    def check(self, waited=0.0, patience=None):
+        if waited > (_timeout() if patience is None else patience):
+            raise comm.RankError(
+                f"{self._late()} did not come within {waited:.0f} s, as asked "
+                "by MINIS5_MPI_TIMEOUT; does an environment hang?"
+            )
 
     def _late(self):
         """Return which ranks do not wait as this one does, as text."""

@@ -16,7 +16,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from minis5.device import set_precision
+from minis5.ops import gpu_form
 from minis5.rl.agent_file import is_saved, save_agent, start_from
+from minis5.rl.comm import Comm
 from minis5.rl.ppo import PPO
 from minis5.run import state_file
 from minis5.run.callbacks import Run
@@ -41,7 +43,8 @@ def train_rank(comm, folder, config, began, quiet, trust, callbacks):
         return _learn(comm, folder, config, began, quiet, trust, callbacks)
     set_precision(config.precision)
     try:
-        return _learn(comm, folder, config, began, quiet, trust, callbacks)
+        with gpu_form(Comm)(comm) as comm:  # each rank has a GPU
+            return _learn(comm, folder, config, began, quiet, trust, callbacks)
     finally:
         set_precision("float32")
 

@@ -1,4 +1,4 @@
-"""How many processes a run has: as many as the CPUs and the minibatches allow.
+"""How many processes a run has: as many as the CPUs and the minibatches allow, or a GPU for each.
 
 Environments of others are made in a second process on trial, while one exists in this process. Some
 exist only once on a machine, or only in the process that registered them; those get one process.
@@ -13,8 +13,10 @@ from typing import Any
 
 from minis5.envs.registry import make_vec
 from minis5.files import reason
+from minis5.ops import gpu_form
 from minis5.processes import start_method
 from minis5.rl import mpi
+from minis5.rl.comm import Comm
 from minis5.rl.config import PPOConfig
 from minis5.run.console import tell
 from minis5.run.machine import available_cpus
@@ -34,11 +36,11 @@ def choose_workers(
     Parameters
     ----------
     workers : int
-        None takes as many as MPI has started; without MPI as many as the CPUs, the sizes of the
-        minibatches and `obstacle` allow.
+        None takes as many as MPI has started; without MPI one on a GPU, and on CPUs as many as
+        these, the sizes of the minibatches and `obstacle` allow.
     ppo_config : PPOConfig
     device : {"cpu", "cuda"}
-        On a GPU there is one process.
+        Each process needs a GPU.
     obstacle : callable
         It says why the environments allow one process only, or returns None. It is asked if more
         would be taken.
@@ -46,16 +48,17 @@ def choose_workers(
     Raises
     ------
     ValueError
-        The environments in each minibatch do not divide over so many processes.
+        The environments in each minibatch do not divide over so many processes, or there are fewer
+        GPUs.
+    DeviceError
+        Several GPUs are asked for, and CuPy cannot load NCCL.
     """
-    if device == "cuda":
-        if workers not in (None, 1):
-            raise ValueError(f"workers: on a GPU there is one process, got {workers}; leave it out")
-        return 1
-    if workers is None and mpi.size() > 1:
+    if workers is None and (mpi.size() > 1 or device == "cuda"):
         workers = mpi.size()
     if workers is not None:
         check_workers(workers, ppo_config)
+        if device == "cuda":
+            check_gpus(workers)
         return workers
     most = max((n for n in range(1, available_cpus() + 1) if _fits(n, ppo_config)), default=1)
     if most > 1 and (why := obstacle()) is not None:
@@ -80,6 +83,15 @@ def check_workers(workers: int, ppo_config: PPOConfig) -> None:
             f"workers: {envs} environments (num_envs) in {parts} minibatches do not divide over "
             f"{workers}; {remedy}"
         )
+
+
+def check_gpus(workers: int) -> None:
+    """Raise ValueError or DeviceError unless each of so many processes gets a GPU, as far as known.
+
+    Of MPI's ranks on other hosts nothing is known yet.
+    """
+    if workers > 1:
+        gpu_form(Comm).check_ranks(workers, here=mpi.size() == 1)
 
 
 def why_not_elsewhere(env_id: str, seed: int, **named) -> str | None:

@@ -12,9 +12,10 @@ A run's folder holds
 
 The work is split over processes (minis5/rl/comm.py, or mpi.py). Each runs `train_rank`
 (minis5/run/learn.py) on its share of the environments. Rank 0, this process, alone writes; a lock
-on the folder keeps others out (minis5/run/folder.py). On a GPU there is one process.
+on the folder keeps others out (minis5/run/folder.py). On GPUs each process has one
+(cuda/minis5_cuda/rl/comm.py).
 
-Leaves out: several runs at once, several GPUs.
+Leaves out: several runs at once.
 Tests: tests/run/test_train.py, tests/rl/test_cuda_training.py.
 """
 
@@ -53,6 +54,7 @@ from minis5.run.machine import machine, versions
 from minis5.run.plot import plot
 from minis5.run.progress import read_progress
 from minis5.run.progress_line import core_parameters
+from minis5.run.split import check_gpus
 from minis5.run.trackers import trackers
 from minis5.run.trust import check_trust
 
@@ -121,7 +123,8 @@ def train(
         mantissa, for its tensor cores; sums, weights and Adam stay float32.
     workers : int
         Processes. None takes as many as the CPUs and the sizes of the minibatches allow, but one
-        where the environment cannot be made in a second process (minis5/run/split.py).
+        where the environment cannot be made in a second process, and one with device "cuda", where
+        each process needs a GPU (minis5/run/split.py).
     out : path
         The run's folder, new or empty; None makes runs/ENV-CORE-seedN-DATE-TIME.
     target_return : float
@@ -217,8 +220,8 @@ def resume(
         A new total of environment steps, not below the run's; None keeps the run's. An annealed
         learning rate follows the new total.
     device : {"cpu", "cuda"}
-        None: where the run was. A run of one worker may move between the two, but then the result
-        is not the same bit for bit.
+        None: where the run was. A run may move between the two, but then the result is not the
+        same bit for bit.
     track : sequence of str
         Trackers beside those that the run has; they get its rows until now too.
     callbacks : sequence of minis5.run.callbacks.Callback
@@ -252,11 +255,6 @@ def resume(
                 )
             config = dataclasses.replace(config, steps=steps)
         if device is not None and device != config.device:
-            if config.workers != 1:
-                raise ValueError(
-                    f"device: the run has {config.workers} workers, "
-                    "and only a run of one can move; leave it out"
-                )
             config = dataclasses.replace(
                 config,
                 device=device,
@@ -267,6 +265,8 @@ def resume(
         config = dataclasses.replace(config, track=list(dict.fromkeys([*config.track, *track])))
         told = Callbacks([*theirs, *trackers(config.track)])
         array_library(config.device)
+        if config.device == "cuda":
+            check_gpus(config.workers)
         check_not_lost(folder)
         pickled = state_file.check(folder, config)
         check_trust(folder, config.foreign_code(), pickled, trust)

@@ -6,6 +6,8 @@
     persistent_network, persistent_kernel    its network, and the steps around it
     loss             the terms of PPO's loss and their gradients
     adam             the update of the parameters
+    comm             ranks on several GPUs: sums by NCCL
+    ranks            what they do together in a pass: counts, moments, sums
     ppo              the passes over a rollout: one minibatch, recorded once and replayed
 
 Leaves out: the advantages, which are a scan in reversed time (minis5/rl/gae.py). Nothing here has

@@ -7,8 +7,7 @@ Nothing goes through the host. The kernels read the step count, the learning rat
 the device, so that a recorded graph can be replayed with other values. The norm and the scalars are
 computed in float64, the update in the parameters' dtype, with the formulas of minis5/rl/adam.py.
 
-Leaves out: several processes, whose gradients would have to be summed first (rl/ppo.py refuses
-them).
+Leaves out: several processes, whose gradients are summed before (ranks.py).
 Source: 1412.6980, algorithm 1; clipping: 1211.5063. Specification: adam_step and
 clip_by_global_norm in minis5/reference/s5_ppo.py. CPU form: minis5/rl/adam.py.
 Tests: tests/rl/test_adam.py, tests/gpu/test_kernels.py.

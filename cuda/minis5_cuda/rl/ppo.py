@@ -3,8 +3,9 @@
 The arithmetic is that of minis5/rl/ppo.py; this file drives it without the host. All that differs
 from minibatch to minibatch is on the device: its number, the environments of all minibatches, the
 learning rate. The host looks at the statistics once an iteration (once a pass with target_kl).
+What several GPUs add to it is in ranks.py.
 
-Leaves out: several processes; steps that are not valid, which native environments do not have.
+Leaves out: steps that are not valid, which native environments do not have.
 Source: 1707.06347. Specification: ppo_loss in minis5/reference/s5_ppo.py. CPU form: class Passes in
 minis5/rl/ppo.py. Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
 """
@@ -20,6 +21,7 @@ from minis5.rl.adam import adam_step, check_norm
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import flat, over_lanes, over_rows, scratch, walk
+from minis5_cuda.rl.ranks import Ranks
 from minis5_cuda.rl.rollout import store
 
 
@@ -56,14 +58,16 @@ def normalise_kernel(values, partial, out):
         out[i] = out.dtype.type((np.float64(values[i]) - mean) / deviation)
 
 
-def normalise(values):
+def normalise(values, partial=None):
     """Return values with mean 0 and deviation 1, as minis5/rl/ppo.py scales advantages.
 
     values: (n,) array, float32 or float64. Mean and deviation are computed in float64.
+    partial: float64 (rows, 2), parts of Σ value and Σ value², if others count than these n.
     """
-    grid, block = flat(values.size, high=1)
-    partial, out = scratch(values, grid[1], 2, np.float64), array_module(values).empty_like(values)
-    launch(moments_kernel, grid, block, values, partial)
+    (grid, block), out = flat(values.size, high=1), array_module(values).empty_like(values)
+    if partial is None:
+        partial = scratch(values, grid[1], 2, np.float64)
+        launch(moments_kernel, grid, block, values, partial)
     launch(normalise_kernel, grid, block, values, partial, out)
     return out
 
@@ -83,20 +87,16 @@ class Passes:
     Raises
     ------
     ValueError
-        Several processes.
+        Several ranks without a communicator for GPUs.
     """
 
     def __init__(self, ppo):
-        if ppo.comm.size > 1:
-            raise ValueError(
-                f"comm: expected one process for an agent on a GPU, got {ppo.comm.size}; "
-                "use workers=1"
-            )
-        xp, c = ppo.agent.xp, ppo.config
+        xp, c, total = ppo.agent.xp, ppo.config, ppo.config.epochs * ppo.config.minibatches
         self.ppo, self.minibatch, self.stream = ppo, Graph(self._minibatch), xp.cuda.Stream()
+        self.ranks = Ranks(ppo, total, self.minibatch) if ppo.comm.size > 1 else None
         self.k = xp.zeros(1, np.int64)  # number of the minibatch
-        self.groups = xp.zeros((c.epochs * c.minibatches, c.num_envs // c.minibatches), np.int64)
-        self.stats = xp.zeros((len(self.groups), 7))  # loss.STATS and the gradient's norm
+        self.groups = xp.zeros((total, ppo.envs.num_envs // c.minibatches), np.int64)
+        self.stats = xp.zeros((total, 7))  # loss.STATS and the gradient's norm
         self.settings, self.norm = xp.zeros(3), xp.zeros(1)
         self.data = None  # rollout, advantages, returns: arrays that stay
 
@@ -107,17 +107,23 @@ class Passes:
         ------
         FloatingPointError
             A gradient was not finite.
+        RankError
+            Another rank has failed.
         """
         ppo, c, xp = self.ppo, self.ppo.config, self.ppo.agent.xp
         self._keep(rollout, advantages, returns)
         self.groups[:] = xp.asarray(np.concatenate([ppo.groups(rng) for _ in range(c.epochs)]))
         self.settings[:] = xp.asarray(np.array([lr, c.max_grad_norm or np.inf, c.adam_eps]))
         self.k[:] = 0
+        if self.ranks is not None:
+            self.ranks.begin(self.data[1], self.groups)
         done = 0
         for _ in range(c.epochs):
             for _ in range(c.minibatches):
                 self.minibatch()
             done += c.minibatches
+            if self.ranks is not None:  # before anything waits in a way that nothing interrupts
+                ppo.comm.wait(self.stream)
             if c.target_kl is not None:  # to look at the statistics means to wait
                 last = to_host(self.stats)[done - c.minibatches : done, :-1]
                 if ppo.enough(last):
@@ -142,7 +148,9 @@ class Passes:
         group = self.groups.take(self.k, axis=0)[0]
         batch = ppo.batch(rollout, advantages, returns, group)
         batch = batch._replace(advantages=self._normalised(batch.advantages))
-        grad, figures = ppo.gradient(rollout, group, batch, None)
+        grad, figures = ppo.gradient(rollout, group, batch, self.ranks and self.ranks.count)
+        if self.ranks is not None:
+            grad, figures = self.ranks.total(grad, figures)
         theta, adam = ppo.agent.parameter_vector, ppo.adam
         adam_step(theta, grad, adam.moments, self.settings, self.norm, adam.rates)
         store(self.k, array_module(grad).concatenate([figures, self.norm]), self.stats)
@@ -155,4 +163,5 @@ class Passes:
         """
         if not self.ppo.config.normalize_advantages:
             return advantages
-        return normalise(advantages.ravel()).reshape(advantages.shape)
+        partial = self.ranks and self.ranks.moments.take(self.k, axis=0)
+        return normalise(advantages.ravel(), partial).reshape(advantages.shape)

@@ -1,0 +1,17 @@
+"""The program of a test in the simulator: `python simulated_main.py MODULE CALL`.
+
+A process that it spawns runs this file too, under another name, and so has the same stand-ins.
+"""
+
+import sys
+
+import simulated_cupy
+import simulator
+
+simulated_cupy.install()
+simulator.patient()
+simulator.small_blocks()
+
+if __name__ == "__main__":
+    module, call = sys.argv[1:]
+    sys.exit(eval(f"__import__({module!r}).{call}"))
