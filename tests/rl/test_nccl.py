@@ -69,6 +69,10 @@ def test_the_simulated_nccl_has_nothing_that_cupy_lacks():
         expected = list(inspect.signature(getattr(ours, name)).parameters)
         assert names_of(getattr(theirs, name)) == expected
     assert names_of(theirs)[:3] == list(inspect.signature(ours).parameters)
+    import cupy
+
+    assert cupy.cuda.Stream.done and cupy.cuda.Device.use and cupy.cuda.Device.__enter__
+    assert cupy.cuda.runtime.deviceGetPCIBusId
 
 
 def names_of(function):
