@@ -119,7 +119,8 @@ def train_arguments(parser, argv):
         "--workers",
         type=count,
         metavar="N",
-        help="processes (default: one for each CPU that divides the work)",
+        help="processes (default: one for each CPU that divides the work, one on cuda); on cuda "
+        "each needs a GPU",
     )
     add("--out", metavar="FOLDER", help="default runs/ENV-CORE-seedN-DATE-TIME")
     add(

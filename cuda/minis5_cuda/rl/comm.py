@@ -13,7 +13,8 @@ NCCL's communicator, so that what is queued ends. Rank 0 then ends the other pro
 CPU. NCCL meets in a thread, which can be left behind, and connects all GPUs then, so that no later
 call waits for another rank.
 
-Leaves out: more than one GPU a process; a rank that is replaced; MIG, which NCCL does not know.
+Leaves out: more than one GPU a process; a rank that is replaced; MIG, which NCCL does not know; a
+rank that dies while another loads the kernels of its first minibatch, if the driver waits then.
 Source: NCCL's user guide, "Fault tolerance" and "Using NCCL with CUDA graphs"; cupy.cuda.nccl of
 CuPy 14.2. Specification and CPU form: minis5/rl/comm.py. None of it has run on a GPU so far.
 Tests: tests/rl/test_nccl.py (simulator), tests/gpu/test_nccl.py.
