@@ -32,7 +32,7 @@ from minis5_cuda.nn import (
     scan,
     scan_textbook,
 )
-from minis5_cuda.rl import adam, distributions, loss, persistent, ppo, rollout
+from minis5_cuda.rl import adam, distributions, loss, outcome, persistent, ppo, rollout
 
 # a discrete task without truncation, a continuous one, and one that terminates or is truncated
 PERSISTENT = "RepeatPreviousHard", "PositionOnlyPendulumEasy", "PositionOnlyCartPoleEasy"
@@ -209,26 +209,31 @@ def spaces_examples(real):
         yield case
 
 
+def outcome_examples(real):
+    B, T = 3, 2
+    flags, returns = zeros(B, dtype=bool), zeros(B, dtype=np.float64)
+    rows, ends = zeros(T, B, dtype=real), zeros(T, B, dtype=bool)
+    totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
+    running = outcome.Running(flags, returns, counts[0])
+    kept = outcome.Kept(ends, rows, ends, ends, totals, counts)
+    outcome.record(counts[0, :1], outcome.Outcome(returns, flags, flags), running, kept)
+    yield ""
+
+
 def rollout_examples(real):
     B, T = 3, 2
-    t, lengths, flags, returns = (
-        zeros(n, dtype=dtype)
-        for n, dtype in ((1, np.int64), (B, np.int64), (B, bool), (B, np.float64))
-    )
-    rows, ends = zeros(T, B, dtype=real), zeros(T, B, dtype=bool)
+    t, flags = zeros(1, dtype=np.int64), zeros(B, dtype=bool)
     for kind in (real, np.int64, np.float64):
         rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
-    totals, counts = zeros(T, B, dtype=np.float64), zeros(T, B, dtype=np.int64)
     for action in (zeros(B, dtype=np.int64), zeros(B, 2, dtype=real)):
         parts = (zeros(B, n, dtype=real) for n in (5, 4, 2))  # input, features, parameters
         acted = rollout.Acted(*parts, action)
         many = rollout.Acted(*(np.stack([part] * T) for part in acted))
         memory = rollout.Memory(zeros(2, B, 6, dtype=real), zeros(B, 2, dtype=real))
         rollout.remember(t, acted, many, memory, memory)
-    outcome = rollout.Outcome(returns, flags, flags)
-    kept = rollout.Kept(ends, rows, ends, ends, totals, counts)
-    rollout.record(t, outcome, rollout.Running(flags, returns, lengths), kept)
-    rollout.bootstrap(t, zeros(B, dtype=real), outcome, rows, ends)
+    ends = outcome.Outcome(zeros(B, dtype=np.float64), flags, flags)
+    rows = zeros(T, B, dtype=real)
+    rollout.bootstrap(t, zeros(B, dtype=real), ends, rows, zeros(T, B, dtype=bool))
     yield ""
 
 
@@ -310,6 +315,7 @@ EXAMPLES = {  # file: its examples
     "adam": adam_examples,
     "random": random_examples,
     "spaces": spaces_examples,
+    "outcome": outcome_examples,
     "rollout": rollout_examples,
     "persistent": persistent_examples,
     "ppo": ppo_examples,

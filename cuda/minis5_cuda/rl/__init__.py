@@ -2,6 +2,7 @@
 
     distributions    log-probability, entropy and samples of actions
     rollout          the collector: one step of all environments, recorded once and replayed
+    outcome          what the environments' step leaves in a rollout
     persistent       the same for a small network, all steps by one launch: what fits
     persistent_network, persistent_kernel    its network, and the steps around it
     loss             the terms of PPO's loss and their gradients

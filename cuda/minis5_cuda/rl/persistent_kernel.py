@@ -35,6 +35,7 @@ from minis5.random import normal_at, uniform_at
 from minis5_cuda.envs import make_row_step
 from minis5_cuda.launch import cuda, device, kernel
 from minis5_cuda.rl.distributions import sample
+from minis5_cuda.rl.outcome import write_outcome
 from minis5_cuda.rl.persistent_network import make_network
 
 
@@ -164,19 +165,6 @@ def make_kernel(env, sizes, rules, dtype, envs):
             found |= flags[e]
         return found
 
-    @device
-    def write(t, i, world, moving, record):
-        """Write the step's outcome to row t and move on; return whether the episode has ended."""
-        reward, terminated = world.reward[i], world.terminated[i]
-        done = terminated or world.truncated[i]
-        record.resets[t, i], record.rewards[t, i] = moving.reset[i], reward
-        record.terminated[t, i], record.done[t, i] = terminated, done
-        total, count = moving.returns[i] + reward, moving.lengths[i] + 1
-        record.totals[t, i], record.counts[t, i] = total, count
-        moving.returns[i], moving.lengths[i] = (0.0, 0) if done else (total, count)
-        moving.reset[i] = done
-        return done
-
     @kernel
     def rollout_kernel(T, task, given, world, actions, moving, record):
         """Take T steps of environments blockIdx.x · envs + e."""
@@ -219,7 +207,7 @@ def make_kernel(env, sizes, rules, dtype, envs):
                 i = first + e
                 act(t, i, given, record, moving, actions)
                 step_row(i, task, world, actions)
-                fresh[e] = write(t, i, world, moving, record)
+                fresh[e] = write_outcome(t, i, world, moving, record)
                 cut[e] = world.truncated[i] and not world.terminated[i]
             cuda.syncthreads()
             if truncates and some(cut):

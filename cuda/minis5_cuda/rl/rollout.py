@@ -35,6 +35,7 @@ from minis5_cuda.envs import CudaVectorEnv
 from minis5_cuda.graphs import Graph
 from minis5_cuda.launch import blocks, cuda, kernel, launch
 from minis5_cuda.rl import persistent
+from minis5_cuda.rl.outcome import Kept, Outcome, Running, record
 
 BLOCK = 128  # threads
 MOST_BLOCKS = 1024
@@ -53,14 +54,6 @@ def store(t, row, rows):
     launch(store_kernel, blocks(row.size, BLOCK), BLOCK, t, row, rows)
 
 
-class Outcome(NamedTuple):
-    """The arrays that the environments' step returned, each (B,)."""
-
-    reward: object
-    terminated: object
-    truncated: object
-
-
 class Acted(NamedTuple):
     """What the agent has made of a step; or the arrays that keep all steps, with T before."""
 
@@ -75,46 +68,6 @@ class Memory(NamedTuple):
 
     state: object
     previous_action: object
-
-
-class Running(NamedTuple):
-    """The arrays that go on from step to step, each (B,)."""
-
-    reset: object  # bool: the coming observation begins an episode
-    returns: object  # of the episode so far
-    lengths: object
-
-
-class Kept(NamedTuple):
-    """The arrays that keep all steps, each (T, B)."""
-
-    resets: object
-    rewards: object
-    terminated: object
-    done: object
-    totals: object  # the episode's return up to this step
-    counts: object  # its length
-
-
-@kernel
-def record_kernel(t, outcome, running, kept):
-    """Write row t[0] of ``kept`` and move ``running`` on; a thread has one environment."""
-    i = cuda.grid(1)
-    if i < outcome.reward.size:
-        at = t[0]
-        reward, terminated = outcome.reward[i], outcome.terminated[i]
-        done = terminated or outcome.truncated[i]
-        kept.resets[at, i], kept.rewards[at, i] = running.reset[i], reward
-        kept.terminated[at, i], kept.done[at, i] = terminated, done
-        total, count = running.returns[i] + reward, running.lengths[i] + 1
-        kept.totals[at, i], kept.counts[at, i] = total, count
-        running.returns[i], running.lengths[i] = (0.0, 0) if done else (total, count)
-        running.reset[i] = done
-
-
-def record(t, outcome, running, kept):
-    """Write the outcome of a step to row t[0] of ``kept``; move ``running`` on to the next step."""
-    launch(record_kernel, blocks(outcome.reward.size, BLOCK), BLOCK, t, outcome, running, kept)
 
 
 @kernel
