@@ -43,7 +43,9 @@ def trainer(level, way, quick):
 def collect(ppo):
     """Collect a rollout on the trainer's stream; return it once the host has the episodes."""
     with ppo.passes.stream:
-        return ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))[0]
+        rollout, ended = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
+        len(ended)  # waits
+    return rollout
 
 
 def bench_rollout(repeats, quick):

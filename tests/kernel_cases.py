@@ -343,6 +343,7 @@ for name, options in {
     "large, clipped": {"bound": 1.0, "count": 7, "spoil": 1e25},
     "large, not clipped": {"bound": np.inf, "count": 7, "spoil": 1e25},
     "overflow": {"bound": 1e30, "count": 7, "spoil": 1e25},
+    "no step": {"bound": -np.inf, "count": 7},
 }.items():
     CASES["adam"][f"adam_step {name}"] = Case(adam.adam_step, adam_step, options)
 

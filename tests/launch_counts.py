@@ -132,7 +132,8 @@ def acting(counts, collector, T):
     """Return the counts of a rollout step and of preparing it, or of a rollout of T steps."""
     launched, agent, collector.t[:] = collector.persistent, collector.agent, 0
     if launched is None:
-        return {"rollout step": counts.of(collector._one_step), "prepare": counts.of(agent.stepper)}
+        found = {"rollout step": counts.of(collector._one_step)}
+        return found | truncations(counts, collector) | {"prepare": counts.of(agent.stepper)}
     found = {"prepare": counts.of(launched._pack)}
     weights = launched.pack()
     launched.pack = lambda: weights
@@ -140,6 +141,18 @@ def acting(counts, collector, T):
     collector.stepper = agent.stepper()
     collector._one_step()
     return {"a step by itself": counts.of(collector._one_step), **found}
+
+
+def truncations(counts, collector):
+    """Return the counts of what steps that may be truncated queue besides, in a block of steps."""
+    from minis5_cuda.rl.last_values import LastValues
+    from minis5_cuda.rl.rollout import STEPS
+
+    made, step = LastValues(collector.agent, collector.envs, STEPS), collector.stepper
+    copies = counts.of(lambda: made.copy(0, collector.state, collector.previous_action))
+    collector.t[:] = STEPS
+    values = counts.of(lambda: made.write(collector.t, STEPS, step, collector.final_values))
+    return {"such a step's copies": copies, f"values of {STEPS} such steps": values}
 
 
 def row(preset, what, found):

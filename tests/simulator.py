@@ -17,14 +17,15 @@ def small_blocks():
     """Let kernels have few threads, because a simulated thread is a thread of Python."""
     from minis5_cuda import envs, pack, random, reduce, spaces
     from minis5_cuda.nn import attention, attention_loops, scan
-    from minis5_cuda.rl import outcome, persistent, rollout
+    from minis5_cuda.rl import last_values, outcome, persistent, ppo, rollout
 
     reduce.COLUMNS, reduce.ROWS, reduce.STRIPES = 4, 2, 4
     scan.LANES, scan.CHUNKS, scan.STEPS, scan.SEQUENTIAL = 4, 2, 2, 1
     persistent.THREADS = 3
+    rollout.STEPS, ppo.MINIBATCHES = 3, 3
     for module in (attention, attention_loops):
         module.COLUMNS, module.ROWS = reduce.COLUMNS, reduce.ROWS
-    for module in (attention_loops, outcome, rollout, envs, pack, random, spaces):
+    for module in (attention_loops, last_values, outcome, rollout, envs, pack, random, spaces):
         module.BLOCK = 4
 
 

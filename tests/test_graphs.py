@@ -1,4 +1,7 @@
-"""Graphs without a GPU: a default stream is refused, nothing is queued then; memory goes back."""
+"""Graphs without a GPU: a default stream is refused, nothing is queued then; memory goes back.
+
+And how many graphs a series is.
+"""
 
 import gc
 import sys
@@ -6,7 +9,7 @@ from types import SimpleNamespace
 
 import minis5_cuda.graphs
 import pytest
-from minis5_cuda.graphs import Graph
+from minis5_cuda.graphs import Graph, Series
 from simulated_driver import recording_cupy
 
 
@@ -64,3 +67,23 @@ def test_a_graph_that_was_never_called_has_no_memory_to_give_back():
         patch.setattr(sys, "unraisablehook", errors.append)
         del graph
     assert not errors
+
+
+def test_a_series_is_a_few_graphs(monkeypatch):
+    """Full graphs first, then one of the rest; each length is run once, and recorded once."""
+    cupy, pools = recording_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(minis5_cuda.graphs, "SIMULATED", False)
+    ran, launched = [], []
+    cupy.cuda.get_current_stream().end_capture = lambda: SimpleNamespace(
+        launch=lambda n=ran[-1]: launched.append(n)
+    )
+    series = Series(ran.append, 4)
+    series(10)
+    assert ran == [4, 4, 2, 2] and launched == [4] and len(pools) == 2
+    series(10)
+    series(8)
+    series(0)
+    assert ran == [4, 4, 2, 2] and launched == [4, 4, 4, 2, 4, 4]
+    series(3)
+    assert ran[4:] == [3, 3] and len(launched) == 6

@@ -227,12 +227,12 @@ class CudaVectorEnv(NativeVectorEnv):
     def _run(self, function, *arguments):
         launch(function, *self._grid, self.task.params, self.world, *arguments)
 
-    def _observations(self, rows):
-        """Return `rows` as gymnasium.vector shapes them: the columns, for a Tuple."""
+    def observations(self, rows):
+        """Return `rows` (n, row_size) as gymnasium.vector shapes them: the columns, for a Tuple."""
         space = self.single_observation_space
         if isinstance(space, gymnasium.spaces.Tuple):
             return tuple(rows[:, j] for j in range(len(space)))
-        return rows.reshape(self.num_envs, *space.shape)
+        return rows.reshape(rows.shape[0], *space.shape)
 
     def _action_rows(self, actions):
         return actions.reshape(self.num_envs, self._check_actions.low.size)
@@ -247,7 +247,7 @@ class CudaVectorEnv(NativeVectorEnv):
             copy_to_device(self._generators(), self._ints[:, :GENERATOR_SIZE])
         self._run(self._reset_rows)
         self._started = True
-        return self._observations(self.world.obs), {}
+        return self.observations(self.world.obs), {}
 
     def step(self, actions):
         """Step every environment.
@@ -280,8 +280,8 @@ class CudaVectorEnv(NativeVectorEnv):
             )
         self._run(self._step_rows, self._legal(actions))
         _, _, obs, final_obs, reward, terminated, truncated, ended = self.world
-        infos = {"final_obs": self._observations(final_obs), "_final_obs": ended}
-        return self._observations(obs), reward, terminated, truncated, infos
+        infos = {"final_obs": self.observations(final_obs), "_final_obs": ended}
+        return self.observations(obs), reward, terminated, truncated, infos
 
     def _legal(self, actions):
         """Return the actions, checked, as an array for the kernel: the caller's own if possible."""

@@ -16,7 +16,7 @@ from minis5.envs.registry import REGISTRY, find
 from minis5.nn.discretize import Spectrum, Step
 from minis5.rl.adam import Moments
 from minis5.rl.agent import ActorCritic
-from minis5.rl.config import AgentConfig
+from minis5.rl.config import AgentConfig, PPOConfig
 from minis5.rl.loss import Bounds, Steps
 from minis5_cuda import envs, pack, random, spaces
 from minis5_cuda.launch import cuda
@@ -32,7 +32,17 @@ from minis5_cuda.nn import (
     scan,
     scan_textbook,
 )
-from minis5_cuda.rl import adam, distributions, loss, outcome, persistent, ppo, rollout
+from minis5_cuda.rl import (
+    adam,
+    distributions,
+    last_values,
+    loss,
+    outcome,
+    persistent,
+    ppo,
+    rollout,
+    tally,
+)
 
 # a discrete task without truncation, a continuous one, and one that terminates or is truncated
 PERSISTENT = "RepeatPreviousHard", "PositionOnlyPendulumEasy", "PositionOnlyCartPoleEasy"
@@ -220,20 +230,30 @@ def outcome_examples(real):
     yield ""
 
 
+def last_values_examples(real):
+    module, task = find(PERSISTENT[2])
+    agent = ActorCritic(task.observation_space, task.action_space, AgentConfig(dtype=real.__name__))
+    with (
+        mock.patch.multiple(cuda, is_available=lambda: True, to_device=lambda array: array),
+        mock.patch.object(envs, "compiled"),
+    ):
+        made = last_values.LastValues(agent, envs.CudaVectorEnv(module, task, 3), 2)
+    made.copy(0, agent.initial_state(3), zeros(3, agent.distribution.encoded_size, dtype=real))
+    yield ""
+    rows = zeros(3, 3, dtype=real)
+    last_values.store(zeros(1, dtype=np.int64), rows[:2], rows)
+    yield ""
+
+
 def rollout_examples(real):
     B, T = 3, 2
-    t, flags = zeros(1, dtype=np.int64), zeros(B, dtype=bool)
-    for kind in (real, np.int64, np.float64):
-        rollout.store(t, zeros(B, dtype=kind), zeros(T, B, dtype=kind))
+    t = zeros(1, dtype=np.int64)
     for action in (zeros(B, dtype=np.int64), zeros(B, 2, dtype=real)):
         parts = (zeros(B, n, dtype=real) for n in (5, 4, 2))  # input, features, parameters
         acted = rollout.Acted(*parts, action)
         many = rollout.Acted(*(np.stack([part] * T) for part in acted))
         memory = rollout.Memory(zeros(2, B, 6, dtype=real), zeros(B, 2, dtype=real))
         rollout.remember(t, acted, many, memory, memory)
-    ends = outcome.Outcome(zeros(B, dtype=np.float64), flags, flags)
-    rows = zeros(T, B, dtype=real)
-    rollout.bootstrap(t, zeros(B, dtype=real), ends, rows, zeros(T, B, dtype=bool))
     yield ""
 
 
@@ -262,7 +282,7 @@ def collector_of(agent, world, T):
     arrays["features"] = zeros(T + 1, B, agent.config.encoder[-1], dtype=real)
     for names, dtype in (
         ("rewards final_values", real),
-        ("resets terminated done known", bool),
+        ("resets terminated done", bool),
         ("totals", np.float64),
         ("counts", np.int64),
     ):
@@ -276,6 +296,14 @@ def collector_of(agent, world, T):
 
 def ppo_examples(real):
     ppo.normalise(zeros(6, dtype=real))
+    yield ""
+
+
+def tally_examples(real):
+    del real
+    stats, settings, k = (zeros(*shape, dtype=np.float64) for shape in ((4, 7), (3,), (1,)))
+    counted = tally.Tally(k.astype(np.int64), stats, settings)
+    tally.count(stats[0, :6], k, counted, PPOConfig())
     yield ""
 
 
@@ -316,8 +344,10 @@ EXAMPLES = {  # file: its examples
     "random": random_examples,
     "spaces": spaces_examples,
     "outcome": outcome_examples,
+    "last_values": last_values_examples,
     "rollout": rollout_examples,
     "persistent": persistent_examples,
+    "tally": tally_examples,
     "ppo": ppo_examples,
     "pack": pack_examples,
     "envs": envs_examples,

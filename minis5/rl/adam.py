@@ -64,7 +64,7 @@ def adam_step(theta, grad, moments, settings, norm, rates=None):
     moments : Moments
         Its arrays are updated too.
     settings : float64 (3,) array
-        Learning rate; bound on the gradient's Euclidean norm, inf for none; ε.
+        Learning rate; bound on the gradient's Euclidean norm, inf for none, -inf for no step; ε.
     norm : float64 (1,) array
         Gets the norm before clipping. If that is not finite, nothing else has been changed.
     rates : (n,) array or None

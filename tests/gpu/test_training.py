@@ -7,6 +7,7 @@ GPU allows.
 import dataclasses
 
 import device_checks as checks
+import graph_checks
 import numpy as np
 import pytest
 
@@ -47,6 +48,26 @@ def test_public_scan():
 @pytest.mark.parametrize("arguments", checks.ITERATIONS, ids=checks.name_of)
 def test_iterations_equal_those_of_the_cpu(arguments):
     checks.iterations(*arguments)
+
+
+@pytest.fixture
+def small_graphs(monkeypatch):
+    """Let a graph have three steps or minibatches, and rollouts go step by step."""
+    from minis5_cuda.rl import ppo, rollout
+
+    monkeypatch.setattr(rollout, "STEPS", 3)
+    monkeypatch.setattr(ppo, "MINIBATCHES", 3)
+    monkeypatch.setenv("MINIS5_PERSISTENT", "0")
+
+
+@pytest.mark.parametrize("core", ["none", "gru", "plain", "attention"])
+def test_target_kl_without_the_host(core, small_graphs):
+    graph_checks.targets(core)
+
+
+@pytest.mark.parametrize("core", ["none", "gru", "norms", "lstm", "attention"])
+def test_values_of_truncated_episodes_without_the_host(core, small_graphs):
+    graph_checks.truncations("PositionOnlyCartPoleEasy", core, 9, max_steps=4)
 
 
 def test_a_whole_run_moves_between_devices(tmp_path):

@@ -115,7 +115,7 @@ class NCCLComm(cpu.Comm):
 
     Attributes
     ----------
-    graphs : list of minis5_cuda.graphs.Graph
+    graphs : list of minis5_cuda.graphs.Graph or Series
         Those in which sums may be recorded. `close` drops them first, because NCCL waits for them.
 
     Raises

@@ -188,10 +188,7 @@ class Persistent:
         return pack(self.agent)
 
     def __call__(self, T, collector):
-        """Queue T steps of a collector, which has the arrays that `Moving` and `Record` name.
-
-        Its ``known`` must be False everywhere, and gets True where final_values is known.
-        """
+        """Queue T steps of a collector, which has the arrays that `Moving` and `Record` name."""
         agent, envs = self.agent, self.envs
         log_std = agent.parameters().get("log_std", self.none)
         tables = (self.places, self.columns, self.scale, log_std, self.bounds)

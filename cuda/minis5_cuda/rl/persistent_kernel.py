@@ -83,8 +83,7 @@ class Record(NamedTuple):
     done: object
     totals: object
     counts: object
-    final_values: object
-    known: object
+    final_values: object  # read only where an episode was truncated
 
 
 @cache
@@ -219,7 +218,6 @@ def make_kernel(env, sizes, rules, dtype, envs):
                 for e in range(thread, count, threads):
                     if cut[e]:
                         record.final_values[t, first + e] = work[out, 0, e]
-                        record.known[t, first + e] = True
                 cuda.syncthreads()
         for n in range(thread, layers * S * count, threads):
             layer, e, p = n // (S * count), n // S % count, n % S

@@ -1,13 +1,15 @@
-"""The GPU form of PPO's passes over a rollout: a minibatch is one replay of a recorded CUDA graph.
+"""The GPU form of PPO's passes over a rollout: many minibatches are one replay of a CUDA graph.
 
 The arithmetic is that of minis5/rl/ppo.py; this file drives it without the host. All that differs
 from minibatch to minibatch is on the device: its number, the environments of all minibatches, the
-learning rate. The host looks at the statistics once an iteration (once a pass with target_kl).
-What several GPUs add to it is in ranks.py.
+learning rate, and whether target_kl has ended the passes (tally.py). The host draws the groups of
+all passes beforehand, and looks at the statistics once an iteration. What several GPUs add to it is
+in ranks.py.
 
 Leaves out: steps that are not valid, which native environments do not have.
 Source: 1707.06347. Specification: ppo_loss in minis5/reference/s5_ppo.py. CPU form: class Passes in
-minis5/rl/ppo.py. Tests: tests/rl/test_cuda_training.py (simulator), tests/gpu/test_training.py.
+minis5/rl/ppo.py. Tests: tests/rl/test_cuda_training.py (simulator), tests/rl/test_whole_graphs.py
+(against a host that looks after each pass), tests/gpu/test_training.py.
 """
 
 import math
@@ -18,11 +20,13 @@ from minis5.arrays import array_module, to_host
 from minis5.ops import form_of
 from minis5.rl import ppo as cpu
 from minis5.rl.adam import adam_step, check_norm
-from minis5_cuda.graphs import Graph
+from minis5_cuda.graphs import Series
 from minis5_cuda.launch import cuda, kernel, launch
 from minis5_cuda.reduce import flat, over_lanes, over_rows, scratch, walk
 from minis5_cuda.rl.ranks import Ranks
-from minis5_cuda.rl.rollout import store
+from minis5_cuda.rl.tally import Tally, count
+
+MINIBATCHES = 16  # most in a graph
 
 
 @kernel
@@ -92,12 +96,11 @@ class Passes:
 
     def __init__(self, ppo):
         xp, c, total = ppo.agent.xp, ppo.config, ppo.config.epochs * ppo.config.minibatches
-        self.ppo, self.minibatch, self.stream = ppo, Graph(self._minibatch), xp.cuda.Stream()
-        self.ranks = Ranks(ppo, total, self.minibatch) if ppo.comm.size > 1 else None
-        self.k = xp.zeros(1, np.int64)  # number of the minibatch
+        self.ppo, self.stream = ppo, xp.cuda.Stream()
+        self.minibatches, self.norm = Series(self._minibatches, MINIBATCHES), xp.zeros(1)
+        self.ranks = Ranks(ppo, total, self.minibatches) if ppo.comm.size > 1 else None
         self.groups = xp.zeros((total, ppo.envs.num_envs // c.minibatches), np.int64)
-        self.stats = xp.zeros((total, 7))  # loss.STATS and the gradient's norm
-        self.settings, self.norm = xp.zeros(3), xp.zeros(1)
+        self.tally = Tally(xp.zeros(1, np.int64), xp.zeros((total, 7)), xp.zeros(3))
         self.data = None  # rollout, advantages, returns: arrays that stay
 
     def __call__(self, rollout, advantages, returns, lr, rng):
@@ -113,24 +116,18 @@ class Passes:
         ppo, c, xp = self.ppo, self.ppo.config, self.ppo.agent.xp
         self._keep(rollout, advantages, returns)
         self.groups[:] = xp.asarray(np.concatenate([ppo.groups(rng) for _ in range(c.epochs)]))
-        self.settings[:] = xp.asarray(np.array([lr, c.max_grad_norm or np.inf, c.adam_eps]))
-        self.k[:] = 0
+        k, stats, settings = self.tally
+        settings[:] = xp.asarray(np.array([lr, c.max_grad_norm or np.inf, c.adam_eps]))
+        k[:] = 0
         if self.ranks is not None:
             self.ranks.begin(self.data[1], self.groups)
-        done = 0
-        for _ in range(c.epochs):
-            for _ in range(c.minibatches):
-                self.minibatch()
-            done += c.minibatches
-            if self.ranks is not None:  # before anything waits in a way that nothing interrupts
-                ppo.comm.wait(self.stream)
-            if c.target_kl is not None:  # to look at the statistics means to wait
-                last = to_host(self.stats)[done - c.minibatches : done, :-1]
-                if ppo.enough(last):
-                    break
-        stats = to_host(self.stats)[:done].mean(axis=0)
-        check_norm(stats[-1])
-        return stats[:-1], float(stats[-1])
+        self.minibatches(len(self.groups))
+        if self.ranks is not None:  # before anything waits in a way that nothing interrupts
+            ppo.comm.wait(self.stream)
+        figures = to_host(xp.concatenate([stats.ravel(), k.astype(np.float64)]))  # one copy
+        means = figures[:-1].reshape(stats.shape)[: int(figures[-1])].mean(axis=0)
+        check_norm(means[-1])
+        return means[:-1], float(means[-1])
 
     def _keep(self, rollout, advantages, returns):
         """Copy a rollout to where the recorded minibatch reads it; most of it is there already."""
@@ -142,19 +139,23 @@ class Passes:
             if mine is not new:
                 mine[:] = new
 
+    def _minibatches(self, n):
+        """Learn from the next n minibatches: this is what the graphs record."""
+        for _ in range(n):
+            self._minibatch()
+
     def _minibatch(self):
-        """Learn from minibatch k: this is what the graph records."""
+        """Learn from minibatch k, or change nothing if the passes have ended."""
         ppo, (rollout, advantages, returns) = self.ppo, self.data
-        group = self.groups.take(self.k, axis=0)[0]
+        group = self.groups.take(self.tally.k, axis=0)[0]
         batch = ppo.batch(rollout, advantages, returns, group)
         batch = batch._replace(advantages=self._normalised(batch.advantages))
         grad, figures = ppo.gradient(rollout, group, batch, self.ranks and self.ranks.count)
         if self.ranks is not None:
             grad, figures = self.ranks.total(grad, figures)
         theta, adam = ppo.agent.parameter_vector, ppo.adam
-        adam_step(theta, grad, adam.moments, self.settings, self.norm, adam.rates)
-        store(self.k, array_module(grad).concatenate([figures, self.norm]), self.stats)
-        self.k += 1
+        adam_step(theta, grad, adam.moments, self.tally.settings, self.norm, adam.rates)
+        count(figures, self.norm, self.tally, ppo.config)
 
     def _normalised(self, advantages):
         """Return a minibatch's advantages, scaled if the settings say so.
@@ -163,5 +164,5 @@ class Passes:
         """
         if not self.ppo.config.normalize_advantages:
             return advantages
-        partial = self.ranks and self.ranks.moments.take(self.k, axis=0)
+        partial = self.ranks and self.ranks.moments.take(self.tally.k, axis=0)
         return normalise(advantages.ravel(), partial).reshape(advantages.shape)

@@ -27,8 +27,8 @@ class Ranks:
         A trainer with several ranks.
     minibatches : int
         Minibatches of all passes of an iteration.
-    graph : minis5_cuda.graphs.Graph
-        The recording in which gradients are summed.
+    graphs : minis5_cuda.graphs.Series
+        The recordings in which gradients are summed.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Ranks:
         The ranks' communicator is not one for GPUs.
     """
 
-    def __init__(self, ppo, minibatches, graph):
+    def __init__(self, ppo, minibatches, graphs):
         self.comm, xp, c = ppo.comm, ppo.agent.xp, ppo.config
         if not isinstance(self.comm, NCCLComm):
             raise ValueError(
@@ -54,7 +54,7 @@ class Ranks:
         self.count = xp.full((), c.num_envs // c.minibatches * c.unroll, np.int64)
         self.moments = xp.zeros((minibatches, 2))
         self.vector = xp.zeros(ppo.agent.parameter_vector.size + len(STATS), ppo.agent.dtype)
-        self.comm.graphs.append(graph)
+        self.comm.graphs.append(graphs)
 
     def begin(self, advantages, groups):
         """Compute the moments of all minibatches.

@@ -3,12 +3,9 @@
 It makes the same rollout as minis5/rl/rollout.py, for native environments (autoreset mode
 SAME_STEP). One step of all environments covers network input, features, policy, sampled action,
 environments and record. It reads and writes arrays that keep their addresses; the number of the
-step is one of them. The step is recorded once as a CUDA graph and then queued T times. Values and
-log-probabilities are computed at the end, all at once.
-
-Where an episode was truncated, the value of its last observation is needed while its state is at
-hand. Levels that may be truncated (Task.truncates) therefore ask the GPU after each step whether
-one was, and wait for its answer.
+step is one of them. Blocks of steps are recorded once as CUDA graphs and then queued. Values and
+log-probabilities are computed at the end, all at once. Values of last observations of truncated
+episodes are computed after each block (last_values.py).
 
 Where the network is small, one launch takes all steps instead (persistent.py), with the truncations
 among them. What is here is its specification.
@@ -17,14 +14,17 @@ Leaves out: environments that are not minis5's own.
 Source: 1707.06347, algorithm 1 (acting for T steps); truncation as in minis5/rl/rollout.py.
 Specification and CPU form: minis5/rl/rollout.py.
 Tests: tests/rl/test_cuda_training.py (simulator, against minis5/rl/rollout.py),
+tests/rl/test_whole_graphs.py (against steps that ask the GPU one by one),
 tests/gpu/test_training.py.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from minis5.arrays import as_array, move, to_host
+from minis5.arrays import array_module, as_array, move, to_host
 from minis5.ops import form_of
 from minis5.random import Generator
 from minis5.rl import rollout as cpu
@@ -32,26 +32,15 @@ from minis5.rl.masks import MaskReader
 from minis5.rl.rollout import Rollout
 from minis5.spaces import leaves, rebuild
 from minis5_cuda.envs import CudaVectorEnv
-from minis5_cuda.graphs import Graph
+from minis5_cuda.graphs import Graph, Series
 from minis5_cuda.launch import blocks, cuda, kernel, launch
 from minis5_cuda.rl import persistent
+from minis5_cuda.rl.last_values import LastValues, steps_of
 from minis5_cuda.rl.outcome import Kept, Outcome, Running, record
 
 BLOCK = 128  # threads
 MOST_BLOCKS = 1024
-
-
-@kernel
-def store_kernel(t, row, rows):
-    """Write rows[t[0]] = row; a thread has one number."""
-    i = cuda.grid(1)
-    if i < row.size:
-        rows[t[0], i] = row[i]
-
-
-def store(t, row, rows):
-    """Write rows[t[0]] = row. t: int64 (1,); row: (n,); rows: (T, n)."""
-    launch(store_kernel, blocks(row.size, BLOCK), BLOCK, t, row, rows)
+STEPS = 64  # most in a graph
 
 
 class Acted(NamedTuple):
@@ -102,24 +91,36 @@ def remember(t, acted, kept, new, memory):
     launch(remember_kernel, grid, BLOCK, t, acted, kept, new, memory)
 
 
-@kernel
-def bootstrap_kernel(t, value, terminated, truncated, next_values, known):
-    """Write row t[0] of next_values and known; a thread has one environment."""
-    i = cuda.grid(1)
-    if i < value.size:
-        at = t[0]
-        if truncated[i] and not terminated[i]:
-            next_values[at, i] = value[i]
-            known[at, i] = True
+class Ended(Sequence):
+    """The (return, length) of each episode that ended in a rollout.
 
+    The first look at them waits for the GPU, so that who looks late need not wait. It must not come
+    after the next rollout, which overwrites the arrays.
 
-def bootstrap(t, value, outcome, next_values, known):
-    """Keep the value (B,) of the last observation of each truncated episode.
-
-    It goes to row t[0] of next_values (T, B), and True to the same place of known (T, B).
+    Parameters
+    ----------
+    done, totals, counts : (T, B) arrays on the GPU
+        Where an episode ended; its return and its length so far.
     """
-    grid, ends = blocks(value.size, BLOCK), (outcome.terminated, outcome.truncated)
-    launch(bootstrap_kernel, grid, BLOCK, t, value, *ends, next_values, known)
+
+    def __init__(self, done, totals, counts):
+        self.arrays = done, totals, counts
+
+    @cached_property
+    def episodes(self):
+        """The list."""
+        arrays = [array.astype(np.float64) for array in self.arrays]  # one copy to the host
+        done, totals, counts = to_host(array_module(arrays[0]).concatenate(arrays)).reshape(
+            3, *arrays[0].shape
+        )
+        at = done != 0
+        return list(zip(totals[at], counts[at].astype(np.int64), strict=True))
+
+    def __len__(self):
+        return len(self.episodes)
+
+    def __getitem__(self, index):
+        return self.episodes[index]
 
 
 @form_of(cpu.Collector)
@@ -164,13 +165,17 @@ class Collector:
         self.state = agent.initial_state(B)
         self.previous_action = xp.zeros((B, agent.distribution.encoded_size), agent.dtype)
         self.returns, self.lengths = xp.zeros(B), xp.zeros(B, np.int64)
-        self.given = self.final_obs = None  # Outcome and last observations of the current step
+        self.given = None  # Outcome of the current step
         self.t, self.rng = xp.zeros(1, np.int64), Generator(0, xp)
         self.persistent = None
         if persistent.misfit(agent, envs) is None:
             self.persistent = persistent.Persistent(agent, envs)
         self._prepare = Graph(agent.stepper, result=True)
-        self._step, self._last_values = Graph(self._one_step), Graph(self._value_all)
+        self.last_values, steps = None, STEPS
+        if self.persistent is None and envs.task.truncates:
+            steps = steps_of(agent, envs, STEPS)
+            self.last_values = LastValues(agent, envs, steps)
+        self._steps = Series(self._block, steps)
 
     def _allocate(self, T):
         """Make the arrays for T steps, which stay where they are from now on."""
@@ -188,14 +193,21 @@ class Collector:
         self.params = xp.empty((T, B, agent.distribution.num_params), dtype)
         self.actions = xp.empty((T, *action.shape), action.dtype)
         self.rewards, self.final_values = xp.empty((T, B), dtype), xp.empty((T, B), dtype)
-        self.resets, self.terminated, self.done, self.known = (
-            xp.zeros((T, B), bool) for _ in range(4)
-        )
+        self.resets, self.terminated, self.done = (xp.zeros((T, B), bool) for _ in range(3))
         self.totals, self.counts = xp.empty((T, B)), xp.empty((T, B), np.int64)
         self.initial_state = self.state.copy()
 
+    def _block(self, n):
+        """Take n steps of all environments; this is what the graphs record."""
+        for row in range(n):
+            self._one_step()
+            if self.last_values is not None:
+                self.last_values.copy(row, self.state, self.previous_action)
+        if self.last_values is not None:
+            self.last_values.write(self.t, n, self.stepper, self.final_values)
+
     def _one_step(self):
-        """Take one step of all environments; this is what the graph records."""
+        """Take one step of all environments."""
         agent, step, dist = self.agent, self.stepper, self.agent.distribution
         x = agent.encode(self.obs, self.previous_action, self.reset)
         features, state = step.features(x, self.reset, self.state)
@@ -205,54 +217,38 @@ class Collector:
         kept = Acted(self.x, self.features, self.params, self.actions)
         new = Memory(state, agent.actions.encode(action, agent.dtype))
         remember(self.t, acted, kept, new, Memory(self.state, self.previous_action))
-        _, *given, infos = self.envs.step(agent.actions.to_env(action))
+        _, *given, _ = self.envs.step(agent.actions.to_env(action))
         # always the same arrays, and CuPy may not look at them anew while a graph is recorded
         if self.given is None:
             self.given = Outcome(*map(as_array, given))
-            self.final_obs = rebuild(self.obs, map(as_array, leaves(infos["final_obs"])))
         running = Running(self.reset, self.returns, self.lengths)
         kept = Kept(self.resets, self.rewards, self.terminated, self.done, self.totals, self.counts)
         record(self.t, self.given, running, kept)
         self.t += 1
 
-    def _value_all(self):
-        """Compute the value of all last observations, each from the state of its episode.
-
-        It is kept where an episode was truncated.
-        """
-        value = self.stepper.value(self._look(self.final_obs, self.agent.xp.zeros_like(self.reset)))
-        bootstrap(self.t - 1, value, self.given, self.final_values, self.known)
-
-    def _was_truncated(self):
-        """Return whether the last step truncated an episode; waits for the GPU."""
-        return bool((self.given.truncated & ~self.given.terminated).any())
-
-    def _look(self, obs, reset):
-        """Return the features of an observation, without moving on."""
-        return self.stepper.features(
-            self.agent.encode(obs, self.previous_action, reset), reset, self.state
-        )[0]
+    def _look(self):
+        """Return the features of the coming observation, without moving on."""
+        x = self.agent.encode(self.obs, self.previous_action, self.reset)
+        return self.stepper.features(x, self.reset, self.state)[0]
 
     def collect(self, T, rng):
-        """Act for T steps; return the rollout and the (return, length) of each episode that ended.
+        """Act for T steps; return the rollout and the `Ended` episodes. Nothing waits for the GPU.
 
         ``rng`` (numpy.random.Generator) seeds the generator of the actions. The next rollout
         overwrites the arrays of this one.
         """
         self._allocate(T)
         agent, xp = self.agent, self.agent.xp
-        self.initial_state[:], self.t[:], self.known[:] = self.state, 0, False
+        self.initial_state[:], self.t[:] = self.state, 0
         self.rng.restart(int(rng.integers(2**32)))
         values = self._act(T)(self.features)
-        next_values = xp.where(self.known, self.final_values, values[1:])
+        truncated = self.done & ~self.terminated
+        next_values = xp.where(truncated, self.final_values, values[1:])
         log_probs = agent.distribution.log_prob(self.params, self.actions)
-        done, totals, counts = map(to_host, (self.done, self.totals, self.counts))
-        ended = list(zip(totals[done], counts[done], strict=True))
-        valid = xp.ones(done.shape, bool)
+        valid = xp.ones(truncated.shape, bool)
         acted = (self.x, self.resets, self.actions, log_probs, values[:-1].copy(), next_values)
-        return Rollout(
-            *acted, self.rewards, self.terminated, self.done, valid, self.initial_state
-        ), ended
+        given = (self.rewards, self.terminated, self.done, valid, self.initial_state)
+        return Rollout(*acted, *given), Ended(self.done, self.totals, self.counts)
 
     def _act(self, T):
         """Take T steps, and write all that is kept of them; return the function of their values."""
@@ -260,11 +256,8 @@ class Collector:
             self.persistent(T, self)
             return self.persistent.value
         self.stepper = self._prepare()
-        for _ in range(T):
-            self._step()
-            if self.envs.task.truncates and self._was_truncated():
-                self._last_values()
-        self.features[T] = self._look(self.obs, self.reset)
+        self._steps(T)
+        self.features[T] = self._look()
         return self.stepper.value
 
     def _lasting(self):
