@@ -6,6 +6,11 @@ small there that short sequences cross all of their edges. (tests/test_ptx.py co
 and counts their registers and spills.)
 """
 
+import os
+import random
+import sys
+import threading
+import time
 from contextlib import contextmanager
 from itertools import product
 from unittest import mock
@@ -186,7 +191,7 @@ def sequential():
 
 
 def shapes():
-    """More chunks and lanes, by default sequential or split, and how deep."""
+    """More chunks and lanes, by default sequential or looking back, and how deep."""
     from minis5_cuda.nn import scan
 
     rng, launches = np.random.default_rng(2), []
@@ -196,20 +201,138 @@ def shapes():
         launches.append((kernel.fn.__name__, grid))
         launch(kernel, grid, block, *arguments)
 
-    for lanes, chunks, T, B, P in ((1, 1, 6, 2, 1), (3, 8, 37, 2, 2), (1, 4, 150, 1, 1)):
-        pair = shrink(lanes, chunks)
-        for kind in ((np.float32, True, False), (np.float64, False, True)):
-            scan.SEQUENTIAL = 3 if chunks == 1 else 8
-            with mock.patch.object(scan, "launch", counted):
-                check(
-                    *pair,
-                    problem(rng, T, B, P, kind),
-                    kind[1],
-                    f"{lanes} lanes, {chunks} chunks, {kind}",
-                )
-    names = [name for name, _ in launches]
-    assert names.count("summary") == 4  # T = 150 only, forward and backward
+    def names(switch):
+        launches.clear()
+        for lanes, chunks, T, B, P in ((1, 1, 6, 2, 1), (3, 8, 37, 2, 2), (1, 4, 150, 1, 1)):
+            pair = shrink(lanes, chunks)
+            for kind in ((np.float32, True, False), (np.float64, False, True)):
+                scan.SEQUENTIAL = 3 if chunks == 1 else 8
+                with (
+                    mock.patch.object(scan, "launch", counted),
+                    mock.patch.dict(os.environ, {scan.SWITCH: switch}),
+                ):
+                    check(
+                        *pair,
+                        problem(rng, T, B, P, kind),
+                        kind[1],
+                        f"{lanes} lanes, {chunks} chunks, {kind}, {scan.SWITCH}={switch}",
+                    )
+        return [name for name, _ in launches]
+
+    # where time is cut: T = 150 only, forward and backward, two kinds
+    assert names("0").count("summary") == 4
     assert ("forward_scan", (1, 2)) in launches and ("backward_scan", (1, 4)) in launches
+    found = names("1")
+    assert "summary" not in found and found.count("forward_look_back") == 2
+    # a tile has 16 steps or half of that
+    assert ("forward_look_back", (10, 1)) in launches
+    assert ("backward_look_back", (19, 1)) in launches
+
+
+def look_back():
+    """One pass is the specification, and three passes: one tile, many, windows of them."""
+    from minis5_cuda.nn import scan
+
+    rng, used = np.random.default_rng(7), 0
+    for lanes, chunks, scan.SLOTS in ((2, 2, 1), (1, 1, 2)):
+        pair, tile = shrink(lanes, chunks), chunks * CHUNK
+        for kind, T in product(KINDS, (1, tile, tile + 1, 5 * tile + 3) if lanes == 2 else (21,)):
+            B, P = ((1, 3), (3, 1), (1, 1), (5, 1))[used % 4]
+            arrays = problem(rng, T, B, P, kind, RESETS[used % 7], start=used % 2 == 0)
+            what = f"{kind} T={T} B={B} P={P} resets {RESETS[used % 7]}"
+            options = {"sequential": False, "look_back": True, "in_place": used % 4 < 2}
+            got = check(*pair, arrays, kind[1], what, **options)
+            three = run(*pair, arrays, got[0], is_complex=kind[1], segments=3)
+            for mine, theirs in zip(got, three, strict=True):
+                scale = np.abs(theirs).max() * np.sqrt(T * B)
+                assert_close(mine, numbers(theirs, kind[1]), kind[1], scale, f"{what} 3 passes")
+            used += 1
+
+
+@contextmanager
+def blocks_at_once(most, seed, seconds=60):
+    """Run up to ``most`` blocks of a launch at the same time, and begin them in any order.
+
+    Publishing takes its time: threads sleep at fences and before atomics. A thread that waits for
+    longer than ``seconds`` raises TimeoutError.
+    """
+    from numba.cuda.simulator.kernel import BlockManager
+    from numba.cuda.simulator.kernelapi import FakeCUDAAtomic, FakeCUDAModule, FakeCUDAShared
+
+    run_block, add, exch = BlockManager.run, FakeCUDAAtomic.add, FakeCUDAAtomic.exch
+    rng, waiting, end = random.Random(seed), [], time.monotonic() + seconds
+
+    def run_all(self, grid_point, *arguments):
+        waiting.append((self, grid_point))
+        if len(waiting) < np.prod(self._grid_dim):
+            return
+        places, errors = threading.Semaphore(most), []
+
+        def run_one(manager, point):
+            try:
+                run_block(manager, point, *arguments)
+            except BaseException as error:
+                errors.append(error)
+            places.release()
+
+        # the last ones first, or in any order
+        order = waiting[::-1] if most == 1 else rng.sample(waiting, len(waiting))
+        threads = [threading.Thread(target=run_one, args=block) for block in order]
+        waiting.clear()
+        for thread in threads:
+            places.acquire()
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def pause(*_):
+        time.sleep(rng.choice((0, 0, 1e-3)))
+
+    def slow_add(self, array, index, value):
+        if value == 0:  # of a thread that waits
+            time.sleep(1e-4)
+            if time.monotonic() > end:
+                raise TimeoutError("a tile waits for one that has not begun")
+        return add(self, array, index, value)
+
+    def slow_exch(self, array, index, value):
+        pause()
+        return exch(self, array, index, value)
+
+    def array(self, shape, dtype):
+        thread, caller = threading.current_thread(), sys._getframe(1)
+        key = tuple(thread.blockIdx), caller.f_code, caller.f_lineno
+        return self._allocations.setdefault(key, np.empty(shape, dtype))
+
+    with (
+        mock.patch.object(BlockManager, "run", run_all),
+        mock.patch.object(FakeCUDAShared, "array", array),
+        mock.patch.object(FakeCUDAModule, "threadfence", pause),
+        mock.patch.multiple(FakeCUDAAtomic, add=slow_add, exch=slow_exch),
+    ):
+        yield
+
+
+def at_once():
+    """Tiles that run together, in any order, give the same bits as one after the other.
+
+    With one block at a time, the last one first, a tile by a block's number would wait for ever.
+    """
+    from minis5_cuda.nn import scan
+
+    scan.SLOTS = 1
+    pair, rng = shrink(2, 2), np.random.default_rng(8)
+    for used, kind in enumerate((KINDS[1], KINDS[4])):
+        arrays = problem(rng, 50, 3, 1, kind, start=True)
+        options = {"is_complex": kind[1], "sequential": False, "look_back": True}
+        expected = run(*pair, arrays, **options)
+        for most in (1, 3, 99):
+            with blocks_at_once(most, seed=10 * used + most):
+                got = run(*pair, arrays, **options)
+            for mine, theirs in zip(got, expected, strict=True):
+                assert mine.tobytes() == theirs.tobytes(), f"{kind}, {most} at once"
 
 
 def poison():
@@ -223,7 +346,8 @@ def poison():
         _, is_complex, varying = kind
         a, b, reset, x0, dx = problem(rng, T, 2, 1, kind, "none")
         reset[at, 0] = True
-        options = {"sequential": used % 5 == 0, "segments": 1 + used % 3, "is_complex": is_complex}
+        options = {"sequential": used % 5 == 0, "is_complex": is_complex}
+        options |= {"look_back": True} if used % 2 else {"segments": 1 + used % 3}
         x, da, db, dx0 = run(*pair, (a, b, reset, x0, dx), **options)
 
         bad_a, bad_b, bad_x0 = a.copy(), b.copy(), x0.copy()
@@ -316,5 +440,6 @@ def captured():
         cupy.asarray(z) for z in problem(np.random.default_rng(6), 40, 2, 1, KINDS[1])
     )
     with cupy.recorded():
-        x = forward(a, b, reset, x0, segments=2)
-        backward(a, reset, x0, x, dx, segments=2)
+        for options in ({"segments": 2}, {"look_back": True}):
+            x = forward(a, b, reset, x0, **options)
+            backward(a, reset, x0, x, dx, **options)

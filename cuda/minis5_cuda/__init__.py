@@ -9,7 +9,7 @@ Read in this order:
     register                  imports every file that has GPU forms; minis5/device.py imports it
     launch                    compiles a kernel and queues it on CuPy's current stream
     nn/scan_textbook          Blelloch's scan as in the textbook, with resets
-    nn/scan, scan_kernels     the fast scan and its adjoint
+    nn/scan and scan_*        the fast scan and its adjoint
     reduce                    sums in a fixed order; the blocks of threads of most kernels
     nn/, rl/                  the other kernels; their __init__ gives the order
     graphs, blas, pack        CUDA graphs; matrix products; the gradients as one vector

@@ -71,13 +71,15 @@ def recurrences(real, *lengths):
 
 
 def scan_examples(real):
-    # step by step, and in segments
-    for case, is_complex, problems in recurrences(real, 5, 100_000):
-        for a, b, reset, x0 in problems:
-            scan.scan_forward(a, b, reset, x0, is_complex=is_complex)
+    # step by step, in three passes, and looking back
+    ways = (5, {}), (100_000, {"segments": 8}), (100_000, {"look_back": True})
+    lengths, options = zip(*ways, strict=True)
+    for case, is_complex, problems in recurrences(real, *lengths):
+        for (a, b, reset, x0), how in zip(problems, options, strict=True):
+            scan.scan_forward(a, b, reset, x0, is_complex=is_complex, **how)
         yield f"forward, {case}"
-        for a, b, reset, x0 in problems:
-            scan.scan_backward(a, reset, x0, b, b, is_complex=is_complex)
+        for (a, b, reset, x0), how in zip(problems, options, strict=True):
+            scan.scan_backward(a, reset, x0, b, b, is_complex=is_complex, **how)
         yield f"backward, {case}"
 
 

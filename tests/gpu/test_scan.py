@@ -66,7 +66,8 @@ def test_scan_is_the_cpu_and_a_second_time(kind):
         arrays = problem(
             rng, *shape, kind, reset, start=used % 2 == 0, low=(0, 0.99)[used // 2 % 2]
         )
-        for options in ({}, {"segments": 3, "sequential": False}, {"sequential": True}):
+        ways = {"segments": 3}, {"look_back": True}, {}
+        for options in [{"sequential": False, **way} for way in ways] + [{"sequential": True}]:
             check_twice(
                 pair, arrays, kind[1], f"{kind} {shape} resets {reset} {options}", **options
             )
@@ -80,6 +81,34 @@ def test_a_million_steps(kind):
     arrays = problem(rng, 1_000_000, 1, 2, kind, "none", low=0.99)
     arrays[2][rng.integers(0, 1_000_000, 9)] = True
     check_twice((scan_forward, scan_backward), arrays, kind[1], f"{kind}")
+
+
+@pytest.mark.parametrize("kind", [KINDS[1], KINDS[4]], ids=str)
+def test_look_back_in_a_graph(kind):
+    """Replays begin without flags of the replay before: other inputs, and the bits of a call.
+
+    There are more tiles than run at once, so that some begin when others have ended.
+    """
+    import cupy
+    from minis5_cuda.graphs import Graph
+    from minis5_cuda.nn.scan import scan_backward, scan_forward
+
+    options = {"is_complex": kind[1], "sequential": False, "look_back": True}
+    arrays = problem(np.random.default_rng(4), 40_000, 1, 100, kind)
+    with cupy.cuda.Stream() as stream:
+        a, b, reset, x0, dx = map(cupy.asarray, arrays)
+
+        def work():
+            x = scan_forward(a, b, reset, x0, **options)
+            return x, *scan_backward(a, reset, x0, x, dx, **options)
+
+        recorded = Graph(work, result=True)
+        for factor in (1, -0.5, 3):
+            b *= b.dtype.type(factor)
+            got = [z.get() for z in recorded()]
+            for one, other in zip(got, work(), strict=True):
+                assert one.tobytes() == other.get().tobytes(), f"{kind}, {factor}"
+        stream.synchronize()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -100,11 +129,12 @@ def test_textbook(kind):
         )
 
 
+@pytest.mark.parametrize("way", [{"segments": 3}, {"look_back": True}], ids=str)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nothing_comes_past_a_reset(bad):
+def test_nothing_comes_past_a_reset(bad, way):
     """Poison between two resets stays there; elsewhere every bit is the same.
 
-    The stretch between the resets is longer than a segment.
+    The stretch between the resets is longer than a segment, and than a window of tiles.
     """
     import cupy
     from minis5_cuda.nn.scan import scan_backward, scan_forward
@@ -117,12 +147,11 @@ def test_nothing_comes_past_a_reset(bad):
         bad_b, bad_dx = b.copy(), dx.copy()
         bad_b[lo, 0], bad_dx[hi - 1, 0] = bad, bad
         good = [cupy.asarray(z) for z in (a, b, reset, x0, dx)]
-        x = scan_forward(*good[:4], is_complex=kind[1])
-        bad_x = scan_forward(good[0], cupy.asarray(bad_b), *good[2:4], is_complex=kind[1]).get()
-        g = scan_backward(good[0], *good[2:4], x, good[4], is_complex=kind[1])[1].get()
-        bad_g = scan_backward(good[0], *good[2:4], x, cupy.asarray(bad_dx), is_complex=kind[1])[
-            1
-        ].get()
+        how = {"is_complex": kind[1], **way}
+        x = scan_forward(*good[:4], **how)
+        bad_x = scan_forward(good[0], cupy.asarray(bad_b), *good[2:4], **how).get()
+        g = scan_backward(good[0], *good[2:4], x, good[4], **how)[1].get()
+        bad_g = scan_backward(good[0], *good[2:4], x, cupy.asarray(bad_dx), **how)[1].get()
         for mine, clean in ((bad_x, x.get()), (bad_g, g)):
             assert not np.isfinite(mine[lo:hi, 0]).all()
             mine[lo:hi, 0] = clean[lo:hi, 0]

@@ -340,6 +340,7 @@ def test_bad_gradients_are_named(name, bad):
 
 
 CHECKS = ["everything", "sequential", "shapes", "poison", "operator", "textbook", "captured"]
+CHECKS += ["look_back", "at_once"]
 
 
 @pytest.mark.parametrize("check", sampled(CHECKS))

@@ -3,6 +3,8 @@
     scan_textbook    Blelloch's scan as in the textbook: slow, and short
     scan             how the fast scan divides time among threads, and the launchers of its kernels
     scan_kernels     those kernels: forward and backward, chunked and sequential
+    scan_steps       what they are made of: loads, ⊕, the two sweeps
+    scan_look_back   how tiles that run at the same time find the state before them
     layers           bias and activation, layer normalisation, gates
     s5, discretize   the S5 layer around its scan: skip connection; Λ̄, w and the matrices
     gru, lstm        one step of a recurrent layer

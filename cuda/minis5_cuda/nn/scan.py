@@ -27,9 +27,11 @@ along time by tiles. A thread has one column, and of each tile one chunk of a fe
                                    and writes x
 
 So each number is read once and written once. The last state of a tile is the first of the next.
-With too few columns to fill the GPU, time is cut into segments. One kernel sums up each segment as
-(A, B, C). A scan of these gives the state that each segment begins with. Then all segments run at
-the same time.
+With too few columns to fill the GPU, every tile has a block, and looks back for the state before it
+(scan_look_back.py): still one pass. The specification of this is three passes. Time is cut into
+segments; one kernel sums up each as (A, B, C); a scan of these gives the state that each segment
+begins with; then all segments run at the same time. MINIS5_LOOK_BACK=0 in the environment makes
+three passes the default.
 
 The adjoint is the same scan backwards in time. Its state v[t] = conj(k[t]·a[t])·g[t], with k[t] = 0
 where reset[t], else 1, is what goes one step back:
@@ -39,13 +41,14 @@ One thread computes each number, in a fixed order. Sums go over a thread's steps
 segments and the batch. Repeated runs therefore agree to the last bit.
 
 Leaves out: |a| > 1 for so long that the product A overflows where the states need not. Complex
-numbers are planar, as in minis5/nn/scan.py. The kernels are in scan_kernels.py; a simpler version,
-to be read first, is in scan_textbook.py.
+numbers are planar, as in minis5/nn/scan.py. The kernels are in scan_kernels.py, their steps in
+scan_steps.py; a simpler version, to be read first, is in scan_textbook.py.
 Source: 2303.03982, section 4.1 and appendix A; Blelloch, "Prefix sums and their applications",
 1990. Specification: scan and scan_vjp in minis5/reference/s5_ppo.py. CPU form: minis5/nn/scan.py.
 Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py.
 """
 
+import os
 from functools import cache
 from typing import NamedTuple
 
@@ -62,6 +65,8 @@ STEPS = 8  # of a chunk, or half of that where a thread holds more of a step
 SEQUENTIAL = 8  # up to so many steps, a thread takes a column alone
 FULL = 2  # blocks for each multiprocessor fill the GPU
 MIN_TILES = 4  # of a segment: shorter ones are not worth two more kernels
+SLOTS = 2  # tiles that a thread looks back at; a window is CHUNKS times that
+SWITCH = "MINIS5_LOOK_BACK"
 
 
 class Plan(NamedTuple):
@@ -71,6 +76,16 @@ class Plan(NamedTuple):
     sizes: tuple  # T, batch, P, row: the first arguments of every kernel
     varying: bool  # whether a differs in time
     columns: int
+    groups: int  # of LANES columns
+    sequential: bool  # one thread takes a column, step by step
+    looks_back: bool  # each segment is a tile, and finds the state before it
+    segments: int
+    length: int  # steps of a segment
+
+    @property
+    def blocks(self):
+        """How many blocks of threads the chunked kernel has."""
+        return self.groups * self.segments
 
 
 @cache
@@ -83,14 +98,22 @@ def multiprocessors():
     )
 
 
-def prepare(a, b, is_complex, backward):
-    """Return the Plan for arrays like ``a`` and ``b``."""
+def prepare(a, b, is_complex, backward, sequential=None, segments=None, look_back=None):
+    """Return the Plan for arrays like ``a`` and ``b``; the options are scan_forward's."""
     T, batch, width = b.shape
     P, varying = width // (2 if is_complex else 1), a.shape[:2] == (T, batch)
-    steps = STEPS // 2 if varying or (is_complex and backward) else STEPS
-    kernels = make_kernels(b.dtype, is_complex, varying, backward, LANES, CHUNKS, steps)
-    sizes = T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)
-    return Plan(kernels, sizes, varying, columns=batch * P)
+    steps = STEPS // 2 if varying or backward else STEPS
+    kernels = make_kernels(b.dtype, is_complex, varying, backward, LANES, CHUNKS, steps, SLOTS)
+    sizes, columns = (T, np.uint32(batch), np.uint32(P), np.uint32(batch * width)), batch * P
+    if sequential is None:
+        sequential = T <= SEQUENTIAL
+    count, length = (1, T) if sequential else split(T, columns, kernels.tile, segments)
+    if look_back is None:
+        look_back = segments is None and count > 1 and os.environ.get(SWITCH) != "0"
+    if look_back and not sequential:
+        count, length = blocks(T, kernels.tile), kernels.tile
+    groups = blocks(columns, LANES)
+    return Plan(kernels, sizes, varying, columns, groups, sequential, look_back, count, length)
 
 
 def split(T, columns, tile, segments=None):
@@ -110,38 +133,45 @@ def flat(*arrays):
     return [z.reshape(-1) for z in arrays]
 
 
-def segment_ends(plan, a, b, reset, before, segments, length):
-    """Return the state after each segment but the last, (segments - 1, B, W).
+def segment_ends(plan, a, b, reset, before):
+    """Return the state after each segment but the last, (segments - 1, B, W), in two passes.
 
-    ``before`` (B, W) is the state before the first segment. With one segment it is returned: then
-    the kernel does not read it.
+    ``before`` (B, W) is the state before the first segment; None is 0.
     """
-    if segments == 1:
-        return before
-    xp, shape = array_module(b), (segments - 1, *b.shape[1:])
+    xp, shape = array_module(b), (plan.segments - 1, *b.shape[1:])
     A, B, C = xp.empty(shape, b.dtype), xp.empty(shape, b.dtype), xp.empty(shape[:2], np.bool_)
     arrays, results = flat(a, b, reset.view(np.uint8)), flat(A, B, C.view(np.uint8))
-    grid = blocks(plan.columns, LANES), segments - 1
-    launch(plan.kernels.summary, grid, (LANES, CHUNKS), *plan.sizes, *arrays, length, *results)
+    grid = plan.groups, plan.segments - 1
+    launch(plan.kernels.summary, grid, (LANES, CHUNKS), *plan.sizes, *arrays, plan.length, *results)
+    before = xp.zeros_like(b[0]) if before is None else before
     return scan_forward(A, B, C, before, is_complex=plan.kernels.is_complex, out=B, segments=1)
 
 
-def launch_sequential(plan, arrays, results):
-    """Queue the kernel in which a thread has a column, for vectors ``arrays`` and ``results``."""
-    threads = 2 * LANES
-    grid = blocks(plan.columns, threads)
-    launch(plan.kernels.sequential, grid, threads, *plan.sizes, *arrays, *results)
-
-
-def launch_scan(plan, arrays, results, ends, segments, length):
-    """Queue the chunked kernel for vectors ``arrays`` and ``results``, (B, W) states ``ends``."""
-    grid = blocks(plan.columns, LANES), segments
-    arguments = *plan.sizes, *arrays, *flat(ends), length, *results
-    launch(plan.kernels.scan, grid, (LANES, CHUNKS), *arguments)
+def launch_plan(plan, a, b, reset, x0, before, results):
+    """Queue the plan's kernels for vectors ``results``; ``before`` as in :func:`segment_ends`."""
+    kernels, sizes, arrays = plan.kernels, plan.sizes, flat(a, b, reset.view(np.uint8), x0)
+    block, xp = (LANES, CHUNKS), array_module(b)
+    if plan.sequential:
+        threads = 2 * LANES
+        grid = blocks(plan.columns, threads)
+        launch(kernels.sequential, grid, threads, *sizes, *arrays, *results)
+    elif plan.looks_back:
+        shape = plan.segments, *b.shape[1:]
+        A, ends = xp.empty(shape, b.dtype), xp.empty(shape, b.dtype)
+        # nothing is published yet; a graph records this too, and replays it
+        flags = xp.zeros(A.size + 1, np.int32)
+        arguments = *arrays, *flat(A, ends), flags, plan.length, *results
+        launch(kernels.look_back, (plan.segments, plan.groups), block, *sizes, *arguments)
+    else:
+        ends = nothing = x0.reshape(-1)  # what is not read
+        if plan.segments > 1:
+            (ends,) = flat(segment_ends(plan, a, b, reset, before))
+        arguments = *arrays, nothing, ends, nothing, plan.length, *results
+        launch(kernels.scan, (plan.groups, plan.segments), block, *sizes, *arguments)
 
 
 @form_of(cpu.scan_forward)
-def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None, segments=None):
+def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, **options):
     """Return x of the recurrence on planar arrays, unchecked, as minis5.nn.scan.scan_forward.
 
     Parameters
@@ -156,28 +186,22 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, sequential=None,
     sequential : bool, optional
         Whether one thread takes a column, step by step. Default: where T is at most SEQUENTIAL.
     segments : int, optional
-        Into about how many parts time is cut. Default: by the shapes and the GPU.
+        Into about how many parts time is cut, in three passes. Default: by the shapes and the GPU.
+    look_back : bool, optional
+        Whether every tile has a block, in one pass. Default: where time would be cut in parts.
 
     Returns
     -------
     x : (T, B, W) array
     """
     x = array_module(b).empty_like(b) if out is None else out
-    plan = prepare(a, b, is_complex, backward=False)
-    arrays = flat(a, b, reset.view(np.uint8), x0)
-    if len(b) <= SEQUENTIAL if sequential is None else sequential:
-        launch_sequential(plan, arrays, flat(x))
-    else:
-        segments, length = split(len(b), plan.columns, plan.kernels.tile, segments)
-        ends = segment_ends(plan, a, b, reset, x0, segments, length)
-        launch_scan(plan, arrays, flat(x), ends, segments, length)
+    plan = prepare(a, b, is_complex, backward=False, **options)
+    launch_plan(plan, a, b, reset, x0, x0, flat(x))
     return x
 
 
 @form_of(cpu.scan_backward)
-def scan_backward(
-    a, reset, x0, x, dx, *, is_complex=True, out=None, sequential=None, segments=None
-):
+def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, **options):
     """Return the gradients of :func:`scan_forward`, as minis5.nn.scan.scan_backward.
 
     Parameters
@@ -188,7 +212,7 @@ def scan_backward(
         Gradient of x.
     out : (T, B, W) array, optional
         Where db is written; may be ``dx`` itself.
-    sequential, segments : optional
+    sequential, segments, look_back : optional
         As in :func:`scan_forward`.
 
     Returns
@@ -199,20 +223,9 @@ def scan_backward(
     dx0 : (B, W) array
     """
     xp = array_module(x)
-    plan = prepare(a, x, is_complex, backward=True)
-    sequential = len(x) <= SEQUENTIAL if sequential is None else sequential
-    if sequential:
-        segments, length = 1, len(x)
-    else:
-        segments, length = split(len(x), plan.columns, plan.kernels.tile, segments)
+    plan = prepare(a, x, is_complex, backward=True, **options)
     g, dx0 = xp.empty_like(dx) if out is None else out, xp.empty_like(x0)
     # where a is constant, da has a sum for each segment
-    da = xp.empty(x.shape if plan.varying else (segments, *x0.shape), x.dtype)
-    arrays, results = flat(a, dx, reset.view(np.uint8), x0), flat(x, g, da, dx0)
-    if sequential:
-        launch_sequential(plan, arrays, results)
-    else:
-        nothing = xp.zeros_like(x0)  # v[T] = 0
-        ends = segment_ends(plan, a, dx, reset, nothing, segments, length)
-        launch_scan(plan, arrays, results, ends, segments, length)
+    da = xp.empty(x.shape if plan.varying else (plan.segments, *x0.shape), x.dtype)
+    launch_plan(plan, a, dx, reset, x0, None, flat(x, g, da, dx0))  # None: v[T] = 0
     return da if plan.varying else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0

@@ -1,16 +1,13 @@
 """The kernels of the scan on a GPU: forward and backward, each chunked and sequential.
 
 scan.py explains and launches them. They take T, the batch size, P and row (the numbers of one
-step), and flat arrays. Of an array (T, B, W), number n belongs to (t, b, p) if n = t·row + b·W + p;
-number n + P is its imaginary part. Counts of numbers are unsigned, because Numba asks of a signed
-index whether it counts from the end. They are 32 bits wide where that is enough, because such a
-product takes one instruction.
+step), and flat arrays, as scan_steps.py has them.
 
 Kernels and device functions take many arguments one by one, not in a NamedTuple. A thread of the
 chunked float32 scan has no more than 64 registers, and with these lists it needs no more (ptx.py).
 
-Leaves out: warp shuffles, which Numba's simulator lacks; loading a tile while the one before is
-computed, which another block of the multiprocessor does.
+Leaves out: loading a tile while the one before is computed, which another block of the
+multiprocessor does.
 Source: 2303.03982, section 4.1 and appendix A; Blelloch 1990. Specification: scan and scan_vjp in
 minis5/reference/s5_ppo.py. CPU form: minis5/nn/scan.py.
 Tests: tests/nn/test_scan.py, tests/gpu/test_scan.py; registers and spills: tests/test_ptx.py.
@@ -22,13 +19,16 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5_cuda.launch import cuda, device, kernel
+from minis5_cuda.nn.scan_look_back import make_look_back
+from minis5_cuda.nn.scan_steps import make_steps
 
 
 class Kernels(NamedTuple):
     """The kernels of one direction, one dtype and one kind of a."""
 
-    scan: object  # chunked
-    summary: object  # of each segment, for the chunked one
+    scan: object  # chunked, of segments whose states before them are known
+    look_back: object  # the same, of segments of one tile, which find these states
+    summary: object  # of each segment, for the first
     sequential: object
     tile: int  # steps of a tile
     is_complex: bool
@@ -43,224 +43,164 @@ def bounded(threads, resident):
 
 
 @cache
-def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
+def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps, slots):
     """Return the Kernels of a direction for arrays of ``dtype``.
 
     Numbers are complex or real; a varies in time or is constant. A tile has ``lanes`` columns and
-    ``chunks`` (a power of 2) of ``steps`` steps. Each shared array has a line of its own, because
-    Numba's simulator tells shared arrays apart by their lines.
+    ``chunks`` (a power of 2) of ``steps`` steps; it looks back at ``slots`` · ``chunks`` tiles.
+    Each shared array has a line of its own, because Numba's simulator tells shared arrays apart by
+    their lines.
     """
-    number = np.result_type(dtype, np.complex64 if is_complex else dtype).type
-    zero, one, parts = number(0), number(1), np.uint64(2 if is_complex else 1)
+    functions = make_steps(dtype, is_complex, varying, backward, lanes, chunks, steps)
+    number, load, store, place, at, step, fetch, fold, sum_up, up_sweep, down_sweep = functions
+    zero, one = number(0), number(1)
     tile, threads = chunks * steps, chunks * lanes
     scan_kernel = bounded(threads, resident=2 if dtype == np.float32 else 1)
     # CUDA 13.5 would spill registers of this one on sm_100 if two blocks had to fit
     crowded = varying and backward and is_complex
     summary_kernel = bounded(threads, resident=1) if crowded else scan_kernel
 
-    @device
-    def load(array, n, P):
-        """Return number n of ``array``."""
-        return number(complex(array[n], array[n + P])) if is_complex else array[n]
+    def make_scan(looks_back):
+        """Return the chunked kernel.
 
-    @device
-    def store(array, n, P, value):
-        """Write number n of ``array``."""
-        if is_complex:
-            array[n] = value.real
-            array[n + P] = value.imag
-        else:
-            array[n] = value
-
-    @device
-    def place(column, batch, P):
-        """Return b, p, and the number of (0, b, p).
-
-        Threads beyond the last column repeat that column, and store nothing.
+        The state before segment 0 is x0, backwards v[T] = 0. That before segment k is number k - 1
+        of ``ends``, (segments - 1, B, W). A kernel that looks back has segments of one tile, and
+        uses A_all, ends and flags as scan_look_back.py says. The other one only reads ends.
         """
-        column = np.uint64(min(column, np.int64(batch) * np.int64(P) - 1))
-        b, p = column // P, column % P
-        return b, p, b * parts * P + p
+        take, state_before = make_look_back(functions, backward, lanes, chunks, slots)
 
-    @device
-    def at(n, s, stride):
-        """Return the number s steps on from n, in the direction of the scan."""
-        return n - np.uint64(s) * stride if backward else n + np.uint64(s) * stride
+        @device
+        def part(taken, batch, P):
+            """Return the segment of this thread, whether it has a column, and b, p, and (0, b, p).
 
-    @device
-    def step(a, value, forget, state):
-        """Return the next state. value: b[t], in the backward scan dx[t]; forget: reset[t].
+            taken: in shared memory, how many blocks have begun before this one.
+            """
+            segment, group = np.int64(cuda.blockIdx.y), np.int64(cuda.blockIdx.x)
+            if looks_back:
+                segment, group = taken[0] // cuda.gridDim.y, taken[0] % cuda.gridDim.y
+            column = group * lanes + cuda.threadIdx.x
+            i, p, origin = place(column, batch, P)
+            return segment, column < np.int64(batch) * np.int64(P), i, p, origin
 
-        In the forward scan it is x[t] = k·a·x[t-1] + b, with k = 0 where ``forget``, else 1. So in
-        the backward scan it is v[t] = k·conj(a)·g[t], with g[t] = dx[t] + v[t+1].
-        """
-        if backward:
-            return zero if forget else a.conjugate() * (value + state)
-        return value if forget else a * state + value
+        @device
+        def chunk_of(start, end, T, row, origin):
+            """Return of this thread's chunk of the tile at ``start`` count, t and number (t, b, p).
 
-    @device
-    def fetch(a, values, reset, n, m, batch, P, row, reach, some_a, some_values, some_resets):
-        """Load the steps of a chunk, from n (in reset: m) on.
-
-        Time ends at step ``reach``: beyond it, this step is loaded again.
-        """
-        for s in range(steps):
-            k = min(np.uint32(s), reach)
-            some_values[s] = load(values, at(n, k, row), P)
-            if varying:
-                some_a[s] = load(a, at(n, k, row), P)
-            some_resets[s] = reset[at(m, k, batch)]
-
-    @device
-    def fold(a, some_a, some_values, some_resets, A, B, C):
-        """Return (A, B, C) ⊕ each step of a chunk."""
-        for s in range(steps):
-            if varying:
-                a = some_a[s]
-            # A is not used where C is set: it may go on through a reset
-            A = (a.conjugate() if backward else a) * A
-            B = step(a, some_values[s], some_resets[s], B)
-            C |= some_resets[s]
-        return A, B, C
-
-    @device
-    def up_sweep(A, B, C, here, chunk):
-        """Give chunk 2d·j + 2d - 1, for d = 1, 2, 4, …, the ⊕ of the 2d chunks that end with it."""
-        d = 1
-        while d < chunks:
-            cuda.syncthreads()
-            if (chunk + 1) & (2 * d - 1) == 0 and not C[here]:
-                # (A, B, C) of the left ⊕ (A', B', 0) = (A'·A, A'·B + B', C); with C' set, nothing
-                left = here - np.uint64(d * lanes)
-                B[here] += A[here] * B[left]
-                A[here] *= A[left]
-                C[here] = C[left]
-            d *= 2
-
-    @device
-    def down_sweep(A, B, C, here, chunk, state):
-        """Return the state before this thread's chunk.
-
-        ``state`` is that before the tile, in the threads of the last chunk.
-        Of 2d chunks, the left half begins with the state that the whole begins with. The right half
-        begins with the state after the left.
-        """
-        if chunk == chunks - 1:
-            B[here] = state
-        d = chunks // 2
-        while d > 0:
-            cuda.syncthreads()
-            if (chunk + 1) & (2 * d - 1) == 0:
-                left = here - np.uint64(d * lanes)
-                state = B[here]  # before the 2d chunks
-                B[here] = B[left] if C[left] else A[left] * state + B[left]
-                B[left] = state
-            d //= 2
-        cuda.syncthreads()
-        return B[here]
-
-    @device
-    def scan_tile(a, some_a, some_values, some_resets, A, B, C, state):
-        """Return the state before this thread's chunk, from the loaded steps of the tile."""
-        chunk = cuda.threadIdx.y
-        here = np.uint64(chunk * lanes + cuda.threadIdx.x)
-        A[here], B[here], C[here] = fold(
-            a, some_a, some_values, some_resets, one, zero, np.uint8(0)
-        )
-        up_sweep(A, B, C, here, chunk)
-        return down_sweep(A, B, C, here, chunk, state)
-
-    @scan_kernel
-    def forward_scan(T, batch, P, row, a, b, reset, x0, ends, length, x):
-        """Write x in segment blockIdx.y, of ``length`` steps.
-
-        ends: (segments - 1, B, W), the last state of each segment.
-        """
-        A = cuda.shared.array(threads, number)
-        B = cuda.shared.array(threads, number)
-        C = cuda.shared.array(threads, np.uint8)
-        some_a, some_b = cuda.local.array(steps, number), cuda.local.array(steps, number)
-        some_resets = cuda.local.array(steps, np.uint8)
-        segment, column = cuda.blockIdx.y, cuda.blockIdx.x * lanes + cuda.threadIdx.x
-        i, p, origin = place(column, batch, P)
-        inside, end = column < np.int64(batch) * np.int64(P), min((segment + 1) * length, T)
-        constant_a = zero if varying else load(a, p, P)
-        state = (
-            load(x0, origin, P)
-            if segment == 0
-            else load(ends, np.uint64(segment - 1) * row + origin, P)
-        )
-        for start in range(segment * length, end, tile):
+            It has ``count`` steps before the end, which may be none or fewer, and the first is t.
+            """
             first = start + cuda.threadIdx.y * steps
-            count = np.int32(
-                end - first
-            )  # steps before the end; none or fewer in a chunk beyond it
-            reach = np.uint32(max(count - 1, 0))
-            t = np.uint64(min(first, end - 1))
-            n = t * row + origin
-            fetch(a, b, reset, n, t * batch + i, batch, P, row, reach, some_a, some_b, some_resets)
-            state = scan_tile(constant_a, some_a, some_b, some_resets, A, B, C, state)
-            for s in range(steps):
-                # x[t] = a[t]·x[t-1] + b[t], from the state before the chunk on
-                state = step(some_a[s] if varying else constant_a, some_b[s], some_resets[s], state)
-                if inside and s < count:
-                    store(x, at(n, s, row), P, state)
+            count, k = np.int32(end - first), min(first, end - 1)
+            t = np.uint64(T - 1 - k if backward else k)
+            return count, t, t * row + origin
 
-    @scan_kernel
-    def backward_scan(T, batch, P, row, a, dx, reset, x0, ends, length, x, g, da, dx0):
-        """Write g, da and dx0. Segments, tiles and chunks count from the end of time.
+        def forward_scan(T, batch, P, row, a, b, reset, x0, A_all, ends, flags, length, x):
+            """Write x."""
+            A = cuda.shared.array(threads, number)
+            B = cuda.shared.array(threads, number)
+            C = cuda.shared.array(threads, np.uint8)
+            some_a, some_b = cuda.local.array(steps, number), cuda.local.array(steps, number)
+            some_resets, taken = cuda.local.array(steps, np.uint8), cuda.shared.array(1, np.int32)
+            if looks_back:
+                take(flags, taken)
+            segment, inside, i, p, origin = part(taken, batch, P)
+            constant_a = zero if varying else load(a, p, P)
+            end, state = min((segment + 1) * length, T), zero
+            if not looks_back:
+                if segment == 0:
+                    state = load(x0, origin, P)
+                else:
+                    state = load(ends, np.uint64(segment - 1) * row + origin, P)
+            for start in range(segment * length, end, tile):
+                count, t, n = chunk_of(start, end, T, row, origin)
+                m, reach = t * batch + i, np.uint32(max(count - 1, 0))
+                fetch(a, b, reset, n, m, batch, P, row, reach, some_a, some_b, some_resets)
+                sum_up(constant_a, some_a, some_b, some_resets, A, B, C)
+                if looks_back:
+                    state = state_before(
+                        A, B, C, segment, inside, P, row, origin, x0, A_all, ends, flags
+                    )
+                    # all this again, so that no register has to keep it meanwhile
+                    segment, inside, i, p, origin = part(taken, batch, P)
+                    end = min((segment + 1) * length, T)
+                    count, t, n = chunk_of(segment * length, end, T, row, origin)
+                    constant_a = zero if varying else load(a, p, P)
+                state = down_sweep(A, B, C, state)
+                for s in range(steps):
+                    # x[t] = a[t]·x[t-1] + b[t], from the state before the chunk on
+                    a_t = some_a[s] if varying else constant_a
+                    state = step(a_t, some_b[s], some_resets[s], state)
+                    if inside and s < count:
+                        store(x, at(n, s, row), P, state)
 
-        da: (T, B, W); where a is constant a sum for each segment, (segments, B, W).
-        """
-        A = cuda.shared.array(threads, number)
-        B = cuda.shared.array(threads, number)
-        C = cuda.shared.array(threads, np.uint8)
-        some_a, some_dx = cuda.local.array(steps, number), cuda.local.array(steps, number)
-        some_x, some_resets = cuda.local.array(steps, number), cuda.local.array(steps, np.uint8)
-        segment, column = cuda.blockIdx.y, cuda.blockIdx.x * lanes + cuda.threadIdx.x
-        i, p, origin = place(column, batch, P)
-        inside, end = column < np.int64(batch) * np.int64(P), min((segment + 1) * length, T)
-        constant_a = zero if varying else load(a, p, P)
-        before = load(x0, origin, P)
-        state = zero if segment == 0 else load(ends, np.uint64(segment - 1) * row + origin, P)
-        total = zero
-        for start in range(segment * length, end, tile):
-            first = start + cuda.threadIdx.y * steps
-            count = np.int32(end - first)
-            reach = np.uint32(max(count - 1, 0))
-            t = np.uint64(T - 1 - min(first, end - 1))
-            n = t * row + origin
-            fetch(
-                a, dx, reset, n, t * batch + i, batch, P, row, reach, some_a, some_dx, some_resets
+        def backward_scan(
+            T, batch, P, row, a, dx, reset, x0, A_all, ends, flags, length, x, g, da, dx0
+        ):
+            """Write g, da and dx0. Segments, tiles and chunks count from the end of time.
+
+            da: (T, B, W); where a is constant a sum for each segment, (segments, B, W).
+            """
+            A = cuda.shared.array(threads, number)
+            B = cuda.shared.array(threads, number)
+            C = cuda.shared.array(threads, np.uint8)
+            some_a, some_dx = cuda.local.array(steps, number), cuda.local.array(steps, number)
+            some_x, taken = cuda.local.array(steps, number), cuda.shared.array(1, np.int32)
+            some_resets = cuda.local.array(steps, np.uint8)
+            if looks_back:
+                take(flags, taken)
+            segment, inside, i, p, origin = part(taken, batch, P)
+            constant_a = zero if varying else load(a, p, P)
+            end, before, state, total = (
+                min((segment + 1) * length, T),
+                load(x0, origin, P),
+                zero,
+                zero,
             )
-            for s in range(steps):  # x[t-1]
-                k = min(np.uint32(s), reach)
-                some_x[s] = load(x, at(n, k, row) - row, P) if k < t else before
-            state = scan_tile(constant_a, some_a, some_dx, some_resets, A, B, C, state)
-            for s in range(steps):
-                # in the forward scan x[t] = k·a·x[t-1] + b, so here g[t] = dx[t] + v[t+1], db = g,
-                # da = k·g·conj(x[t-1]), and v[t] = k·conj(a)·g goes on to t-1
-                g_t = some_dx[s] + state
-                state = step(
-                    some_a[s] if varying else constant_a, some_dx[s], some_resets[s], state
-                )
-                if inside and s < count:
-                    store(g, at(n, s, row), P, g_t)
-                    da_t = zero if some_resets[s] else g_t * some_x[s].conjugate()
-                    if varying:
-                        store(da, at(n, s, row), P, da_t)
-                    else:
-                        total += da_t
-                    if np.uint64(s) == t:  # at time 0: dx0 = v[0]
-                        store(dx0, origin, P, state)
-        if not varying:  # da: the chunks' sums, in a fixed order
-            here = np.uint64(cuda.threadIdx.x)
-            B[here + np.uint64(cuda.threadIdx.y * lanes)] = total
-            cuda.syncthreads()
-            if cuda.threadIdx.y == 0 and inside:
-                for k in range(1, chunks):
-                    total += B[here + np.uint64(k * lanes)]
-                store(da, np.uint64(segment) * row + origin, P, total)
+            if not looks_back and segment > 0:
+                state = load(ends, np.uint64(segment - 1) * row + origin, P)
+            for start in range(segment * length, end, tile):
+                count, t, n = chunk_of(start, end, T, row, origin)
+                m, reach = t * batch + i, np.uint32(max(count - 1, 0))
+                fetch(a, dx, reset, n, m, batch, P, row, reach, some_a, some_dx, some_resets)
+                for s in range(steps):  # x[t-1]
+                    k = min(np.uint32(s), reach)
+                    some_x[s] = load(x, at(n, k, row) - row, P) if k < t else before
+                sum_up(constant_a, some_a, some_dx, some_resets, A, B, C)
+                if looks_back:
+                    state = state_before(
+                        A, B, C, segment, inside, P, row, origin, x0, A_all, ends, flags
+                    )
+                    segment, inside, i, p, origin = part(taken, batch, P)  # as in forward_scan
+                    end = min((segment + 1) * length, T)
+                    count, t, n = chunk_of(segment * length, end, T, row, origin)
+                    constant_a = zero if varying else load(a, p, P)
+                state = down_sweep(A, B, C, state)
+                for s in range(steps):
+                    # in the forward scan x[t] = k·a·x[t-1] + b, so here g[t] = dx[t] + v[t+1],
+                    # db = g, da = k·g·conj(x[t-1]), and v[t] = k·conj(a)·g goes on to t-1
+                    g_t, a_t = some_dx[s] + state, some_a[s] if varying else constant_a
+                    state = step(a_t, some_dx[s], some_resets[s], state)
+                    if inside and s < count:
+                        store(g, at(n, s, row), P, g_t)
+                        da_t = zero if some_resets[s] else g_t * some_x[s].conjugate()
+                        if varying:
+                            store(da, at(n, s, row), P, da_t)
+                        else:
+                            total += da_t
+                        if np.uint64(s) == t:  # at time 0: dx0 = v[0]
+                            store(dx0, origin, P, state)
+            if not varying:  # da: the chunks' sums, in a fixed order
+                here = np.uint64(cuda.threadIdx.x)
+                B[here + np.uint64(cuda.threadIdx.y * lanes)] = total
+                cuda.syncthreads()
+                if cuda.threadIdx.y == 0 and inside:
+                    for k in range(1, chunks):
+                        total += B[here + np.uint64(k * lanes)]
+                    store(da, np.uint64(segment) * row + origin, P, total)
+
+        scan = backward_scan if backward else forward_scan
+        if looks_back:
+            scan.__name__ = scan.__name__.replace("scan", "look_back")
+        return scan_kernel(scan)
 
     @summary_kernel
     def summary(T, batch, P, row, a, values, reset, length, A_out, B_out, C_out):
@@ -339,6 +279,5 @@ def make_kernels(dtype, is_complex, varying, backward, lanes, chunks, steps):
             if not varying:
                 store(da, origin, P, total)
 
-    if backward:
-        return Kernels(backward_scan, summary, backward_sequential, tile, is_complex)
-    return Kernels(forward_scan, summary, forward_sequential, tile, is_complex)
+    sequential = backward_sequential if backward else forward_sequential
+    return Kernels(make_scan(False), make_scan(True), summary, sequential, tile, is_complex)
