@@ -7,7 +7,8 @@
     probe      gpu_probe.py: what is installed, and whether each kind of work runs. If it fails, the
                other steps are left out: the time is worth more spent on the cause.
     tests      tests/gpu, none of which may be skipped for want of a GPU
-    bench      gpu_bench.py: the scan by length and width, rollouts, one update, training
+    bench      gpu_bench.py: the scan in one pass or three, by length and width, rollouts, one
+               update, training
     sanitize   NVIDIA's memcheck over the textbook's scan
     train      minis5 train RepeatPreviousHard, with its defaults
 
@@ -89,7 +90,8 @@ def steps(work, commit):
     """Return all steps, in order; they write into the folder ``work``."""
     scripts, tests = ROOT / "experiments", "tests/gpu"
     probe = [f"{scripts}/gpu_probe.py", "--out", f"{work}/probe.json"]
-    bench = [f"{scripts}/gpu_bench.py", "length", "width", "rollout", "update", "train"]
+    parts = "passes length width rollout update train"
+    bench = [f"{scripts}/gpu_bench.py", *parts.split()]
     bench += ["--repeats", "5", "--out", f"{work}/bench", "--commit", commit or "unknown"]
     train = ["-m", "minis5", "train", "RepeatPreviousHard", "--device", "cuda"]
     train += ["--out", f"{work}/run"]

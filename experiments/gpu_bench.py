@@ -8,6 +8,7 @@
     width       scan over B·P = 2^5 … 2^13 at T = 4096
     length      scan over T = 2^8 … 2^20 at B·P = 128: its time should grow no faster than T
     sequential  the scan against a kernel that walks through time, one thread a column
+    passes      the scan of few columns in one pass, whose tiles look back, against three passes
     jax         the scan against jax.lax.associative_scan (jax_scan.py), if JAX finds the GPU
     rollout     the laptop's network in 4,096 environments, by one launch and step by step
                 (gpu_rollout.py); and training it there
@@ -39,7 +40,7 @@ from pathlib import Path
 import numpy as np
 from gpu_report import SERIES, merged, report, table
 from gpu_rollout import bench_rollout
-from gpu_scan import bench_jax, bench_scan, bench_sequential, in_turn, wall_ms
+from gpu_scan import bench_jax, bench_passes, bench_scan, bench_sequential, in_turn, wall_ms
 from sweep import ROOT, readmes
 
 from minis5 import files
@@ -159,7 +160,7 @@ def bench_cpu(repeats, quick):
 
 
 PARTS = {part: partial(bench_scan, part) for part in SERIES}
-PARTS |= {"sequential": bench_sequential, "jax": bench_jax}
+PARTS |= {"sequential": bench_sequential, "passes": bench_passes, "jax": bench_jax}
 PARTS |= {"rollout": bench_rollout, "update": bench_update, "train": bench_train, "cpu": bench_cpu}
 
 

@@ -4,8 +4,9 @@
     python experiments/gpu_probe.py --out facts.json  write it too
 
 Each check is the smallest of its kind, and is compared with the CPU: one kernel, one matrix
-product, both recorded in a CUDA graph beside CuPy's own work, and one step of an environment. A
-check that fails is told with its traceback, and the next one is tried. The exit code is 1 then.
+product, both recorded in a CUDA graph beside CuPy's own work, one step of an environment, and a
+scan whose blocks wait for each other. A check that fails is told with its traceback, and the next
+one is tried. The exit code is 1 then.
 
 Leaves out: speed. Tests: tests/test_first_gpu.py, in the simulator. first_gpu.py runs it first.
 """
@@ -143,7 +144,33 @@ def environment():
         np.testing.assert_array_equal(got, wanted)
 
 
-CHECKS = kernel, product, graph, environment
+def look_back():
+    """Scan in one pass, by more blocks than run at once; if they wait for ever, say so.
+
+    Then MINIS5_LOOK_BACK=0 in the environment makes all scans go without.
+    """
+    import cupy
+    from minis5_cuda.launch import SIMULATED
+    from minis5_cuda.nn import scan as gpu
+
+    from minis5.nn.scan import scan_forward
+
+    rng = np.random.default_rng(0)
+    T, P = (12 if SIMULATED else 600) * gpu.CHUNKS * gpu.STEPS, gpu.LANES + 1
+    a, b = np.full((1, 1, P), 0.9, np.float32), rng.standard_normal((T, 1, P), np.float32)
+    reset, x0 = rng.random((T, 1)) < 0.001, np.ones((1, P), np.float32)
+    arrays, done = [cupy.asarray(z) for z in (a, b, reset, x0)], cupy.cuda.Event()
+    x = gpu.scan_forward(*arrays, is_complex=False, look_back=True)
+    done.record()
+    end = time.monotonic() + 10
+    while not done.done:
+        if time.monotonic() > end:
+            raise TimeoutError("tiles wait for ever; MINIS5_LOOK_BACK=0 scans without")
+        time.sleep(0.01)
+    agree(x, scan_forward(a, b, reset, x0, is_complex=False))
+
+
+CHECKS = kernel, product, graph, environment, look_back
 
 
 def attempt(function):

@@ -28,6 +28,31 @@ def necessary_bytes(T, B, P, direction, varying=False):
     return T * B * (8 * P * arrays[direction] + (2 if "+" in direction else 1))
 
 
+def moved_bytes(plan, window, direction):
+    """Return the bytes that a chunked scan, a constant, moves in all, and reads of its neighbours.
+
+    To what is necessary, three passes add the summary of each segment but the last, and the scan of
+    these. One pass adds what each tile publishes. What other tiles of its ``window`` have just
+    published a tile reads from the second cache: these are the second number. Backward, each
+    segment or tile also has a sum for da. Numbers are complex float32; flags have 4 bytes.
+    """
+    T, B, P, _ = map(int, plan.sizes)
+    moved, parts, columns, seen = necessary_bytes(T, B, P, direction), plan.segments, B * P, 0
+    if plan.looks_back:
+        # flags are cleared, a place for each of 2P numbers; A, B and a flag are written
+        moved += columns * parts * (8 + 16 + 4)
+        # A, B and flags; B and the flag of a state, of which the first window reads none
+        seen = columns * sum(20 * (k % window) + 12 * (k >= window) for k in range(parts))
+    elif parts > 1:
+        before = parts - 1
+        moved += before * plan.length * B * (8 * P + 1)  # b, or dx, and resets are read
+        # A, B, C are written and read, B is written anew and read again
+        moved += before * (2 * (16 * columns + B) + 16 * columns)
+    if direction == "backward":
+        moved += 16 * columns * parts
+    return moved, seen
+
+
 def slope(lengths, times):
     """Return k of time = c·length^k by least squares of logarithms, None for under three points."""
     return float(np.polyfit(np.log(lengths), np.log(times), 1)[0]) if len(lengths) > 2 else None

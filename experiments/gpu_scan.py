@@ -1,4 +1,4 @@
-"""Measure the scan for gpu_bench.py: against T and B·P, a copy, a sequential kernel, and JAX.
+"""Measure the scan for gpu_bench.py: against T and B·P, a copy, other kernels, and JAX.
 
 Leaves out: real-valued scans. Tests: tests/test_gpu_bench.py.
 """
@@ -18,7 +18,8 @@ from minis5.run.bench import row
 NUMBERS = 1 << 25  # T·B·P of the part "total"
 RESETS = 0.02
 WIDE, LONG, AIMED = (1024, 64, 128), (65536, 1, 128), (4096, 64, 128)  # (T, B, P)
-AIM = 1.333  # times the copy: three quarters of its bandwidth
+TRAINED = (1024, 8, 128)  # a minibatch of the paper's preset
+AIM, LONG_AIM = 1.333, 1.667  # times the copy: three quarters of its bandwidth, three fifths
 
 
 def shapes(part, quick=False):
@@ -154,7 +155,7 @@ def bench_scan(part, repeats, quick):
     rows = []
     for shape in shapes(part, quick):
         for varying in (False, True) if part == "total" else (False,):
-            aim = AIM if shape == AIMED and not varying else None
+            aim = None if varying else {LONG: LONG_AIM, AIMED: AIM}.get(shape)
             rows += scan_rows(part, shape, varying, repeats, aim)
     return rows
 
@@ -179,6 +180,34 @@ def bench_sequential(repeats, quick):
         what = "forward+backward, T={} B={} P={}, a constant".format(*shape)
         line = row(what, ms[False], "ms", None, "a sequential kernel", ms[True])
         rows.append({"part": "sequential", **line})
+    return rows
+
+
+@on_a_stream
+def bench_passes(repeats, quick):
+    """Measure one pass, in which tiles look back, against three passes."""
+    from minis5_cuda.graphs import Graph
+    from minis5_cuda.nn import scan as gpu
+
+    rows = []
+    for shape in [(256, 4, 16)] if quick else (TRAINED, LONG):
+        data = a, b, reset, x0, dx = inputs(*shape)
+
+        def forward(look_back, a=a, b=b, reset=reset, x0=x0):
+            return gpu.scan_forward(a, b, reset, x0, look_back=look_back)
+
+        x = forward(False)
+
+        def backward(look_back, a=a, reset=reset, x0=x0, x=x, dx=dx):
+            return gpu.scan_backward(a, reset, x0, x, dx, look_back=look_back)[1]
+
+        check(data, forward(True), backward(True))
+        for work in (forward, backward):
+            graphs = {one: Graph(partial(work, one)) for one in (True, False)}
+            ms = in_turn(graphs, repeats, event_ms)
+            what = "{}, T={} B={} P={}, a constant, one pass".format(work.__name__, *shape)
+            line = row(what, ms[True], "ms", None, "three passes", ms[False])
+            rows.append({"part": "passes", **line})
     return rows
 
 

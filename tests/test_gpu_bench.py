@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minis5_cuda.nn import scan
 from simulator import simulated
 
 from minis5 import reference
@@ -57,6 +58,53 @@ def test_bytes_by_hand():
     assert count(2, 3, 5, "forward", varying=True) == 3 * 240 + 6  # and a
     assert count(2, 3, 5, "backward", varying=True) == 5 * 240 + 6  # and a, da
     assert count(4096, 64, 128, "forward") == pytest.approx(2 * 4096 * 64 * 128 * 8, rel=1e-3)
+
+
+def plan(shape, direction, look_back=None):
+    b = np.broadcast_to(np.float32(0), (*shape[:2], 2 * shape[2]))
+    return scan.prepare(b[:1, :1], b, True, direction == "backward", look_back=look_back)
+
+
+def test_what_the_kernels_move_by_hand(monkeypatch):
+    monkeypatch.setattr(scan, "multiprocessors", lambda: 132)
+    shape = 1024, 8, 128  # forward, a tile is 128 steps of 8 kB; a step's states are 8 kB
+    least = gpu_report.necessary_bytes(*shape, "forward")
+    three = plan(shape, "forward", look_back=False)
+    assert (three.segments, three.length) == (2, 512)
+    # half of b is read twice; A, B, C once each way, and B once more
+    more = 512 * (8192 + 8) + 2 * (2 * 8192 + 8) + 2 * 8192
+    assert gpu_report.moved_bytes(three, 32, "forward") == (least + more, 0)
+    one = plan(shape, "forward")
+    assert (one.segments, one.length, one.looks_back) == (8, 128, True)
+    # the flags are cleared, 8 tiles publish, and read 28 times
+    assert gpu_report.moved_bytes(one, 32, "forward") == (
+        least + 8 * 2048 * 4 + 8 * 1024 * 20,
+        28 * 1024 * 20,
+    )
+    one = plan((65536, 1, 128), "backward")  # 32 windows of 32 tiles
+    least = gpu_report.necessary_bytes(65536, 1, 128, "backward")
+    assert gpu_report.moved_bytes(one, 32, "backward") == (
+        least + 1024 * 128 * (8 + 20 + 16),
+        32 * (32 * 31 // 2) * 128 * 20 + 992 * 128 * 12,
+    )
+
+
+def test_the_page_says_how_many_blocks_run_and_what_they_move(monkeypatch):
+    """Rows of cuda/README.md; for an H200, which copies 4.3 TB/s."""
+    monkeypatch.setattr(scan, "multiprocessors", lambda: 132)
+    rows = []
+    for shape in (gpu_scan.TRAINED, gpu_scan.LONG):
+        for direction in ("forward", "backward"):
+            least = gpu_report.necessary_bytes(*shape, direction)
+            for passes, look_back in (("three", False), ("one", None)):
+                how = plan(shape, direction, look_back)
+                window = scan.SLOTS * scan.CHUNKS
+                moved, seen = gpu_report.moved_bytes(how, window, direction)
+                cells = (shape, direction, passes, how.blocks, f"{moved / 1e6:.1f} MB")
+                cells += (f"{moved / least:.2f}", f"{seen / 1e6:.1f} MB", f"{moved / 4.3e6:.1f} µs")
+                rows.append(f"| {' | '.join(map(str, cells))} |")
+    page = (Path(__file__).resolve().parents[1] / "cuda" / "README.md").read_text(encoding="utf-8")
+    assert rows == [line for line in page.splitlines() if line.startswith("| (")]
 
 
 def test_shapes():
@@ -318,6 +366,15 @@ def in_the_simulator():
         "backward_sequential": 15,
     }
     assert len(rows) == 3 and rows[0]["against"] == "a sequential kernel" and rows[0]["ratio"] > 0
+    launched.clear()
+    gpu_scan.TRAINED = 33, 1, 2  # long enough for segments
+    rows = gpu_scan.bench_passes(1, False)
+    assert [row["what"] for row in rows[:2]] == [
+        "forward, T=33 B=1 P=2, a constant, one pass",
+        "backward, T=33 B=1 P=2, a constant, one pass",
+    ]
+    assert len(rows) == 4 and rows[0]["against"] == "three passes" and rows[0]["ratio"] > 0
+    assert {"forward_look_back", "backward_look_back", "summary"} <= set(launched)
 
 
 def rollouts_in_the_simulator():
