@@ -23,9 +23,9 @@ Memory order: one instruction cannot write a flag together with its numbers. So
     the reader, a thread, reads the flag by an atomic until it is set (4), fences (5), and reads A
     and B (6).
 In the terms of PTX's memory consistency model, (2) and (3) are a release pattern, (4) and (5) an
-acquire pattern. Atomics are strong operations, here of scope gpu, and so are the fences
-(cuda.threadfence() is membar.gl, which is fence.sc.gpu). (4) reads what (3) wrote, so that the
-release synchronises with the acquire: (1) happens before (6), and is seen. No other thread's
+acquire pattern. Atomics are strong operations, here of scope gpu (sys, for sm_100), and so are
+fences: cuda.threadfence() is membar.gl, which is fence.sc.gpu. (4) reads what (3) wrote, so that
+the release synchronises with the acquire: (1) happens before (6), and is seen. No other thread's
 writes, and so no barrier of a block, are part of this. A flag is written once a launch, and
 numbers are not read without it. Flags begin as 0, by work queued before the kernel (scan.py); a
 graph records both. tests/test_ptx.py looks for this order in the compiled code.
