@@ -26,6 +26,7 @@ TARGET = (9, 0)
 REASONS = {  # what numba-cuda-mlir 0.6.0 lacks: a part of its message
     "lowering call to <class 'type'>": "type(x)(1)",
     "lowering call to ScalarValue": "real numbers' conjugate()",
+    "stubs.threadfence": "threadfence",
     "lowering call to <class 'enumerate'>": "enumerate of a tuple",
     "lowering call to <built-in function divmod>": "divmod",
     "lowering getitem": "a tuple's member by a number that varies",
