@@ -55,8 +55,7 @@ def _dispatching(cpu_form, function):
     @functools.wraps(function)
     def call(*args, **options):
         if type(first := args[0]) is not Array:
-            sample = first[0] if isinstance(first, list | tuple) else first
-            if on_gpu(sample):
+            if on_gpu(first[0] if isinstance(first, list | tuple) else first):
                 return gpu_form(call)(*args, **options)
         return call.cpu_form(*args, **options)
 
@@ -91,6 +90,11 @@ def gpu_form(cpu):
         name = f"{cpu.__module__}.{cpu.__qualname__}"
         raise NotImplementedError(f"{name} has no GPU form; use device='cpu'")
     return _gpu_forms[cpu]
+
+
+def form_for(device, cpu):
+    """Return the form of a class for "cpu" or "cuda": ``cpu`` itself if it has no GPU form."""
+    return _gpu_forms.get(cpu, cpu) if array_library(device) is not np else cpu
 
 
 def array_library(device):

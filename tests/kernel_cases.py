@@ -14,8 +14,9 @@ from minis5.ops import gpu_form
 from minis5.random import Generator
 from minis5.rl import adam, distributions, loss
 from minis5.rl.adam import Adam, Moments
+from minis5.rl.config import PPOConfig
 from minis5.rl.distributions import Categorical, DiagGaussian, MultiCategorical
-from minis5.rl.loss import Bounds, Steps
+from minis5.rl.loss import Steps
 
 SHAPES = dict.fromkeys(
     # around blocks of 2 x 2, at most 2 of them one below the other, 16 in flat arrays
@@ -210,12 +211,13 @@ def categorical_sample(rng, dtype, N, n, uniform):
 # loss
 
 
-def ppo_loss_terms(rng, dtype, N, _, reach):
+def ppo_loss_mean(rng, dtype, N, _, clip_value, counted):
     """Ratios and values inside and outside their bounds, ties, NaN in steps that are not valid."""
     old_log_prob, advantage, value, change, error, entropy = rng.standard_normal((6, N))
     log_ratio = 0.3 * rng.standard_normal(N)
     # no ratio so close to a bound that rounding decides
-    log_ratio[(abs(np.exp(log_ratio) - 0.8) < 1e-4) | (abs(np.exp(log_ratio) - 1.2) < 1e-4)] = 0.1
+    log_ratio[abs(abs(np.exp(log_ratio) - 1) - 0.25) < 1e-4] = 0.1
+    reach = 0.25 if clip_value else np.inf
     arrays = {
         "log_prob": old_log_prob + log_ratio,
         "old_log_prob": old_log_prob,
@@ -239,8 +241,10 @@ def ppo_loss_terms(rng, dtype, N, _, reach):
         steps.old_value[5], steps.value[5] = 0, -min(reach, 2)
     for z in steps[:-1]:
         z[~valid] = np.nan
-    bounds = Bounds(*(dtype(s) for s in (0.8, 1.2, reach)))
-    return [steps, bounds, blank(np.float64, 5), blank(dtype, N), blank(dtype, N)]
+    config = PPOConfig(clip=0.25, clip_value=clip_value, value_coef=0.7, entropy_coef=0.01)
+    count = {"by the kernel": None, "as a number": 3 * N, "as an array": np.array(N + 1)}[counted]
+    slopes = (blank(dtype, N) for _ in range(3))
+    return [steps, config, count, blank(np.float64, 6), *slopes]
 
 
 # adam
@@ -329,9 +333,9 @@ for uniform in (None, np.float64):
     CASES["distributions"][f"categorical_sample {uniform}"] = Case(
         distributions.categorical_sample, categorical_sample, {"uniform": uniform}
     )
-for reach in (0.25, np.inf):
-    CASES["loss"][f"ppo_loss_terms {reach}"] = Case(
-        loss.ppo_loss_terms, ppo_loss_terms, {"reach": reach}
+for clip_value, counted in ((True, "by the kernel"), (False, "as a number"), (True, "as an array")):
+    CASES["loss"][f"ppo_loss_mean {clip_value} {counted}"] = Case(
+        loss.ppo_loss_mean, ppo_loss_mean, {"clip_value": clip_value, "counted": counted}
     )
 for name, options in {
     "first step": {"bound": np.inf},

@@ -125,6 +125,7 @@ def count(preset):
         rollout, _ = ppo.collector.collect(learning.unroll, np.random.default_rng(0))
         found, advantages = acting(counts, ppo.collector, learning.unroll), rollout.rewards + 0
         ppo.passes._keep(rollout, advantages, advantages)
+        ppo.passes._minibatch()  # before it is recorded, it makes what stays
         return found | {"minibatch": counts.of(ppo.passes._minibatch)}
 
 

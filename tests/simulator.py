@@ -15,7 +15,7 @@ import numpy as np
 
 def small_blocks():
     """Let kernels have few threads, because a simulated thread is a thread of Python."""
-    from minis5_cuda import envs, pack, random, reduce, spaces
+    from minis5_cuda import columns, envs, pack, random, reduce, spaces
     from minis5_cuda.nn import attention, attention_loops, scan
     from minis5_cuda.rl import last_values, outcome, persistent, ppo, rollout
 
@@ -25,7 +25,18 @@ def small_blocks():
     rollout.STEPS, ppo.MINIBATCHES = 3, 3
     for module in (attention, attention_loops):
         module.COLUMNS, module.ROWS = reduce.COLUMNS, reduce.ROWS
-    for module in (attention_loops, last_values, outcome, rollout, envs, pack, random, spaces):
+    columns.MOST_BLOCKS = 2
+    for module in (
+        attention_loops,
+        last_values,
+        outcome,
+        rollout,
+        columns,
+        envs,
+        pack,
+        random,
+        spaces,
+    ):
         module.BLOCK = 4
 
 

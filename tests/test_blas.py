@@ -8,6 +8,7 @@ are put to the test. On a GPU: tests/gpu/test_blas.py.
 import ctypes
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ class Library:
         self._declare("cublasGemmEx", self._gemm_ex, *mixed)
         self._declare("cublasSgemm_v2", lambda *args: self._gemm(ctypes.c_float, *args), *gemm)
         self._declare("cublasDgemm_v2", lambda *args: self._gemm(ctypes.c_double, *args), *gemm)
+        batch = [p, i, ctypes.c_longlong]
+        several = [*gemm[:7], *batch, *batch, p, *batch, i]
+        for name, number in (("S", ctypes.c_float), ("D", ctypes.c_double)):
+            function = partial(self._batch, number)
+            self._declare(f"cublas{name}gemmStridedBatched", function, *several)
+        batch = [*one, ctypes.c_longlong]
+        several = [*gemm[:7], *batch, *batch, p, *batch, i, i, i]
+        self._declare("cublasGemmStridedBatchedEx", self._batch_ex, *several)
 
     def _declare(self, name, function, *types):
         def call(*arguments):
@@ -91,6 +100,26 @@ class Library:
         # CUDA_R_32F thrice, CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_GEMM_DEFAULT
         assert (a_type, b_type, c_type, compute, algorithm) == (0, 0, 0, 75, -1)
         return self._gemm(ctypes.c_float, *first, A, lda, B, ldb, beta, C, ldc)
+
+    def _batch(self, number, *arguments):
+        """Do a product for each: the strides say how many numbers on its operands begin."""
+        *first, A, lda, far_a, B, ldb, far_b, beta, C, ldc, far_c, count = arguments
+        assert min(far_a, far_b, far_c, count - 1) >= 0 and far_c
+        for i in range(count):
+            a, b, c = (
+                place + i * far * ctypes.sizeof(number)
+                for place, far in ((A, far_a), (B, far_b), (C, far_c))
+            )
+            if status := self._gemm(number, *first, a, lda, b, ldb, beta, c, ldc):
+                return status
+        return 0
+
+    def _batch_ex(self, *arguments):
+        *most, count, compute, algorithm = arguments
+        *first, A, a_type, lda, far_a, B, b_type, ldb, far_b, beta, C, c_type, ldc, far_c = most
+        assert (a_type, b_type, c_type, compute, algorithm) == (0, 0, 0, 75, -1)
+        operands = A, lda, far_a, B, ldb, far_b, beta, C, ldc, far_c, count
+        return self._batch(ctypes.c_float, *first, *operands)
 
     def _gemm(self, number, handle, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
         """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n)."""
@@ -177,6 +206,44 @@ def layouts(a):
         DeviceArray(tall)[:, 2:].T,
         *spread,
     )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_batches(library, dtype):
+    """Products in one call if one number says where each side's matrices are, else in several."""
+    rng, (N, K, M) = np.random.default_rng(1), (4, 3, 5)
+    x, y = numbers(rng, (2, N, K), dtype), numbers(rng, (2, K, M), dtype)
+    apart = np.full(2 * K * M + 7, np.nan, dtype)  # as parameters lie in their vector
+    apart[: K * M], apart[-K * M :] = y[0].ravel(), y[1].ravel()
+    parameters = [DeviceArray(z.reshape(K, M)) for z in (apart[: K * M], apart[-K * M :])]
+    beside = DeviceArray(np.concatenate(y, axis=1))
+    halves = [beside[:, :M], beside[:, M:]]
+    on, tall = DeviceArray(x), DeviceArray(x.transpose(0, 2, 1).copy())
+    turned = [tall[i].T for i in range(2)]
+    away = [DeviceArray(x[i].copy()) for i in range(2)]
+    one, several = 1, 2
+    for lefts, rights, wanted, calls in (
+        (on, DeviceArray(y), x @ y, one),
+        ([on[0], on[0]], halves, x[0] @ y, one),
+        (turned, parameters, x @ y, one),
+        ([on[1], on[0]], DeviceArray(y), x[::-1] @ y, several),  # backwards
+        ([on[0], turned[1]], DeviceArray(y), x @ y, several),  # of two layouts
+        ([*away, on[0]], [*parameters, halves[0]], np.stack([*(x @ y), x[0] @ y[0]]), 3),
+    ):
+        lefts = [lefts[i] for i in range(len(wanted))]
+        rights = [rights[i] for i in range(len(wanted))]
+        for precision in ("float32", "bf16"):
+            blas._precision = precision
+            library.calls.clear()
+            result = blas.matmul_batch(lefts, rights)
+            assert result.dtype == dtype and np.array_equal(result.host, wanted)
+            names = [call[0] for call in library.calls if "gemm" in call[0].lower()]
+            assert len(names) == calls, names
+            assert ("Batched" in names[0]) == (calls == one)
+            assert ("Ex" in names[0]) == (precision == "bf16" and dtype == np.float32)
+    out = DeviceArray(np.full((2, N, M), np.nan, dtype))
+    assert blas.matmul_batch([on[0], on[1]], parameters, out) is out
+    assert np.array_equal(out.host, x @ y)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

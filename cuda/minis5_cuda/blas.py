@@ -12,7 +12,7 @@ Products are added up in float32 all the same, and operands and results stay flo
 CUPY_TF32 has no effect here.
 
 Leaves out: several GPUs in one process; products on two streams or threads at once, which would
-share the workspace; batches; more than 2**31 - 1 rows or columns.
+share the workspace; more than 2**31 - 1 rows or columns.
 Source: NVIDIA's cuBLAS documentation, sections 2.1.4 (reproducibility), cublasSetStream,
 cublasSetWorkspace, cublas<t>gemm, cublasGemmEx, cublasComputeType_t. Specification and CPU form:
 matmul in minis5/ops.py.
@@ -20,6 +20,7 @@ Tests: tests/test_blas.py with a stand-in for the library, tests/gpu/test_blas.p
 """
 
 import ctypes
+import itertools
 from functools import cache
 
 import numpy as np
@@ -97,23 +98,16 @@ def matmul(a, b, out=None):
     if SIMULATED or isinstance(a, np.ndarray):
         if out is None:
             return a @ b
-        out[...] = a @ b
+        out.view(np.ndarray)[...] = (a @ b).view(np.ndarray)  # as cuBLAS: no copy is queued
         return out
-    number = NUMBERS.get(a.dtype.char)
-    if number is None or b.dtype != a.dtype:
-        raise TypeError(
-            "matmul: expected two matrices of float32 or of float64, "
-            f"got {a.dtype} and {b.dtype}; cast one"
-        )
+    number = _number(a, b)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(
             f"matmul: expected (N, K) and (K, M), got {a.shape} and {b.shape}; reshape or transpose"
         )
     (N, K), M = a.shape, b.shape[1]
     if out is None:
-        import cupy
-
-        out = cupy.empty((N, M), a.dtype)
+        out = _empty(a, (N, M))
     elif out.shape != (N, M) or out.dtype != a.dtype or not out.flags.c_contiguous:
         raise ValueError(
             f"out: expected {a.dtype} {(N, M)}, C-contiguous, "
@@ -138,6 +132,81 @@ def matmul(a, b, out=None):
         gemm = library.cublasSgemm_v2 if number is ctypes.c_float else library.cublasDgemm_v2
         _call(gemm, handle, *sizes, of_b, ld_b, of_a, ld_a, beta, of_out, M)
     return out
+
+
+def matmul_batch(lefts, rights, out=None):
+    """Return lefts[i] @ rights[i] for each i, (n, N, M), by one call if their memory allows it.
+
+    It does if the matrices of each side have equal strides, and lie one as far behind the other as
+    the next: then one number says where they are. Otherwise there is a call for each.
+
+    lefts, rights: sequences of (N, K) and of (K, M) arrays, as for :func:`matmul`; an array may be
+    in both, or several times in one. Errors are as there.
+    """
+    a, b = lefts[0], rights[0]
+    (N, K), M = a.shape, b.shape[1]
+    if out is None:
+        out = _empty(a, (len(lefts), N, M))
+    apart = _apart(lefts), _apart(rights)
+    if None in apart or 0 in (N, M, K):
+        for left, right, result in zip(lefts, rights, out, strict=True):
+            matmul(left, right, result)
+        return out
+    if SIMULATED or isinstance(a, np.ndarray):
+        matmul(a, b, out[0])  # queued once; the others are computed unseen
+        for left, right, result in list(zip(lefts, rights, out, strict=True))[1:]:
+            result.view(np.ndarray)[...] = left.view(np.ndarray) @ right.view(np.ndarray)
+        return out
+    number, (op_a, ld_a), (op_b, ld_b) = _number(a, b), _layout("a", a), _layout("b", b)
+    library, handle = _library(), _on_current_stream()
+    alpha, beta = _one_and_zero(number)  # as in matmul, outᵀ = bᵀ aᵀ
+    sizes, of_a, of_b, of_out = (op_b, op_a, M, N, K, alpha), a.data.ptr, b.data.ptr, out.data.ptr
+    if _precision == "bf16" and number is ctypes.c_float:
+        operands = of_b, R_32F, ld_b, apart[1], of_a, R_32F, ld_a, apart[0]
+        more = beta, of_out, R_32F, M, N * M, len(lefts), COMPUTE_32F_FAST_16BF, GEMM_DEFAULT
+        _call(library.cublasGemmStridedBatchedEx, handle, *sizes, *operands, *more)
+    else:
+        single = number is ctypes.c_float
+        gemms = library.cublasSgemmStridedBatched, library.cublasDgemmStridedBatched
+        operands = of_b, ld_b, apart[1], of_a, ld_a, apart[0]
+        more = beta, of_out, M, N * M, len(lefts)
+        _call(gemms[0 if single else 1], handle, *sizes, *operands, *more)
+    return out
+
+
+def _empty(like, shape):
+    """Return an array of that library and dtype."""
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, like.dtype)
+    import cupy
+
+    return cupy.empty(shape, like.dtype)
+
+
+def _apart(matrices):
+    """Return how many numbers lie between one matrix and the next; None if no number says it."""
+    first, places = matrices[0], [_address(matrix) for matrix in matrices]
+    bytes_apart = {after - before for before, after in itertools.pairwise(places)}
+    alike = {(matrix.shape, matrix.strides, matrix.dtype) for matrix in matrices}
+    if len(bytes_apart) > 1 or len(alike) > 1:
+        return None
+    apart, rest = divmod(bytes_apart.pop() if bytes_apart else 0, first.itemsize)
+    return None if rest or apart < 0 else apart  # of negative ones cuBLAS says nothing
+
+
+def _address(x):
+    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def _number(a, b):
+    """Return the C type of the numbers of two matrices that can be multiplied."""
+    number = NUMBERS.get(a.dtype.char)
+    if number is None or b.dtype != a.dtype:
+        raise TypeError(
+            "matmul: expected two matrices of float32 or of float64, "
+            f"got {a.dtype} and {b.dtype}; cast one"
+        )
+    return number
 
 
 def _layout(name, x):
@@ -178,8 +247,15 @@ def _library():
     for gemm in (library.cublasSgemm_v2, library.cublasDgemm_v2):
         numbers, matrix = [pointer, *[integer] * 5], [pointer, integer]
         gemm.argtypes = [*numbers, pointer, *matrix, *matrix, pointer, *matrix]
+    batch = [pointer, integer, ctypes.c_longlong]
+    for gemm in (library.cublasSgemmStridedBatched, library.cublasDgemmStridedBatched):
+        gemm.argtypes = [*numbers, pointer, *batch, *batch, pointer, *batch, integer]
     matrix = [pointer, integer, integer]
-    how = [integer, integer]
+    batch, how = [*matrix, ctypes.c_longlong], [integer, integer]
+    library.cublasGemmStridedBatchedEx.argtypes = [
+        *(*numbers, pointer, *batch, *batch, pointer, *batch),
+        *(integer, *how),
+    ]
     library.cublasGemmEx.argtypes = [*numbers, pointer, *matrix, *matrix, pointer, *matrix, *how]
     return library
 

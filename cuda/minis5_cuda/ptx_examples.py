@@ -17,8 +17,8 @@ from minis5.nn.discretize import Spectrum, Step
 from minis5.rl.adam import Moments
 from minis5.rl.agent import ActorCritic
 from minis5.rl.config import AgentConfig, PPOConfig
-from minis5.rl.loss import Bounds, Steps
-from minis5_cuda import envs, pack, random, spaces
+from minis5.rl.loss import Steps
+from minis5_cuda import columns, envs, pack, random, spaces
 from minis5_cuda.launch import cuda
 from minis5_cuda.nn import (
     attention,
@@ -28,6 +28,7 @@ from minis5_cuda.nn import (
     gru,
     layers,
     lstm,
+    matrices,
     s5,
     scan,
     scan_textbook,
@@ -43,6 +44,7 @@ from minis5_cuda.rl import (
     rollout,
     tally,
 )
+from minis5_cuda.rl import agent as agent_kernels
 
 # a discrete task without truncation, a continuous one, and one that terminates or is truncated
 PERSISTENT = "RepeatPreviousHard", "PositionOnlyPendulumEasy", "PositionOnlyCartPoleEasy"
@@ -117,7 +119,19 @@ def conv_examples(real):
 def s5_examples(real):
     y, v = zeros(6, 4, dtype=real), zeros(4, dtype=real)
     s5.skip_forward(y, v, y)
+    s5.skip_gelu_forward(y, v, y, y)
     s5.skip_backward(y, v, y, y, v)
+    yield ""
+
+
+def matrices_examples(real):
+    P, H, L = 3, 4, matrices.MOST + 1  # in two launches
+    shapes = (P,), (P,), (P, 1), (P, H, 2), (H, P, 2)
+    layers = [matrices.Layer(*(zeros(*shape, dtype=real) for shape in shapes)) for _ in range(L)]
+    settings = matrices.Settings(np.float64(-1e-4), np.float64(1), False, real(2))
+    made = matrices.matrices_forward(layers, settings)
+    parts = [zeros(4, 2 * P, dtype=real)] * L
+    matrices.matrices_backward(layers, settings, made.w, parts, made.Wb, made.Wc)
     yield ""
 
 
@@ -191,15 +205,36 @@ def distributions_examples(real):
 
 
 def loss_examples(real):
-    rows, valid, sums = zeros(6, dtype=real), zeros(6, dtype=bool), zeros(5, dtype=np.float64)
-    loss.ppo_loss_terms(Steps(*[rows] * 7, valid), Bounds(0.8, 1.2, 0.2), sums, rows, rows)
-    yield ""
+    rows, valid, figures = zeros(6, dtype=real), zeros(6, dtype=bool), zeros(6, dtype=np.float64)
+    arguments = Steps(*[rows] * 7, valid), PPOConfig()
+    loss.ppo_loss_mean(*arguments, 6, figures, rows, rows, rows)
+    yield "the count is known"
+    count = zeros(1, dtype=np.int64)
+    with mock.patch.object(loss, "on_gpu", lambda count: True):
+        loss.ppo_loss_mean(*arguments, count, figures, rows, rows, rows)
+    yield "the count is on the GPU"
 
 
 def adam_examples(real):
     rows, count = zeros(6, dtype=real), zeros(1, dtype=np.int64)
     settings = zeros(3, dtype=np.float64)
     adam.adam_step(rows, rows, Moments(rows, rows, count), settings, settings[:1])
+    yield ""
+
+
+def agent_examples(real):
+    pair, v, out, value = (zeros(*shape, dtype=real) for shape in ((2, 6, 4), (8,), (6, 3), (6, 1)))
+    agent_kernels.pair_act_forward(pair, v[:4], v[4:], 0.01)
+    agent_kernels.pair_act_backward(pair, pair, 0.01, pair, v)
+    agent_kernels.last_forward(out, value, v[:3], v[3:4])
+    agent_kernels.last_backward(out, value, v[:4])
+    yield ""
+
+
+def columns_examples(real):
+    numbers, x = zeros(2, dtype=np.int64), zeros(3, 4, 5, dtype=real)
+    columns.take_columns([x, x, x[..., 0] > 0], numbers)
+    columns.join_columns([x[0], x[1]], [x[0], x[1]])
     yield ""
 
 
@@ -335,6 +370,7 @@ EXAMPLES = {  # file: its examples
     "layers": layers_examples,
     "conv": conv_examples,
     "s5": s5_examples,
+    "matrices": matrices_examples,
     "gru": gru_examples,
     "lstm": lstm_examples,
     "attention_loops": attention_loops_examples,
@@ -343,6 +379,8 @@ EXAMPLES = {  # file: its examples
     "distributions": distributions_examples,
     "loss": loss_examples,
     "adam": adam_examples,
+    "agent": agent_examples,
+    "columns": columns_examples,
     "random": random_examples,
     "spaces": spaces_examples,
     "outcome": outcome_examples,

@@ -5,21 +5,32 @@ in memory, so that a warp reads one line of it. Over a matrix (N, W), a thread w
 in steps of the grid's height (`tiles`). Over a flat array, it walks in steps of all threads (`flat`
 and `walk`).
 
-A sum has two stages and no atomics. Its order, and so its last bit, is the same in every run.
-First, each thread adds up its numbers in registers. The block adds its threads' totals in shared
-memory (`over_rows`, `over_lanes`) and writes them to its row of a scratch array. Then `sum_stripes`
-adds up these rows.
+A sum has two stages. Its order, and so its last bit, is the same in every run. First, each thread
+adds up its numbers in registers. The block adds its threads' totals in shared memory (`over_rows`,
+`over_lanes`) and writes them to its row of a scratch array. Of the blocks below each other, the one
+that comes to its end last (`is_last`) then adds up all rows (`add_stripes`). No second kernel is
+launched for that.
+
+Which block is last differs from run to run, but every block would add up the same rows in the same
+order. It sees what the others wrote: a block's threads write, pass a fence and meet at a barrier,
+and only then does one of them count the block in. The last block has read the whole count, and
+passes a fence, before it reads. (Fence-fence synchronisation, PTX memory model, section 8.10; the
+pattern is that of NVIDIA's sample threadFenceReduction.)
 
 Leaves out: warp shuffles, which Numba's simulator lacks. Sums over 32 values in shared memory cost
-little beside the reads of the values.
+little beside the reads of the values. The simulator runs one block after the other, and so cannot
+show what a missing fence would break.
 Source: minis5's own. Specification: NumPy's sums.
 Tests: tests/nn/test_layers.py and tests/gpu/test_kernels.py, through the kernels that call it.
 """
 
+import numpy as np
+
 from minis5.arrays import array_module
-from minis5_cuda.launch import blocks, cuda, device, kernel, launch
+from minis5_cuda.launch import blocks, cuda, device, stream
 
 COLUMNS, ROWS = 32, 8  # of a block: a warp wide
+FEWEST_COUNTERS = 1024
 STRIPES = 256  # most blocks one below the other, and so most partial sums of a column
 
 
@@ -93,20 +104,75 @@ def over_lanes(value, like):
     return total
 
 
-@kernel
-def sum_stripes_kernel(partial, out):
-    """Write to out the sums of `partial` over its rows; a block has COLUMNS columns."""
-    c, y = cuda.grid(2)
+@device
+def over_block(value):
+    """Return the sum of `value`, float64, over all threads of the block, which must all call it."""
+    tile = cuda.shared.array((ROWS, COLUMNS), np.float64)
+    cuda.syncthreads()
+    tile[cuda.threadIdx.y, cuda.threadIdx.x] = value
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        for lane in range(1, COLUMNS):
+            value += tile[cuda.threadIdx.y, lane]
+        tile[cuda.threadIdx.y, 0] = value
+    cuda.syncthreads()
+    total = tile[0, 0]
+    for row in range(1, ROWS):
+        total += tile[row, 0]
+    return total
+
+
+@device
+def is_last(arrived):
+    """Return whether this block is the last one of its `cuda.blockIdx.x` to come here.
+
+    All threads must call it, after they have written to global memory what the last block is to
+    read. ``arrived`` (:func:`counters`) is all 0 before the kernel, and after it.
+    """
+    last = cuda.shared.array(1, np.int32)
+    cuda.threadfence()  # what this thread has written comes before the count below
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
+        before = cuda.atomic.add(arrived, cuda.blockIdx.x, 1)
+        last[0] = before == cuda.gridDim.y - 1
+        if last[0]:
+            arrived[cuda.blockIdx.x] = 0  # for the next kernel
+    cuda.syncthreads()
+    cuda.threadfence()  # and what is read from here on comes after it
+    return last[0] != 0
+
+
+@device
+def add_stripes(partial, column, inside, out):
+    """Write to out[column] the sum of that column of `partial`; all threads of `is_last` call it.
+
+    A thread for which ``inside`` is false has no column. (The sum is not over_rows': NVVM refuses a
+    kernel that calls a function with a shared array both itself and through another function.)
+    """
+    tile = cuda.shared.array((ROWS, COLUMNS), partial.dtype)
     total = partial.dtype.type(0)
-    if c < out.size:
-        for stripe in range(y, partial.shape[0], ROWS):
-            total += partial[stripe, c]
-    total = over_rows(total, partial)
-    if c < out.size and y == 0:
-        out[c] = total
+    if inside:
+        for stripe in range(cuda.threadIdx.y, partial.shape[0], ROWS):
+            total += partial[stripe, column]
+    cuda.syncthreads()  # other threads may still read the tile of a call before this one
+    tile[cuda.threadIdx.y, cuda.threadIdx.x] = total
+    cuda.syncthreads()
+    if inside and cuda.threadIdx.y == 0:
+        for row in range(1, ROWS):
+            total += tile[row, cuda.threadIdx.x]
+        out[column] = total
 
 
-def sum_stripes(partial, out):
-    """Write to out (W,) the sum of the rows of ``partial``, (stripes, W), of one dtype."""
-    (across, _), block = tiles(1, out.size)
-    launch(sum_stripes_kernel, (across, 1), block, partial, out)
+_counters: dict = {}  # (library, stream, size): zeros, kept because recorded graphs hold addresses
+
+
+def counters(like, across):
+    """Return ``across`` zeros or more, for :func:`is_last` in one kernel on the current stream.
+
+    Kernels on a stream follow each other, and each leaves zeros behind. So all of them share these.
+    """
+    size = max(FEWEST_COUNTERS, 1 << (across - 1).bit_length())
+    key = (xp := array_module(like)).__name__, stream(), size
+    if key not in _counters:
+        _counters[key] = xp.zeros(size, np.int32)
+    return _counters[key]

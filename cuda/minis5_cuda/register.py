@@ -5,12 +5,23 @@ scan_textbook, which registers nothing.
 Tests: tests/test_ops.py: every operation has a GPU form, or says that it has none.
 """
 
-from minis5_cuda import blas, envs, pack, random, spaces
-from minis5_cuda.nn import attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan
-from minis5_cuda.rl import adam, comm, distributions, loss, ppo, rollout
+from minis5_cuda import blas, columns, envs, pack, random, spaces
+from minis5_cuda.nn import (
+    attention,
+    attention_loops,
+    conv,
+    discretize,
+    gru,
+    layers,
+    lstm,
+    s5,
+    s5_core,
+    scan,
+)
+from minis5_cuda.rl import adam, agent, comm, distributions, loss, ppo, rollout
 
 FILES = (
-    *(blas, envs, pack, random, spaces),
-    *(attention, attention_loops, conv, discretize, gru, layers, lstm, s5, scan),
-    *(adam, comm, distributions, loss, ppo, rollout),
+    *(blas, columns, envs, pack, random, spaces),
+    *(attention, attention_loops, conv, discretize, gru, layers, lstm, s5, s5_core, scan),
+    *(adam, agent, comm, distributions, loss, ppo, rollout),
 )

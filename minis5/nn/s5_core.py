@@ -157,7 +157,9 @@ class S5Core:
 class LayerCache(NamedTuple):
     norm: tuple | None
     ssm: tuple
-    after: tuple
+    gtrxl: tuple | None
+    gated: tuple
+    post: tuple | None
 
 
 def norm_if_any(p, name, x):
@@ -169,35 +171,22 @@ def layer_forward(p, u, reset, state, gate, ssm_options):
     """Return y (T, B, H), the last state and the cache of one S5 layer.  2303.03982, appendix B."""
     s, norm = norm_if_any(p, "norm", u)
     s, last, ssm = ssm_run(p["ssm"], s, reset, state, **ssm_options)
-    y, after = after_ssm_forward(p, s, u, gate)
-    return y, last, LayerCache(norm, ssm, after)
+    s, gtrxl = norm_if_any(p, "gtrxl_norm", s)
+    s, gated = gate_forward(p, s, gate)
+    s += u  # in place: gate_backward does not read its output
+    s, post = norm_if_any(p, "postnorm", s)
+    return s, last, LayerCache(norm, ssm, gtrxl, gated, post)
 
 
 def layer_backward(dy, dlast, cache):
     """Return du, dstate, and the gradients with the layer's keys."""
-    ds, du, grads = after_ssm_backward(dy, cache.after)
+    norms = {}
+    if cache.post is not None:
+        dy, norms["postnorm"] = layer_norm_backward(dy, cache.post)
+    ds, grads = gate_backward(dy, cache.gated)
+    if cache.gtrxl is not None:
+        ds, norms["gtrxl_norm"] = layer_norm_backward(ds, cache.gtrxl)
     ds, dstate, grads["ssm"] = ssm_run_backward(ds, dlast, cache.ssm)
     if cache.norm is not None:
-        ds, grads["norm"] = layer_norm_backward(ds, cache.norm)
-    return ds + du, dstate, grads  # u goes through the SSM and the skip connection
-
-
-def after_ssm_forward(p, s, skip, gate):
-    """Return y and the caches of [gtrxl norm], gate, skip connection, [post norm]."""
-    s, gtrxl = norm_if_any(p, "gtrxl_norm", s)
-    s, gated = gate_forward(p, s, gate)
-    s += skip  # in place: gate_backward does not read its output
-    s, post = norm_if_any(p, "postnorm", s)
-    return s, (gtrxl, gated, post)
-
-
-def after_ssm_backward(dy, caches):
-    """Return the gradients of the SSM's output, of the skip connection and of the parameters."""
-    gtrxl, gated, post = caches
-    norms = {}
-    if post is not None:
-        dy, norms["postnorm"] = layer_norm_backward(dy, post)
-    ds, grads = gate_backward(dy, gated)
-    if gtrxl is not None:
-        ds, norms["gtrxl_norm"] = layer_norm_backward(ds, gtrxl)
-    return ds, dy, grads | norms
+        ds, norms["norm"] = layer_norm_backward(ds, cache.norm)
+    return ds + dy, dstate, grads | norms  # u goes through the SSM and the skip connection

@@ -21,7 +21,7 @@ from minis5.arrays import Array, array_module, concatenate, move, on_gpu, to_hos
 from minis5.nn.cores import CORES
 from minis5.nn.layers import dense_apply, dense_backward, dense_forward, dense_weights
 from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
-from minis5.ops import array_library, concatenate_vectors
+from minis5.ops import array_library, array_operation, concatenate_vectors, form_for
 from minis5.rl import doors
 from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
@@ -42,8 +42,7 @@ class AgentCache(NamedTuple):
     images: Any
     encoded: list
     core: Any
-    actor: list
-    critic: list
+    heads: tuple
     shape: tuple  # (T, B)
 
 
@@ -62,6 +61,21 @@ def head_backward(dy, caches):
     for name, cache in reversed(caches):
         dy, grads[name] = dense_backward(dy, cache)
     return dy, grads
+
+
+@array_operation
+def heads_forward(x, actor, critic):
+    """Return the outputs of both heads, and both caches."""
+    (out, actor), (value, critic) = head_forward(actor, x), head_forward(critic, x)
+    return out, value[..., 0], (actor, critic)
+
+
+@array_operation
+def heads_backward(d_out, d_value, caches):
+    """Return dx and the gradients of both heads, which read the same features."""
+    (dx, actor), (dx_critic, critic) = map(head_backward, (d_out, d_value[..., None]), caches)
+    dx += dx_critic
+    return dx, actor, critic
 
 
 def with_log_std(out, log_std):
@@ -158,7 +172,7 @@ class ActorCritic:
         self.actions = Actions(action_space, config.scale_actions, config.clip_previous_action)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
-        self.core = core(config.core_config, config.encoder[-1])
+        self.core = form_for(device, core)(config.core_config, config.encoder[-1])
         self.vector_size = encoder.size + self.distribution.encoded_size + 1
         self.images = images = Images(encoder.image_shapes, config, self.vector_size)
         self.input_size, self.input_dtype = images.row_size, images.dtype
@@ -267,23 +281,19 @@ class ActorCritic:
             x, cache = dense_forward(p["encoder"][str(i)], x, self.config.activation)
             encoded.append(cache)
         features, state, core = self.core.forward(p["core"], x, reset, state)
-        out, actor = head_forward(p["actor"], features)
-        value, critic = head_forward(p["critic"], features)
-        cache = AgentCache(images, encoded, core, actor, critic, shape)
-        return with_log_std(out, p.get("log_std")), value[..., 0], state, cache
+        out, value, heads = heads_forward(features, p["actor"], p["critic"])
+        cache = AgentCache(images, encoded, core, heads, shape)
+        return with_log_std(out, p.get("log_std")), value, state, cache
 
     def backward(self, d_dist, d_value, cache):
         """Return gradients by name, and the initial state's, from d_dist, d_value and ``cache``."""
         d_dist, d_value = doors.take_gradients(self, d_dist, d_value, cache, AgentCache)
-        images, encoded, core, actor, critic, _ = cache
-        grads, outputs = {}, self.distribution.encoded_size
+        images, encoded, core, heads, _ = cache
+        grads, outputs = {"encoder": {}}, self.distribution.encoded_size
         if "log_std" in self._shapes:  # one vector for all steps
             grads["log_std"] = d_dist[..., outputs:].reshape(-1, outputs).sum(axis=0)
-        dy, grads["actor"] = head_backward(d_dist[..., :outputs], actor)
-        dy_critic, grads["critic"] = head_backward(d_value[..., None], critic)
-        dy += dy_critic  # both heads read the same features
+        dy, grads["actor"], grads["critic"] = heads_backward(d_dist[..., :outputs], d_value, heads)
         dy, dstate, grads["core"] = self.core.backward(dy, core)
-        grads["encoder"] = {}
         for i in reversed(range(len(encoded))):  # only images need the gradient of the input
             need_dx = i > 0 or images is not None
             dy, grads["encoder"][str(i)] = dense_backward(dy, encoded[i], need_dx)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minis5.arrays import Array, array_module
-from minis5.ops import operation
+from minis5.ops import array_operation, fast
 from minis5.rl.learning_doors import take_batch
 
 STATS = ("loss", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
@@ -59,23 +59,14 @@ def ppo_loss(dist, dist_params, value, batch, config, count=None):
         An array's shape or dtype does not fit ``dist_params``, or an action is illegal.
     """
     dist_params, value, batch = take_batch(dist.num_params, dist_params, value, batch, count, Batch)
-    xp, dtype, shape = array_module(value), value.dtype.type, value.shape
-    count = xp.maximum(batch.valid.sum() if count is None else count, 1)
-    each = 1 / count.astype(dtype)
+    xp, shape = array_module(value), value.shape
     log_prob, entropy = dist.log_prob(dist_params, batch.actions), dist.entropy(dist_params)
     policy = (log_prob, batch.log_probs, batch.advantages, entropy)
     steps = Steps(*(z.ravel() for z in (*policy, value, batch.values, batch.returns, batch.valid)))
-    reach = config.clip if config.clip_value else np.inf
-    # Bounds have the dtype of the rest, or equal products would differ in their last bit.
-    bounds = Bounds(*map(dtype, (1 - config.clip, 1 + config.clip, reach)))
-    sums, d_log_prob, d_value = xp.empty(5), xp.empty(shape, dtype), xp.empty(shape, dtype)
-    ppo_loss_terms(steps, bounds, sums, d_log_prob.ravel(), d_value.ravel())
-    means = sums / count
-    loss = means[:1] + config.value_coef * means[1:2] - config.entropy_coef * means[2:3]
-    d_entropy = batch.valid * (dtype(-config.entropy_coef) * each)
-    d_dist = dist.backward(dist_params, batch.actions, d_log_prob * each, d_entropy)
-    d_value = d_value * (dtype(config.value_coef) * each)
-    return loss[0], xp.concatenate([loss, means]), d_dist, d_value
+    figures, slopes = xp.empty(6), [xp.empty(shape, value.dtype) for _ in range(3)]
+    ppo_loss_mean(steps, config, count, figures, *(z.ravel() for z in slopes))
+    d_dist = dist.backward(dist_params, batch.actions, *slopes[:2])
+    return figures[0], figures, d_dist, slopes[2]
 
 
 class Steps(NamedTuple):
@@ -91,21 +82,29 @@ class Steps(NamedTuple):
     valid: Array  # bool
 
 
-class Bounds(NamedTuple):
-    """Ratios are clipped to [low, high], the value's change to [-reach, reach]."""
+@array_operation
+def ppo_loss_mean(steps, config, count, figures, d_log_prob, d_entropy, d_value):
+    """Write figures (6,) float64, which are STATS, and the loss's gradients (n,)."""
+    dtype, sums, clip = d_value.dtype.type, np.empty(5), config.clip
+    reach = clip if config.clip_value else np.inf
+    bounds = tuple(map(dtype, (1 - clip, 1 + clip, reach)))  # or ties would differ
+    ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value)
+    count = np.maximum(steps.valid.sum() if count is None else count, 1)
+    figures[1:] = means = sums / count
+    figures[0] = means[0] + config.value_coef * means[1] - config.entropy_coef * means[2]
+    each = 1 / count.astype(dtype)
+    d_log_prob *= each
+    d_entropy[:] = steps.valid * (dtype(-config.entropy_coef) * each)
+    d_value *= dtype(config.value_coef) * each
 
-    low: np.floating
-    high: np.floating
-    reach: np.floating
 
-
-@operation
+@fast
 def ppo_loss_terms(steps, bounds, sums, d_log_prob, d_value):
     """Write sums (5,) float64 over valid steps, and the gradients of the first two (n,).
 
     The sums are those of policy loss, value loss, entropy, KL and clipped ratios.
     """
-    low, high, reach = bounds
+    low, high, reach = bounds  # of ratios, and of the value's change
     sums[:] = 0
     for i in range(steps.value.size):
         d_log_prob[i] = d_value[i] = 0

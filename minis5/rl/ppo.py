@@ -23,7 +23,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from minis5.arrays import move, to_host
-from minis5.ops import gpu_form
+from minis5.columns import take_columns
+from minis5.ops import form_for
 from minis5.rl.adam import Adam
 from minis5.rl.agent import ActorCritic
 from minis5.rl.autoreset import changing_wrappers
@@ -90,12 +91,10 @@ class PPO:
         grouped = self.config.reward_groups != "none"
         count = count_groups(envs, self.config.reward_groups) if grouped else 1
         self.normalizers = Normalizers(agent, self.config, envs.num_envs, count)
-        on_gpu = agent.device == "cuda"
-        self.passes = (gpu_form(Passes) if on_gpu else Passes)(self)
-        collect = gpu_form(Collector) if on_gpu else Collector
+        self.passes = form_for(agent.device, Passes)(self)
         more = {"groups": self.config.reward_groups} if grouped else {}
-        first_index = self.comm.rank * envs.num_envs
-        self.collector = collect(agent, envs, seed, first_index=first_index, **more)
+        more["first_index"] = self.comm.rank * envs.num_envs
+        self.collector = form_for(agent.device, Collector)(agent, envs, seed, **more)
 
     def learn(self, total_steps: int, callback: Callable[[Row], object] | None = None) -> list[Row]:
         """Iterate until ``total_steps`` environment steps have been taken in all; return the rows.
@@ -178,7 +177,7 @@ class PPO:
     def batch(self, rollout, advantages, returns, group):
         """Return the Batch of ``group`` in ``rollout``; ``advantages``, ``returns`` are (T, B)."""
         past = (rollout.actions, rollout.log_probs, rollout.values, advantages, returns)
-        return Batch(*(z.take(group, axis=1) for z in (*past, rollout.valid)))
+        return Batch(*take_columns([*past, rollout.valid], group))
 
     def enough(self, stats):
         """Return whether a pass with these ``stats`` (minibatches, 6) exceeds target_kl."""
@@ -187,8 +186,8 @@ class PPO:
 
     def gradient(self, rollout, group, batch, count):
         """Return gradient and figures of ``group`` in ``rollout``: its batch, ``count`` steps."""
-        agent, inputs = self.agent, (rollout.x, rollout.reset, rollout.initial_state)
-        dist_params, value, _, cache = agent.forward(*(z.take(group, axis=1) for z in inputs))
+        agent, inputs = self.agent, [rollout.x, rollout.reset, rollout.initial_state]
+        dist_params, value, _, cache = agent.forward(*take_columns(inputs, group))
         mask = None if rollout.masks is None else rollout.masks.take(group, axis=1)
         dist_params = mask_forward(dist_params, mask)
         loss = ppo_loss(agent.distribution, dist_params, value, batch, self.config, count)

@@ -163,7 +163,7 @@ def test_kernel_in_the_simulator_is_the_loop(tmp_path):
 
 
 def test_float64_beside_float32_is_for_sums():
-    assert mixed("loss") == {"loss.ppo_loss_terms_kernel"}
+    assert mixed("loss") == {"loss.ppo_loss_mean_kernel"}
 
 
 # Digits

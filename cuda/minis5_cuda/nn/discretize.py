@@ -17,7 +17,18 @@ from minis5.nn import discretize as cpu
 from minis5.nn.discretize import bilinear, bounded, times, zoh
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, kernel, launch
-from minis5_cuda.reduce import flat, over_lanes, over_rows, rows, scratch, sum_stripes, tiles, walk
+from minis5_cuda.reduce import (
+    add_stripes,
+    counters,
+    flat,
+    is_last,
+    over_lanes,
+    over_rows,
+    rows,
+    scratch,
+    tiles,
+    walk,
+)
 
 
 @kernel
@@ -42,8 +53,8 @@ def discretize_forward_kernel(spectrum, step, a, w):
 
 
 @kernel
-def discretize_backward_kernel(spectrum, step, da, dw, partial):
-    """Write to partial this block's sums over inputs, [dRe Λ | dIm Λ | dlog_step], in float64.
+def discretize_backward_kernel(spectrum, step, da, dw, partial, arrived, out):
+    """Write to out (3P,) sums over inputs, [dRe Λ | dIm Λ | dlog_step], in float64.
 
     dΛ = dz·Δ (the real part only where it is not clipped), dlog_step = dΔ·Δ, with
     dz = dΛ̄·conj(Λ̄'(z)) + dw·conj(Δ·ψ'(z)), dΔ = Re(dz·conj(Λ)) + Re(dw·conj(ψ)).
@@ -79,6 +90,9 @@ def discretize_backward_kernel(spectrum, step, da, dw, partial):
     if p < P and cuda.threadIdx.y == 0:
         k = cuda.blockIdx.y
         partial[k, p], partial[k, P + p], partial[k, 2 * P + p] = total_re, total_im, total_step
+    if is_last(arrived):
+        for k in range(3):
+            add_stripes(partial, k * P + p, p < P, out)
 
 
 @kernel
@@ -161,9 +175,9 @@ def discretize_forward(spectrum, step, a, w):
 def discretize_backward(spectrum, step, da, dw, dspectrum):
     """Write the gradients of Re Λ, Im Λ, log_step to dspectrum, float64 (3, P); da, dw (N, 2P)."""
     grid, block = tiles(da.shape[0], spectrum.lam_re.size)
-    partial = scratch(dspectrum, grid[1], dspectrum.size)
-    launch(discretize_backward_kernel, grid, block, spectrum, typed(step), da, dw, partial)
-    sum_stripes(partial, dspectrum.reshape(-1))
+    sums = scratch(dspectrum, grid[1], dspectrum.size), counters(dspectrum, grid[0])
+    arguments = spectrum, typed(step), da, dw, *sums, dspectrum.reshape(-1)
+    launch(discretize_backward_kernel, grid, block, *arguments)
 
 
 @form_of(cpu.weights_forward)

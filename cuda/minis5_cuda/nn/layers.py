@@ -19,7 +19,18 @@ from minis5.nn import layers as cpu
 from minis5.nn.scalars import CUBIC, FAR, GELU
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, device, kernel, launch
-from minis5_cuda.reduce import flat, over_lanes, over_rows, rows, scratch, sum_stripes, tiles, walk
+from minis5_cuda.reduce import (
+    add_stripes,
+    counters,
+    flat,
+    is_last,
+    over_lanes,
+    over_rows,
+    rows,
+    scratch,
+    tiles,
+    walk,
+)
 
 
 @device
@@ -27,6 +38,12 @@ def sigmoid(x):
     """Return 1/(1 + exp(-x)), with an exponent that is never positive: no overflow."""
     one, e = type(x)(1), type(x)(math.exp(-abs(x)))
     return (one if x >= type(x)(0) else e) / (one + e)
+
+
+@device
+def gelu(x, half, one, k, c):
+    """Return ½·x·(1 + tanh u), u = k·(x + c·x³), with constants of the dtype of x."""
+    return half * x * (one + math.tanh(k * (x + c * x * x * x)))
 
 
 # --- bias and activation ---
@@ -43,8 +60,8 @@ def bias_act_forward_kernel(y, bias, slope):
 
 
 @kernel
-def bias_act_backward_kernel(dy, y, slope, dz, partial):
-    """Write dz = dy where y > 0, else slope·dy; partial = its sum over this block's rows."""
+def bias_act_backward_kernel(dy, y, slope, dz, partial, arrived, dbias):
+    """Write dz = dy where y > 0, else slope·dy; dbias = its sum over rows."""
     c, first = cuda.grid(2)
     total = dz.dtype.type(0)
     if c < y.shape[1]:
@@ -57,6 +74,8 @@ def bias_act_backward_kernel(dy, y, slope, dz, partial):
     total = over_rows(total, partial)
     if c < y.shape[1] and cuda.threadIdx.y == 0:
         partial[cuda.blockIdx.y, c] = total
+    if is_last(arrived):
+        add_stripes(partial, c, c < y.shape[1], dbias)
 
 
 @form_of(cpu.bias_act_forward)
@@ -69,9 +88,8 @@ def bias_act_forward(y, bias, slope):
 def bias_act_backward(dy, y, slope, dz, dbias):
     """Write dz from dy and the outputs y, all (N, H); dbias (H,) = Σ dz."""
     grid, block = tiles(*y.shape)
-    partial = scratch(y, grid[1], y.shape[1])
-    launch(bias_act_backward_kernel, grid, block, dy, y, y.dtype.type(slope), dz, partial)
-    sum_stripes(partial, dbias)
+    sums = scratch(y, grid[1], y.shape[1]), counters(y, grid[0]), dbias
+    launch(bias_act_backward_kernel, grid, block, dy, y, y.dtype.type(slope), dz, *sums)
 
 
 # --- layer normalisation ---
@@ -125,8 +143,8 @@ def norm_backward_kernel(dy, scale, normal, deviation, dx):
 
 
 @kernel
-def norm_parameters_kernel(dy, normal, partial_scale, partial_bias):
-    """Write partial_scale, partial_bias = sums over this block's rows of dy·normal and dy."""
+def norm_parameters_kernel(dy, normal, partial_scale, partial_bias, arrived, scale_out, bias_out):
+    """Write scale_out, bias_out = sums over rows of dy·normal and dy."""
     c, first = cuda.grid(2)
     dscale = dbias = dy.dtype.type(0)
     if c < dy.shape[1]:
@@ -136,6 +154,9 @@ def norm_parameters_kernel(dy, normal, partial_scale, partial_bias):
     dscale, dbias = over_rows(dscale, dy), over_rows(dbias, dy)
     if c < dy.shape[1] and cuda.threadIdx.y == 0:
         partial_scale[cuda.blockIdx.y, c], partial_bias[cuda.blockIdx.y, c] = dscale, dbias
+    if is_last(arrived):
+        add_stripes(partial_scale, c, c < dy.shape[1], scale_out)
+        add_stripes(partial_bias, c, c < dy.shape[1], bias_out)
 
 
 @form_of(cpu.norm_forward)
@@ -156,9 +177,8 @@ def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
     """
     grid, block = tiles(*dy.shape)
     partials = [scratch(dy, grid[1], dy.shape[1]) for _ in range(2)]
-    launch(norm_parameters_kernel, grid, block, dy, normal, *partials)
-    for partial, out in zip(partials, (dscale, dbias), strict=True):
-        sum_stripes(partial, out)
+    sums = *partials, counters(dy, grid[0]), dscale, dbias
+    launch(norm_parameters_kernel, grid, block, dy, normal, *sums)
     grid, block = rows(dy.shape[0])
     launch(norm_backward_kernel, grid, block, dy, scale, normal, deviation, dx)
 
@@ -168,12 +188,11 @@ def norm_backward(dy, scale, normal, deviation, dx, dscale, dbias):
 
 @kernel
 def gelu_forward_kernel(s, h):
-    """Write h = ½·s·(1 + tanh u), u = GELU·(s + CUBIC·s³)."""
+    """Write h = gelu(s)."""
     half, one, k, c = s.dtype.type(0.5), s.dtype.type(1), s.dtype.type(GELU), s.dtype.type(CUBIC)
     first, step = walk()
     for i in range(first, s.size, step):
-        x = s[i]
-        h[i] = half * x * (one + s.dtype.type(math.tanh(k * (x + c * x * x * x))))
+        h[i] = gelu(s[i], half, one, k, c)
 
 
 @kernel
@@ -191,20 +210,21 @@ def gelu_backward_kernel(dh, s, ds):
 
 
 @kernel
-def glu_forward_kernel(z, bias, y):
-    """Write z ← z + bias = [value | gate]; y = value·sigmoid(gate)."""
+def glu_forward_kernel(z, bias, skip, has_skip, y):
+    """Write z ← z + bias = [value | gate]; y = value·sigmoid(gate), plus ``skip`` if there is."""
     c, first = cuda.grid(2)
     H = y.shape[1]
     if c < H:
         for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
             value, gate = z[n, c] + bias[c], z[n, H + c] + bias[H + c]
             z[n, c], z[n, H + c] = value, gate
-            y[n, c] = value * sigmoid(gate)
+            out = value * sigmoid(gate)
+            y[n, c] = out + skip[n, c] if has_skip else out
 
 
 @kernel
-def glu_backward_kernel(dy, z, dz, partial):
-    """Write dz = [dvalue | dgate]; partial = its sum over this block's rows.
+def glu_backward_kernel(dy, z, dz, partial, arrived, dbias):
+    """Write dz = [dvalue | dgate]; dbias = its sum over rows.
 
     dvalue = dy·s, dgate = dy·value·s·(1 - s), with s = sigmoid(gate).
     """
@@ -222,6 +242,9 @@ def glu_backward_kernel(dy, z, dz, partial):
     value_total, gate_total = over_rows(value_total, dz), over_rows(gate_total, dz)
     if c < H and cuda.threadIdx.y == 0:
         partial[cuda.blockIdx.y, c], partial[cuda.blockIdx.y, H + c] = value_total, gate_total
+    if is_last(arrived):
+        add_stripes(partial, c, c < H, dbias)
+        add_stripes(partial, H + c, c < H, dbias)
 
 
 @kernel
@@ -236,10 +259,10 @@ def sigmoid_gate_forward_kernel(x, z, bias, y):
 
 
 @kernel
-def sigmoid_gate_backward_kernel(dy, x, z, dx, dz, partial):
+def sigmoid_gate_backward_kernel(dy, x, z, dx, dz, partial, arrived, dbias):
     """Write dx = dy·s, dz = dy·x·s·(1 - s), with s = sigmoid(z).
 
-    partial = the sum of dz over this block's rows.
+    dbias = the sum of dz over rows.
     """
     c, first = cuda.grid(2)
     one, total = dz.dtype.type(1), dz.dtype.type(0)
@@ -253,6 +276,8 @@ def sigmoid_gate_backward_kernel(dy, x, z, dx, dz, partial):
     total = over_rows(total, dz)
     if c < dy.shape[1] and cuda.threadIdx.y == 0:
         partial[cuda.blockIdx.y, c] = total
+    if is_last(arrived):
+        add_stripes(partial, c, c < dy.shape[1], dbias)
 
 
 @form_of(cpu.gelu_forward)
@@ -268,21 +293,21 @@ def gelu_backward(dh, s, ds):
 
 
 @form_of(cpu.glu_forward)
-def glu_forward(z, bias, y):
-    """Write y (N, H) = value·sigmoid(gate).
+def glu_forward(z, bias, y, skip=None):
+    """Write y (N, H) = value·sigmoid(gate), plus ``skip`` (N, H).
 
     z (N, 2H) are the products before the bias (2H,), [value | gate]; it keeps the sums.
     """
-    launch(glu_forward_kernel, *tiles(*y.shape), z, bias, y)
+    more = (y, False) if skip is None else (skip, True)
+    launch(glu_forward_kernel, *tiles(*y.shape), z, bias, *more, y)
 
 
 @form_of(cpu.glu_backward)
 def glu_backward(dy, z, dz, dbias):
     """Write dz (N, 2H) from dy (N, H) and the sums z; dbias (2H,) = Σ dz."""
     grid, block = tiles(*dy.shape)
-    partial = scratch(z, grid[1], z.shape[1])
-    launch(glu_backward_kernel, grid, block, dy, z, dz, partial)
-    sum_stripes(partial, dbias)
+    sums = scratch(z, grid[1], z.shape[1]), counters(z, grid[0]), dbias
+    launch(glu_backward_kernel, grid, block, dy, z, dz, *sums)
 
 
 @form_of(cpu.sigmoid_gate_forward)
@@ -295,6 +320,5 @@ def sigmoid_gate_forward(x, z, bias, y):
 def sigmoid_gate_backward(dy, x, z, dx, dz, dbias):
     """Write dx, dz from dy and the sums z, all (N, H); dbias (H,) = Σ dz."""
     grid, block = tiles(*dy.shape)
-    partial = scratch(z, grid[1], z.shape[1])
-    launch(sigmoid_gate_backward_kernel, grid, block, dy, x, z, dx, dz, partial)
-    sum_stripes(partial, dbias)
+    sums = scratch(z, grid[1], z.shape[1]), counters(z, grid[0]), dbias
+    launch(sigmoid_gate_backward_kernel, grid, block, dy, x, z, dx, dz, *sums)

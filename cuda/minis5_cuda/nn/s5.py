@@ -10,9 +10,11 @@ minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/gpu/test_kernels.py.
 """
 
 from minis5.nn import s5 as cpu
+from minis5.nn.scalars import CUBIC, GELU
 from minis5.ops import form_of
 from minis5_cuda.launch import cuda, kernel, launch
-from minis5_cuda.reduce import over_rows, scratch, sum_stripes, tiles
+from minis5_cuda.nn.layers import gelu
+from minis5_cuda.reduce import add_stripes, counters, is_last, over_rows, scratch, tiles
 
 
 @kernel
@@ -25,18 +27,34 @@ def skip_forward_kernel(y, D, u):
 
 
 @kernel
-def skip_backward_kernel(dy, D, u, du, partial):
-    """Add D·dy to du; write to partial the sum of dy·u over this block's rows."""
+def skip_gelu_forward_kernel(y, D, u, h):
+    """Add D·u to y; write h = gelu(y)."""
+    c, first = cuda.grid(2)
+    half, one, k = y.dtype.type(0.5), y.dtype.type(1), y.dtype.type(GELU)
+    cubic = y.dtype.type(CUBIC)
+    if c < y.shape[1]:
+        for n in range(first, y.shape[0], cuda.gridsize(2)[1]):
+            x = y[n, c] + D[c] * u[n, c]
+            y[n, c] = x
+            h[n, c] = gelu(x, half, one, k, cubic)
+
+
+@kernel
+def skip_backward_kernel(dy, D, u, around, has_around, du, partial, arrived, dD):
+    """Add D·dy to du, and ``around`` if there is any; write dD = the sum of dy·u over rows."""
     c, first = cuda.grid(2)
     total = du.dtype.type(0)
     if c < dy.shape[1]:
         for n in range(first, dy.shape[0], cuda.gridsize(2)[1]):
             # in the forward pass y += D·u in every row, so here du += D·dy and dD = Σ dy·u
-            du[n, c] += D[c] * dy[n, c]
+            d = du[n, c] + D[c] * dy[n, c]
+            du[n, c] = d + around[n, c] if has_around else d
             total += dy[n, c] * u[n, c]
     total = over_rows(total, du)
     if c < dy.shape[1] and cuda.threadIdx.y == 0:
         partial[cuda.blockIdx.y, c] = total
+    if is_last(arrived):
+        add_stripes(partial, c, c < dy.shape[1], dD)
 
 
 @form_of(cpu.skip_forward)
@@ -45,10 +63,15 @@ def skip_forward(y, D, u):
     launch(skip_forward_kernel, *tiles(*y.shape), y, D, u)
 
 
+def skip_gelu_forward(y, D, u, h):
+    """Do what skip_forward does, and write h = gelu(y), in one launch. All (N, H) but D."""
+    launch(skip_gelu_forward_kernel, *tiles(*y.shape), y, D, u, h)
+
+
 @form_of(cpu.skip_backward)
-def skip_backward(dy, D, u, du, dD):
-    """Add D·dy to du (N, H); write dD = Σ dy·u (H,)."""
+def skip_backward(dy, D, u, du, dD, around=None):
+    """Add D·dy to du (N, H), and ``around`` too; write dD = Σ dy·u (H,)."""
     grid, block = tiles(*dy.shape)
-    partial = scratch(du, grid[1], D.size)
-    launch(skip_backward_kernel, grid, block, dy, D, u, du, partial)
-    sum_stripes(partial, dD)
+    sums = scratch(du, grid[1], D.size), counters(du, grid[0]), dD
+    more = (du, False) if around is None else (around, True)
+    launch(skip_backward_kernel, grid, block, dy, D, u, *more, du, *sums)

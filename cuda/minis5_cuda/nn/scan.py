@@ -201,7 +201,7 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, **options):
 
 
 @form_of(cpu.scan_backward)
-def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, **options):
+def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, parts=False, **options):
     """Return the gradients of :func:`scan_forward`, as minis5.nn.scan.scan_backward.
 
     Parameters
@@ -214,6 +214,8 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, **options):
         Where db is written; may be ``dx`` itself.
     sequential, segments, look_back : optional
         As in :func:`scan_forward`.
+    parts : bool
+        Leave da of a constant a in parts, (n, B, W), for another kernel to add up.
 
     Returns
     -------
@@ -228,4 +230,4 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, **options):
     # where a is constant, da has a sum for each segment
     da = xp.empty(x.shape if plan.varying else (plan.segments, *x0.shape), x.dtype)
     launch_plan(plan, a, dx, reset, x0, None, flat(x, g, da, dx0))  # None: v[T] = 0
-    return da if plan.varying else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0
+    return da if plan.varying or parts else da.sum(axis=(0, 1)).reshape(a.shape), g, dx0

@@ -30,9 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minis5.nn.layers import GATES, SLOPES, gate_weights
+from minis5.nn.layers import GATES, SLOPES
 from minis5.nn.parameters import unflatten_tree
-from minis5.nn.s5 import ssm_weights
 from minis5.ops import concatenate_vectors
 from minis5.rl.actions import scaling
 from minis5.rl.agent import head_forward
@@ -125,18 +124,16 @@ def plan_of(agent):
 
 def pack(agent):
     """Return all weights that the kernel reads as one vector, in the order of `plan_of`."""
-    nested, gate = unflatten_tree(agent.parameters()), agent.config.core_config.gate
-    parts = []
+    nested, parts = unflatten_tree(agent.parameters()), []
 
     def add(layers):
         for layer in layers.values():
             parts.extend((layer["kernel"], layer["bias"]))
 
     add(nested["encoder"])
-    for layer in nested["core"]["layers"].values():
-        weights, _ = ssm_weights(layer["ssm"], **agent.core.ssm_options)
-        parts.extend((weights.a, weights.Wb.T, weights.D, weights.Wc.T))
-        parts.extend(part for part in gate_weights(layer, gate) if part is not None)
+    for made in agent.core.make(nested["core"])[0]:
+        parts.extend((made.a, made.Wb.T, made.D, made.Wc.T))
+        parts.extend(part for part in (made.kernel, made.bias) if part is not None)
     add(nested["actor"])
     add(nested["critic"])
     return concatenate_vectors(parts)

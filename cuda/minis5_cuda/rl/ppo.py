@@ -150,7 +150,8 @@ class Passes:
         group = self.groups.take(self.tally.k, axis=0)[0]
         batch = ppo.batch(rollout, advantages, returns, group)
         batch = batch._replace(advantages=self._normalised(batch.advantages))
-        grad, figures = ppo.gradient(rollout, group, batch, self.ranks and self.ranks.count)
+        steps = batch.valid.size if self.ranks is None else self.ranks.count  # all are valid
+        grad, figures = ppo.gradient(rollout, group, batch, steps)
         if self.ranks is not None:
             grad, figures = self.ranks.total(grad, figures)
         theta, adam = ppo.agent.parameter_vector, ppo.adam
