@@ -446,3 +446,40 @@ def public_scan():
             minis5.scan(*moved[:3], x0)
         with pytest.raises(TypeError, match="b: expected a NumPy array|a: expected a NumPy array"):
             minis5.scan(moved[0], b)
+
+
+def stack():
+    """Compare the S5 stack alone: more layers than a launch takes, each gate with some norms.
+
+    With ``dt``, steps that differ in time, it runs the code of the CPU form.
+    """
+    import cupy
+    from minis5_cuda.nn.matrices import MOST
+
+    from minis5.nn.parameters import flatten_tree, unflatten_tree
+    from minis5.nn.s5_core import S5Core
+
+    rng, (T, B, H) = np.random.default_rng(3), (3, 2, 3)
+    for config, with_dt in (
+        (S5Config(MOST + 1, 4), False),
+        (S5Config(2, 4, prenorm=True, postnorm=True), False),
+        (S5Config(1, 4, gate="gelu", gtrxl_norm=True), False),
+        (S5Config(1, 4), True),
+    ):
+        cores = S5Core(config, H), gpu_form(S5Core)(config, H)
+        params = flatten_tree(cores[0].init(rng))
+        u, dy = rng.standard_normal((2, T, B, H))
+        state, dlast = rng.standard_normal((2, *cores[0].initial_state(B).shape))
+        reset, dt = rng.random((T, B)) < 0.3, rng.uniform(0.5, 2, (T, B))
+        results = []
+        for core, move in zip(cores, (np.asarray, cupy.asarray), strict=True):
+            p = unflatten_tree({name: move(z) for name, z in params.items()})
+            options = {"dt": move(dt)} if with_dt else {}
+            y, last, cache = core.forward(p, move(u), move(reset), move(state), **options)
+            du, dstate, grads = core.backward(move(dy), cache, move(dlast))
+            one, after = core.stepper(p)(move(u[0]), move(reset[0]), move(state))
+            found = {"y": y, "last": last, "du": du, "dstate": dstate, "one": one, "after": after}
+            results.append(found | flatten_tree(grads))
+        assert set(results[0]) == set(results[1])
+        for what, expected in results[0].items():
+            assert_close(results[1][what], expected, what=what)

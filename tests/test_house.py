@@ -24,6 +24,7 @@ GROUND = (
     "files",
     "ops",
     "device",
+    "columns",
     "random",
     "seeds",
     "elementary",

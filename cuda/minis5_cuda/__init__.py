@@ -12,7 +12,8 @@ Read in this order:
     nn/scan and scan_*        the fast scan and its adjoint
     reduce                    sums in a fixed order; the blocks of threads of most kernels
     nn/, rl/                  the other kernels; their __init__ gives the order
-    graphs, blas, pack        CUDA graphs; matrix products; the gradients as one vector
+    graphs, blas              CUDA graphs; matrix products
+    pack, columns             the gradients as one vector; a rollout's columns, joined matrices
     random, spaces, envs      random numbers, one-hot observations, the environments
     ptx, ptx_examples         all kernels compiled without a GPU: registers, shared memory, spills
 

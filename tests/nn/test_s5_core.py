@@ -3,8 +3,10 @@
 import itertools
 from dataclasses import replace
 
+import device_checks
 import numpy as np
 import pytest
+from simulator import simulated
 
 from minis5 import reference as ref
 from minis5.nn.layers import GATES
@@ -238,3 +240,7 @@ def test_names_and_shapes():
 def test_bad_configurations_are_named(name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected .*got "):
         S5Config(**{name: value})
+
+
+def test_the_gpu_form_in_the_simulator_is_the_stack():
+    simulated(device_checks.__file__, "stack()")

@@ -7,6 +7,8 @@
     scan_look_back   how tiles that run at the same time find the state before them
     layers           bias and activation, layer normalisation, gates
     s5, discretize   the S5 layer around its scan: skip connection; Λ̄, w and the matrices
+    matrices         the matrices of all S5 layers in one launch, and their gradients
+    s5_core          the stack of S5 layers as a whole, in fewer launches
     gru, lstm        one step of a recurrent layer
     attention_loops, attention       self-attention: forward and backward; an agent's one step
     conv             columns of images for a matrix product

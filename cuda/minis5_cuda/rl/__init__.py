@@ -6,6 +6,7 @@
     last_values      the values of last observations of truncated episodes, a block at a time
     persistent       the same for a small network, all steps by one launch: what fits
     persistent_network, persistent_kernel    its network, and the steps around it
+    agent            the two heads side by side
     loss             the terms of PPO's loss and their gradients
     adam             the update of the parameters
     comm             ranks on several GPUs: sums by NCCL
