@@ -47,6 +47,19 @@ def error(c, a, b):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("N, K, M", SIZES)
+def test_batches(N, K, M, dtype, stream):
+    """Two products by one call, of matrices one behind the other and side by side."""
+    bound = 4 * np.finfo(dtype).eps * (1 + np.sqrt(K))
+    x, y = (cupy.stack([z, z + 1]) for z in problem(N, K, M, dtype))
+    beside = cupy.concatenate([y[0], y[1]], axis=1)
+    for lefts, rights in ((x, y), ([x[0], x[0]], [beside[:, :M], beside[:, M:]])):
+        out = blas.matmul_batch(lefts, rights)
+        for i in range(2):
+            assert error(out[i], lefts[i], rights[i]) < bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("N, K, M", SIZES)
 def test_every_layout_and_a_second_time(N, K, M, dtype, stream):
     x, y = problem(N, K, M, dtype)
     bound = 4 * np.finfo(dtype).eps * (1 + np.sqrt(K))

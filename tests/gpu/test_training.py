@@ -6,6 +6,7 @@ GPU allows.
 
 import dataclasses
 
+import columns_checks
 import device_checks as checks
 import graph_checks
 import numpy as np
@@ -31,6 +32,15 @@ def test_images():
 
 def test_irregular_steps():
     checks.irregular_steps()
+
+
+def test_stack():
+    checks.stack()
+
+
+def test_columns():
+    columns_checks.taken()
+    columns_checks.joined()
 
 
 def test_normalised_advantages():
