@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minis5.ops import matmul, operations
+from minis5.rl.agent import heads_backward, heads_forward
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FEWEST = 0.003
+COMPOSED = heads_forward, heads_backward  # of other operations, which are timed
 
 
 class Watch:
@@ -42,7 +44,8 @@ class Watch:
     @contextmanager
     def watching(self):
         """Watch within this context."""
-        forms = {operation: operation.cpu_form for operation in operations}
+        single = (operation for operation in operations if operation not in COMPOSED)
+        forms = {operation: operation.cpu_form for operation in single}
         for operation, form in forms.items():
             operation.cpu_form = self._timed(form, "products" if operation is matmul else "loops")
         try:
