@@ -29,7 +29,6 @@ REASONS = {  # what numba-cuda-mlir 0.6.0 lacks: a part of its message
     "stubs.threadfence": "threadfence",
     "lowering call to <class 'enumerate'>": "enumerate of a tuple",
     "lowering call to <built-in function divmod>": "divmod",
-    "stubs.threadfence": "threadfence",
     "lowering getitem": "a tuple's member by a number that varies",
     "Calling a closure with *args": "f(*tuple)",
     "contains non-MLIR values": "tuples of tuples",
