@@ -93,8 +93,8 @@ class PPO:
         self.normalizers = Normalizers(agent, self.config, envs.num_envs, count)
         self.passes = form_for(agent.device, Passes)(self)
         more = {"groups": self.config.reward_groups} if grouped else {}
-        more["first_index"] = self.comm.rank * envs.num_envs
-        self.collector = form_for(agent.device, Collector)(agent, envs, seed, **more)
+        collect, first = form_for(agent.device, Collector), self.comm.rank * envs.num_envs
+        self.collector = collect(agent, envs, seed, first_index=first, **more)
 
     def learn(self, total_steps: int, callback: Callable[[Row], object] | None = None) -> list[Row]:
         """Iterate until ``total_steps`` environment steps have been taken in all; return the rows.

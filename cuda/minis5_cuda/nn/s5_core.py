@@ -192,7 +192,7 @@ class S5Core(cpu.S5Core):
         if dx_last is not None:
             dx[-1] += dx_last
         da, g, dx0 = scan_backward(made.a, reset, one.x0, one.x, dx, out=dx, parts=True)
-        g, dWb, dWc = g.reshape(len(dy), -1), *products
+        g, (dWb, dWc) = g.reshape(len(dy), -1), products
         matmul(g.T, one.u, dWb)
         matmul(ds.T, one.x.reshape(len(dy), -1), dWc)
         du, dD = matmul(g, made.Wb), xp.empty_like(made.D)
