@@ -171,7 +171,9 @@ def launch_plan(plan, a, b, reset, x0, before, results):
 
 
 @form_of(cpu.scan_forward)
-def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, **options):
+def scan_forward(
+    a, b, reset, x0, *, is_complex=True, out=None, sequential=None, segments=None, look_back=None
+):
     """Return x of the recurrence on planar arrays, unchecked, as minis5.nn.scan.scan_forward.
 
     Parameters
@@ -195,13 +197,26 @@ def scan_forward(a, b, reset, x0, *, is_complex=True, out=None, **options):
     x : (T, B, W) array
     """
     x = array_module(b).empty_like(b) if out is None else out
-    plan = prepare(a, b, is_complex, backward=False, **options)
+    plan = prepare(a, b, is_complex, False, sequential, segments, look_back)
     launch_plan(plan, a, b, reset, x0, x0, flat(x))
     return x
 
 
 @form_of(cpu.scan_backward)
-def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, parts=False, **options):
+def scan_backward(
+    a,
+    reset,
+    x0,
+    x,
+    dx,
+    *,
+    is_complex=True,
+    out=None,
+    sequential=None,
+    segments=None,
+    look_back=None,
+    parts=False,
+):
     """Return the gradients of :func:`scan_forward`, as minis5.nn.scan.scan_backward.
 
     Parameters
@@ -225,7 +240,7 @@ def scan_backward(a, reset, x0, x, dx, *, is_complex=True, out=None, parts=False
     dx0 : (B, W) array
     """
     xp = array_module(x)
-    plan = prepare(a, x, is_complex, backward=True, **options)
+    plan = prepare(a, x, is_complex, True, sequential, segments, look_back)
     g, dx0 = xp.empty_like(dx) if out is None else out, xp.empty_like(x0)
     # where a is constant, da has a sum for each segment
     da = xp.empty(x.shape if plan.varying else (plan.segments, *x0.shape), x.dtype)
