@@ -61,6 +61,11 @@ def queue(kernel, grid, block, arguments):
     raise NotImplementedError("launch: this draft only compiles; see mlir_report.py")
 
 
+def use_device(number):
+    """Have this thread's kernels run on that GPU; here none runs."""
+    cuda.select_device(number)
+
+
 def as_numba(value):
     """Return the value itself."""
     return value
