@@ -25,6 +25,7 @@ import sweep
 from memory_length import MEMORY_LENGTH
 from memory_tasks import MEMORY_TASKS
 from meta_cartpole import META_CARTPOLE
+from meta_control import META_CONTROL
 from other_environments import HIDDEN, OTHER_ENVIRONMENTS
 from popgym_hard import POPGYM_HARD, SEEDS
 from popgym_training import POPGYM
@@ -59,6 +60,7 @@ QUEUE = (  # what is worth most comes first
     Work(POPGYM_HARD, ("none", "gru", "s5-noreset"), SEEDS[:3], CLEAN),
     Work(POPGYM_HARD, ("s5",), SEEDS),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[:3]),
+    Work(META_CONTROL, ("s5", "mlp", "lstm"), (0,), ("Mixture",)),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[3:]),
     Work(MEMORY_LENGTH, ("s5",), (3, 4)),
     Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), LONG),
@@ -70,7 +72,10 @@ QUEUE = (  # what is worth most comes first
 
 
 def missing(queue, root):
-    """Return the jobs, each once, that have no row in the results under ``root``."""
+    """Return the jobs, each once, that have no row in the results under ``root``.
+
+    A run in stages may have a row before it ends: as long as its state is kept, it is missing.
+    """
     known, jobs = {}, []
     for work in queue:
         name = work.sweep.name
@@ -78,9 +83,12 @@ def missing(queue, root):
             known[name] = set(sweep.read(root / name / "results.csv"))
         for job in work.jobs():
             key = tuple(map(str, job[1:]))
-            if key not in known[name]:
+            if (
+                key not in known[name]
+                or (root / "unfinished" / name / sweep.run_name(*key)).exists()
+            ):
                 known[name].add(key)
-                jobs.append(job)
+                jobs += [job] if job not in jobs else []
     return jobs
 
 

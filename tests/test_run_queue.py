@@ -46,6 +46,12 @@ def test_what_is_missing_in_order_of_worth(tmp_path, capsys):
     names = ["none-seed4", "none-seed3", "s5-seed4"]  # each once
     expected = [f"memory_tasks: MemoryChain-64-{name}" for name in names]
     assert capsys.readouterr().out.splitlines() == expected
+    # a run in stages that has a row, and is to go on
+    (tmp_path / "unfinished" / "memory_tasks" / "MemoryChain-64-s5-seed3").mkdir(parents=True)
+    main(["--list", "--out", str(tmp_path)], queue)
+    names.insert(1, "s5-seed3")
+    expected = [f"memory_tasks: MemoryChain-64-{name}" for name in names]
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_every_work_is_of_its_experiment():
