@@ -13,7 +13,7 @@ are those of a native environment of that seed and stream.
 Differs from native environments: the state of foreign environments cannot be set, so Trials resets
 them with the episode's own seed. Random events within a trial (noise, say) are then the same in all
 trials, whereas native ones draw new ones.
-Leaves out: permuted actions.
+Leaves out: permuted actions, a limited number of projections.
 Tests: tests/envs/foreign/test_wrappers.py.
 """
 
