@@ -1,4 +1,4 @@
-"""How far back can an agent remember? MemoryChain-4 to -2048 with S5, LSTM, GRU, self-attention.
+"""How far back can an agent remember? MemoryChain-4 to -8192 with S5, LSTM, GRU, self-attention.
 
     python experiments/memory_length.py               all runs, then the report
     python experiments/memory_length.py --report      the report alone
@@ -16,7 +16,7 @@ Source: 2303.03982, section 5, "Memory length". Tests: tests/test_experiments.py
 import numpy as np
 from sweep import Sweep, main
 
-LENGTHS = tuple(2**k for k in range(2, 12))
+LENGTHS = tuple(2**k for k in range(2, 14))
 TASKS = tuple(f"MemoryChain-{n}" for n in LENGTHS)
 SOLVED, A2C = ("--target-return", "0.99"), ("--preset", "a2c")
 VARIANTS = {  # name: options, label, colour
@@ -35,7 +35,7 @@ VARIANTS = {  # name: options, label, colour
     "gru-a2c": (("--core", "gru", *A2C), "GRU, A2C", "#b8860b"),
     "attention-a2c": (("--core", "attention", *A2C), "self-attention, A2C", "#66c2a5"),
 }
-PAPER = {  # mean return, read off its figure, ± .05
+PAPER = {  # mean return from N = 4 to 2048, read off its figure, ± .05
     "S5": (1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0),
     "LSTM": (1, 1, 0.85, 0.5, 0.1, 0.2, 0.35, 0.25, -0.05, 0.1),
     "self-attention": (1, 1, 1, 0.75, 1, 1, 1, 0.7, -0.25, 0.05),
@@ -76,7 +76,9 @@ def table(groups):
             (VARIANTS[v][1], [text(cells[n], n) if n in cells else "" for n in LENGTHS])
             for v, cells in found.items()
         ]
-        rows += [(f"*{label}, paper*", [f"{x:.2g}" for x in numbers]) for label, numbers in more]
+        for label, numbers in more:
+            cells = [f"{x:.2g}" for x in numbers] + [""] * (len(LENGTHS) - len(numbers))
+            rows.append((f"*{label}, paper*", cells))
         body = [f"| {label} | {' | '.join(cells)} |".replace("-0", "−0") for label, cells in rows]
         return [f"| {title} | {' | '.join(map(str, LENGTHS))} |", rule, *body, ""]
 
@@ -120,7 +122,7 @@ def figure(path, groups):
         memory.plot(list(cells), [cells[n]["peak_mib"].mean() for n in cells], **look)
     for label, numbers in PAPER.items():
         look = {"color": COLOURS[label], "linestyle": ":", "linewidth": 1}
-        score.plot(LENGTHS, numbers, label=f"{label}, paper (5 seeds)", **look)
+        score.plot(LENGTHS[: len(numbers)], numbers, label=f"{label}, paper (5 seeds)", **look)
     score.set(ylabel="mean return (band: worst to best seed)", ylim=(-0.6, 1.05))
     seconds.set(ylabel="CPU seconds for 1,000 episodes", yscale="log")
     memory.set(ylabel="peak memory of the process, MiB")
