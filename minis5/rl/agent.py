@@ -27,7 +27,7 @@ from minis5.rl.actions import Actions
 from minis5.rl.config import AgentConfig
 from minis5.rl.images import Images, sees
 from minis5.rl.masks import mask_for_agent, mask_forward
-from minis5.rl.normalize import ObservationNormalizer
+from minis5.rl.normalize import normalizer_for
 from minis5.spaces import ObservationEncoder
 
 
@@ -167,7 +167,7 @@ class ActorCritic:
         self.device, self.xp = device, array_library(device)
         self.observation_space, self.action_space = observation_space, action_space
         self.observation_encoder = encoder = ObservationEncoder(observation_space, sees(config))
-        self.normalizer = ObservationNormalizer(encoder) if config.normalize_observations else None
+        self.normalizer = normalizer_for(config, encoder)
         self.behind: tuple[str, ...] = ()  # wrappers of the batch it learnt in (autoreset.py)
         self.actions = Actions(action_space, config.scale_actions, config.clip_previous_action)
         self.distribution = self.actions.distribution

@@ -27,6 +27,7 @@ class AgentConfig:
     dtype: str = "float32"  # float32 or float64
     observation_scale: float = 1.0  # multiplies the observation; raise it if differences are small
     normalize_observations: bool = False  # by the mean and deviation of all that were seen
+    normalize_one_hot: bool = False  # with it, also one-hot vectors and bits, not only boxes
     scale_actions: bool = True  # a bounded Box of actions is [-1, 1] for the policy; false: clip
     # layers that see images: auto, none (flatten), nature, impala, large, small, tiny, or
     # filters-window-stride of each layer, such as 32-8-4,64-4-2

@@ -4,7 +4,8 @@
     reward        clip(r / sqrt(variance of R + 1e-8), ±10), R[t] = γ R[t-1] + r[t] in an episode
 
 With groups, such as the tasks of a mixture, R's variance is that of the step's own group.
-Only the values of boxes are normalised, not one-hot vectors and bits.
+The values of boxes are normalised, with ``normalize_one_hot`` also one-hot vectors and bits: those
+that never change become 0, and a rare one that tells much is as large as the others.
 
 An observation counts before it is normalised, as in Gymnasium's NormalizeObservation. During a
 rollout each rank adds its own observations to what all ranks knew at its start; after it they sum
@@ -85,10 +86,13 @@ class ObservationNormalizer:
     Parameters
     ----------
     encoder : spaces.ObservationEncoder
+    one_hot : bool
+        Normalise one-hot vectors and bits, too, not only the values of boxes.
     """
 
-    def __init__(self, encoder):
+    def __init__(self, encoder, one_hot=False):
         self.encoder, self.moments = encoder, Moments(encoder.size)
+        self.normalised = np.ones(encoder.size, bool) if one_hot else encoder.boxes
         self._begin()
 
     def _begin(self):
@@ -101,9 +105,8 @@ class ObservationNormalizer:
         both = Moments(self.encoder.size)
         for part in (self.moments, self._own):
             both.merge(part.count, part.mean, part.squares)
-        boxes = self.encoder.boxes
-        self.mean = np.where(boxes, both.mean, 0.0)
-        self.scale = np.where(boxes, 1 / np.sqrt(both.variance() + EPSILON), 1.0)
+        self.mean = np.where(self.normalised, both.mean, 0.0)
+        self.scale = np.where(self.normalised, 1 / np.sqrt(both.variance() + EPSILON), 1.0)
 
     def see(self, obs, rows):
         """Count the observations ``rows`` (bool) of a batch."""
@@ -129,6 +132,13 @@ class ObservationNormalizer:
         """Take up the result of :meth:`to_array`; raises as `Moments.load`."""
         self.moments.load(array)
         self._begin()
+
+
+def normalizer_for(config, encoder):
+    """Return the ObservationNormalizer that an AgentConfig asks for, or None."""
+    if not config.normalize_observations:
+        return None
+    return ObservationNormalizer(encoder, config.normalize_one_hot)
 
 
 def count_groups(envs, view):

@@ -52,9 +52,10 @@ PICKLE = "environments.pickle"
 LEAVE_OUT = ("facts", "/seconds", PICKLE)
 # Settings that a resumed run may change, or that only tell of it.
 FREE = ("steps", "device", "precision", "track", "versions", "machine", "command")
-# Settings that runs did not have when this digest came, and the value that they act by.
+# Settings that came after this digest, in order, and the value by which a run from before acts.
 NEWER = {("agent", "conv"): "none", ("agent", "clip_previous_action"): False}
-NEWER |= {("ppo", "center_values"): False}
+NEWER |= {("ppo", "center_values"): False, ("ppo", "reward_groups"): "none"}
+NEWER |= {("agent", "normalize_one_hot"): False}
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ def save(
     save_agent(agent, folder / "agent.npz")
 
 
-def settings_digest(config: RunConfig, older: bool = False) -> str:
+def settings_digest(config: RunConfig, before: int = 0) -> str:
     """Return a digest of a run's settings, but for those that may change.
 
-    older: as it was before the settings NEWER. One that has another value than a run from then
-    stays in, so that the digest is none of such a run.
+    before: as it was before the last so many of NEWER. One that has another value than a run from
+    then stays in, so that the digest is none of such a run.
     """
     values = {name: value for name, value in config.to_json().items() if name not in FREE}
-    for (part, name), value in NEWER.items() if older else ():
+    for (part, name), value in list(NEWER.items())[len(NEWER) - before :]:
         if values[part][name] == value:
             del values[part][name]
     return digest({"settings": json.dumps(values, sort_keys=True)})
@@ -150,7 +151,7 @@ def _read(folder, config):
             if found != share:
                 raise ValueError(f"num_envs: expected {share} for a worker, got {found}")
         check_sizes(config.agent, {name: a.shape for name, a in _part(arrays, "agent/").items()})
-        known = (settings_digest(config, older) for older in (False, True))
+        known = (settings_digest(config, before) for before in range(len(NEWER) + 1))
         if facts.settings not in (None, *known):
             raise ValueError("the settings are not those that the run began with")
     except MISFIT as error:

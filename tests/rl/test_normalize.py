@@ -147,13 +147,15 @@ def test_observations_equal_gymnasiums_wrapper():
     np.testing.assert_allclose(observe(seen)[5:], np.array(theirs)[5:], atol=1e-3)
 
 
-def test_only_boxes_are_normalised():
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_what_is_normalised(one_hot):
+    """Boxes are; one-hot vectors and bits only on request."""
     space = gym.spaces.Dict(
         a=gym.spaces.Discrete(3), b=BOX, c=gym.spaces.MultiBinary(2), d=gym.spaces.Box(0, 255, (1,))
     )
-    normalizer = ObservationNormalizer(ObservationEncoder(space))
+    normalizer = ObservationNormalizer(ObservationEncoder(space), one_hot)
     np.testing.assert_array_equal(normalizer.encoder.boxes, [0, 0, 0, 1, 1, 1, 0, 0, 1])
-    rng = np.random.default_rng(0)
+    rng, seen = np.random.default_rng(0), []
     for _ in range(5):
         obs = {
             "a": rng.integers(3, size=6),
@@ -162,11 +164,30 @@ def test_only_boxes_are_normalised():
             "d": rng.uniform(0, 255, (6, 1)),
         }
         normalizer.see(obs, np.ones(6, bool))
-    vectors = normalizer.encoder.observation_vector(obs)
-    out = normalizer(vectors)
-    others = ~normalizer.encoder.boxes
-    np.testing.assert_array_equal(out[:, others], vectors[:, others])
-    assert np.abs(out[:, ~others]).max() < 4
+        seen.append(normalizer.encoder.observation_vector(obs))
+    out, expected = normalizer(seen[-1]), normalize_observations(np.array(seen, np.float64))[-1]
+    others = np.zeros(9, bool) if one_hot else ~normalizer.encoder.boxes
+    np.testing.assert_array_equal(out[:, others], seen[-1][:, others])
+    np.testing.assert_allclose(out[:, ~others], expected[:, ~others], atol=1e-7)
+
+
+def test_an_agent_normalises_one_hot_vectors_on_request(tmp_path):
+    """A category that never changed is 0, one that is met for the first time at most 10."""
+    space = gym.spaces.MultiDiscrete([3, 4])
+    config = AgentConfig(**ONE, normalize_observations=True, normalize_one_hot=True)
+    agent = minis5.ActorCritic(space, gym.spaces.Discrete(2), config)
+    obs = np.array([[0, 1]] * 400 + [[1, 1]] * 400)
+    agent.normalizer.see(obs, np.ones(800, bool))
+    agent.normalizer.share(Comm())
+    x = agent.encode(np.array([[0, 1], [1, 3]]), np.zeros((2, 2)), np.zeros(2, bool))
+    expected = [[1, -1, 0, 0, 0, 0, 0], [-1, 1, 0, 0, -10, 0, 10]]
+    np.testing.assert_allclose(x[:, :7], expected, atol=1e-5)
+    minis5.save(agent, tmp_path / "agent.npz")
+    again = minis5.load(tmp_path / "agent.npz")
+    assert again.config.normalize_one_hot
+    np.testing.assert_array_equal(
+        again.encode(np.array([[0, 1], [1, 3]]), np.zeros((2, 2)), np.zeros(2, bool)), x
+    )
 
 
 def make(config=None, envs=None, **ppo):
