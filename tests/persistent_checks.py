@@ -111,8 +111,10 @@ def networks():
     rollouts("RepeatPreviousEasy", 3, 2, first_step=48, core_config=CORES["bare"], heads=())
     deep = {"encoder": (3, 9, 4), "heads": (2, 7, 3), "activation": "linear"}
     rollouts("CountRecallEasy", 3, 2, core_config=CORES["half_glu2"], **deep)  # Tuple of Discrete
-    rollouts("MemoryChain-5", 3, 2, encoder=(4,))  # a Box of floats
+    hidden = {"show_previous_action": False}
+    rollouts("MemoryChain-5", 3, 2, encoder=(4,), **hidden)  # a Box of floats
     rollouts("PointMassEasy", 2, 3)  # actions of two numbers
+    rollouts("PositionOnlyPendulumEasy", 3, 2, **hidden)
 
 
 def misfits():

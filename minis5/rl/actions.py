@@ -46,6 +46,8 @@ class Actions:
     show_clipped : bool
         The agent sees its previous action in a Box of floats as the environment took it. False:
         as it was drawn.
+    shown : bool
+        The agent sees its previous action at all. False: it sees zeros.
 
     Attributes
     ----------
@@ -61,9 +63,9 @@ class Actions:
         Another space, an empty one, or a Box of integers with more than MOST_VALUES values.
     """
 
-    def __init__(self, space, scale=False, show_clipped=True):
+    def __init__(self, space, scale=False, show_clipped=True, shown=True):
         self.space, self.sizes, self.scaled = space, None, False
-        self.show_clipped = show_clipped
+        self.show_clipped, self.shown = show_clipped, shown
         self._is_box = isinstance(space, gym.spaces.Box) and space.dtype.kind == "f"
         if isinstance(space, gym.spaces.Discrete):
             self.sizes, constants = [int(space.n)], (np.asarray(space.start),)
@@ -94,6 +96,9 @@ class Actions:
         whose mean grows with the action that it sees: the environment does not feel what lies
         beyond its bounds, and the network's input would grow without end.
         """
+        if not self.shown:
+            shape = (len(action), self.distribution.encoded_size)
+            return array_module(action).zeros(shape, dtype)
         if self._is_box and self.show_clipped:
             *_, least, most = self._arrays(on_gpu(action))
             action = array_module(action).clip(action, least.reshape(-1), most.reshape(-1))
@@ -104,6 +109,12 @@ class Actions:
         if gpu not in self._constants:
             self._constants[gpu] = [move(array, "cuda") for array in self._constants[False]]
         return self._constants[gpu]
+
+
+def actions_for(config, space):
+    """Return the Actions that an AgentConfig asks for."""
+    shown = config.clip_previous_action, config.show_previous_action
+    return Actions(space, config.scale_actions, *shown)
 
 
 def scaling(space, scale):

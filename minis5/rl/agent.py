@@ -23,7 +23,7 @@ from minis5.nn.layers import dense_apply, dense_backward, dense_forward, dense_w
 from minis5.nn.parameters import flatten_tree, orthogonal, unflatten_tree
 from minis5.ops import array_library, array_operation, concatenate_vectors, form_for
 from minis5.rl import doors
-from minis5.rl.actions import Actions
+from minis5.rl.actions import actions_for
 from minis5.rl.config import AgentConfig
 from minis5.rl.images import Images, sees
 from minis5.rl.masks import mask_for_agent, mask_forward
@@ -169,7 +169,7 @@ class ActorCritic:
         self.observation_encoder = encoder = ObservationEncoder(observation_space, sees(config))
         self.normalizer = normalizer_for(config, encoder)
         self.behind: tuple[str, ...] = ()  # wrappers of the batch it learnt in (autoreset.py)
-        self.actions = Actions(action_space, config.scale_actions, config.clip_previous_action)
+        self.actions = actions_for(config, action_space)
         self.distribution = self.actions.distribution
         self.dtype = np.dtype(config.dtype).type
         self.core = form_for(device, core)(config.core_config, config.encoder[-1])

@@ -33,6 +33,7 @@ class AgentConfig:
     # filters-window-stride of each layer, such as 32-8-4,64-4-2
     conv: str = "auto"
     clip_previous_action: bool = True  # show it as the environment took it; false: as it was drawn
+    show_previous_action: bool = True  # to the agent; false: zeros instead
     action_masks: bool | None = None  # illegal actions get probability 0; none: if masks come
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ FREE = ("steps", "device", "precision", "track", "versions", "machine", "command
 # Settings that came after this digest, in order, and the value by which a run from before acts.
 NEWER = {("agent", "conv"): "none", ("agent", "clip_previous_action"): False}
 NEWER |= {("ppo", "center_values"): False, ("ppo", "reward_groups"): "none"}
-NEWER |= {("agent", "normalize_one_hot"): False}
+NEWER |= {("agent", "normalize_one_hot"): False, ("agent", "show_previous_action"): True}
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,24 @@ def test_the_agent_sees_the_action_that_the_environment_took(bounds, scale):
     np.testing.assert_array_equal(as_drawn.encode(drawn, np.float64), drawn)
 
 
+@pytest.mark.parametrize("task", ["MemoryChain", "PositionOnlyPendulumEasy"])
+def test_the_previous_action_can_be_hidden(tmp_path, task):
+    """Acting, collecting and loading show zeros; all else of the input stays where it is."""
+    envs = minis5.make_vec(task, 4, seed=1)
+    spaces = envs.single_observation_space, envs.single_action_space
+    for shown in (True, False):
+        agent = minis5.ActorCritic(*spaces, minis5.AgentConfig(show_previous_action=shown))
+        size = agent.observation_encoder.size
+        rollout, _ = Collector(agent, envs, 1).collect(8, np.random.default_rng(0))
+        assert rollout.x[1:, :, size:-1].any() == shown and rollout.x[..., :size].any()
+        observation, _ = envs.reset(seed=2)
+        save(agent, tmp_path / "agent.npz")
+        _, memory = load(tmp_path / "agent.npz").act(observation, None, np.ones(4, bool))
+        assert memory.previous_action.any() == shown
+        assert memory.previous_action.shape == (4, agent.distribution.encoded_size)
+        assert memory.previous_action.dtype == np.float32
+
+
 def test_no_action_feeds_itself_without_end(tmp_path):
     """Acting, collecting and evaluating show the clipped action, or the drawn one if told so."""
     envs = minis5.make_vec("PositionOnlyPendulumEasy", 4, seed=1)

@@ -146,6 +146,7 @@ def test_runs_from_before_a_setting_resume(tmp_path, missing):
     """Their config.json lacks it, and so does the digest; it has the value that they acted by."""
     lacks = dict(list(NEWER.items())[-missing:])
     before = {"conv": "none", "clip_previous_action": False, "center_values": False}
+    before["show_previous_action"] = True
     settings = {"overrides": {**CHAIN["overrides"], **before}}
     train("MemoryChain", steps=5 * UPDATE, out=tmp_path / "whole", **{**CHAIN, **settings})
     train("MemoryChain", steps=2 * UPDATE, out=tmp_path / "run", **{**CHAIN, **settings})

@@ -178,7 +178,8 @@ class Persistent:
         else:
             bounds = np.stack([z.ravel() for z in scaling(actions.space, config.scale_actions)])
         self.bounds, self.none = xp.asarray(bounds), xp.zeros(0, agent.dtype)
-        self.rules = Rules(self.discrete, actions.scaled, actions.show_clipped, envs.task.truncates)
+        seen = actions.shown, actions.show_clipped
+        self.rules = Rules(self.discrete, actions.scaled, *seen, envs.task.truncates)
         self.pack, self.kernel = Graph(self._pack, result=True), None
 
     def _pack(self):

@@ -44,7 +44,8 @@ class Rules(NamedTuple):
 
     discrete: bool  # the policy is categorical; else Gaussian
     scaled: bool  # actions.Actions: a Box is [-1, 1] for the policy
-    clipped: bool  # the agent sees its previous action clipped
+    shown: bool  # the agent sees its previous action
+    clipped: bool  # it sees it clipped
     truncates: bool  # Task.truncates
 
 
@@ -98,7 +99,7 @@ def make_kernel(env, sizes, rules, dtype, envs):
     features, head = make_network(sizes, number, envs)
     step_row = make_row_step(env)
     layers, S, heads, encoder = sizes.layers, sizes.states, sizes.heads, sizes.encoder
-    discrete, scaled, clipped, truncates = rules
+    discrete, scaled, shown, clipped, truncates = rules
     zero, one = number(0), number(1)
 
     @device
@@ -140,7 +141,7 @@ def make_kernel(env, sizes, rules, dtype, envs):
             record.actions[t, i] = chosen
             actions[i] = chosen + np.int64(given.bounds[0, 0])
             for k in range(moving.previous_action.shape[1]):
-                moving.previous_action[i, k] = one if k == chosen else zero
+                moving.previous_action[i, k] = one if shown and k == chosen else zero
         else:
             A = moving.previous_action.shape[1]
             for k in range(A):
@@ -151,7 +152,8 @@ def make_kernel(env, sizes, rules, dtype, envs):
                 low, high, half = given.bounds[0, k], given.bounds[1, k], given.bounds[2, k]
                 middle, least, most = given.bounds[3, k], given.bounds[4, k], given.bounds[5, k]
                 record.actions[t, i, k] = drawn
-                moving.previous_action[i, k] = clip(drawn, least, most) if clipped else drawn
+                seen = clip(drawn, least, most) if clipped else drawn
+                moving.previous_action[i, k] = seen if shown else zero
                 if scaled:
                     drawn = clip(drawn, least, most) * half + middle
                 actions[i, k] = clip(drawn, low, high)
