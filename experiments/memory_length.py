@@ -3,7 +3,7 @@
     python experiments/memory_length.py               all runs, then the report
     python experiments/memory_length.py --report      the report alone
     python experiments/memory_length.py --variants s5-a2c lstm-a2c      the paper's own setting
-    python experiments/memory_length.py --variants s5-epsilon s5-horizon      what matters
+    python experiments/memory_length.py --variants s5-action s5-epsilon s5-horizon  what matters
 
 Each run is `minis5 train MemoryChain-N --core CORE` on one CPU core. It lasts 10,000 episodes as in
 the paper, or 500,000 steps if those are more, and ends early once a rollout's return is 0.99. The
@@ -19,15 +19,25 @@ from sweep import Sweep, main
 LENGTHS = tuple(2**k for k in range(2, 14))
 TASKS = tuple(f"MemoryChain-{n}" for n in LENGTHS)
 SOLVED, A2C = ("--target-return", "0.99"), ("--preset", "a2c")
+SHOWN = ("--show-previous-action", "true", *SOLVED)
 VARIANTS = {  # name: options, label, colour
     "s5": (SOLVED, "S5", "#0072b2"),
     "lstm": (("--core", "lstm", *SOLVED), "LSTM", "#d55e00"),
     "gru": (("--core", "gru", *SOLVED), "GRU", "#e69f00"),
     "attention": (("--core", "attention", *SOLVED), "self-attention", "#009e73"),
-    "s5-epsilon": (("--adam-eps", "1e-5", *SOLVED), "S5, Adam's ε 1e-5", "#000000"),
+    # these see their last action, as all did before the preset hid it
+    "s5-action": (SHOWN, "S5, action shown", "#7fb8d8"),
+    "lstm-action": (("--core", "lstm", *SHOWN), "LSTM, action shown", "#eaae7f"),
+    "gru-action": (("--core", "gru", *SHOWN), "GRU, action shown", "#f2cf7f"),
+    "attention-action": (
+        ("--core", "attention", *SHOWN),
+        "self-attention, action shown",
+        "#7fceb9",
+    ),
+    "s5-epsilon": (("--adam-eps", "1e-5", *SHOWN), "S5, shown, Adam's ε 1e-5", "#000000"),
     "s5-horizon": (
-        ("--gamma", "0.99", "--gae-lambda", "0.95", *SOLVED),
-        "S5, γ .99, λ .95",
+        ("--gamma", "0.99", "--gae-lambda", "0.95", *SHOWN),
+        "S5, shown, γ .99, λ .95",
         "#999999",
     ),
     "s5-a2c": (A2C, "S5, A2C", "#56b4e9"),

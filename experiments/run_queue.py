@@ -51,22 +51,20 @@ class Work(NamedTuple):
                     yield self.sweep, task, variant, seed
 
 
-LONG = ("MemoryChain-512", "MemoryChain-1024")
-LONGEST = ("MemoryChain-4096", "MemoryChain-8192")  # twice and four times the paper's longest
+SHORTER, LONGEST = MEMORY_LENGTH.tasks[:-2], MEMORY_LENGTH.tasks[-2:]  # than the paper's longest
 CLEAN = ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")
 QUEUE = (  # what is worth most comes first
     Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
-    Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (3, 4)),  # five seeds in the README's table
+    Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (0, 1, 2, 3, 4)),  # the README's table
     Work(POPGYM_HARD, ("s5",), SEEDS, CLEAN),
     Work(POPGYM_HARD, ("none", "gru", "s5-noreset"), SEEDS[:3], CLEAN),
     Work(POPGYM_HARD, ("s5",), SEEDS),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[:3]),
     Work(META_CONTROL, ("s5", "mlp", "lstm"), (0,), ("Mixture",)),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[3:]),
-    Work(MEMORY_LENGTH, ("s5",), (3, 4), tuple(t for t in MEMORY_LENGTH.tasks if t not in LONGEST)),
-    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2), LONGEST[:1]),
-    Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), LONG),
-    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2), LONGEST[1:]),
+    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2, 3, 4), SHORTER),
+    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2), LONGEST),
+    Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), SHORTER),
     Work(POPGYM, ("s5", "none"), (0, 1, 2, 3, 4)),
     Work(META_CARTPOLE, ("s5", "gru", "mlp"), (0, 1, 2, 3)),
     Work(OTHER_ENVIRONMENTS, ("s5",), OTHER_ENVIRONMENTS.seeds),
