@@ -398,27 +398,6 @@ def normalised_advantages():
                 np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-def remembered_steps():
-    """What the agent made of a step is in its row, and in no other; the memory is the new one."""
-    import cupy
-    from minis5_cuda.rl.rollout import Acted, Memory, remember
-
-    rng, T, B = np.random.default_rng(7), 3, 5
-    for action in (rng.integers(0, 9, B), rng.standard_normal((B, 2)).astype(np.float32)):
-        x, features = rng.integers(0, 256, (B, 7)).astype(np.uint8), rng.standard_normal((B, 4))
-        acted = Acted(x, features, rng.standard_normal((B, 33)), action)
-        new = Memory(rng.standard_normal((2, B, 3)), rng.standard_normal((B, 2)))
-        kept = Acted(*(cupy.asarray(np.full((T, *z.shape), 77, z.dtype)) for z in acted))
-        memory = Memory(*(cupy.asarray(np.zeros_like(z)) for z in new))
-        on_device = [type(z)(*map(cupy.asarray, z)) for z in (acted, new)]
-        remember(cupy.asarray(np.array([1])), on_device[0], kept, on_device[1], memory)
-        for rows, one in zip(kept, acted, strict=True):
-            np.testing.assert_array_equal(to_host(rows)[1], one)
-            assert (to_host(rows)[[0, 2]] == 77).all()
-        for mine, theirs in zip(memory, new, strict=True):
-            np.testing.assert_array_equal(to_host(mine), theirs)
-
-
 def public_scan():
     """minis5.scan and scan_vjp on arrays of a GPU: results are there; errors name what is where."""
     import cupy

@@ -1,8 +1,9 @@
 """Whether a kernel computes what the CPU form of the same operation computes.
 
-A case (kernel_cases.py) names the operation and makes its arguments. Outputs among them are full
-of NaN. All arguments are compared after the call. An argument that the CPU form leaves alone must
-be the same to the last bit. An argument may be a NamedTuple of arrays and scalars.
+A case (kernel_cases.py, fused_cases.py) names the operation and makes its arguments. Outputs among
+them are full of NaN. All arguments are compared after the call. An argument that the CPU form
+leaves alone must be the same to the last bit. An argument may be a NamedTuple of arrays and
+scalars.
 
 On a machine without a GPU the kernels run in Numba's simulator. It needs a process of its own
 (simulator.py): arguments go there and back in files. Blocks are so small there that the shapes of a
@@ -22,8 +23,15 @@ from minis5.ops import gpu_form
 DTYPES = (np.float32, np.float64)
 
 
+class Fused(NamedTuple):
+    """A launcher of minis5_cuda that does in one launch what the CPU does in several steps."""
+
+    gpu: object
+    cpu_form: object  # a function of the same arguments: those steps, by CPU forms or NumPy
+
+
 class Case(NamedTuple):
-    """An operation, and how the arguments of one call are made."""
+    """An operation, or a launcher that is Fused, and how the arguments of one call are made."""
 
     operation: object
     make: object  # make(rng, dtype, N, H, **options) returns a list of arguments
@@ -78,6 +86,11 @@ def expected(case, arguments):
     return arguments
 
 
+def launcher_of(case):
+    """Return what launches a case's kernels."""
+    return case.operation.gpu if isinstance(case.operation, Fused) else gpu_form(case.operation)
+
+
 def on_device(case, arguments):
     """Return the arguments after a call of the GPU form, as NumPy arrays.
 
@@ -89,7 +102,7 @@ def on_device(case, arguments):
         each(lambda a: cupy.asarray(a) if isinstance(a, np.ndarray) else a, argument)
         for argument in arguments
     ]
-    gpu_form(case.operation)(*arguments)
+    launcher_of(case)(*arguments)
     return [each(lambda a: a.get() if hasattr(a, "get") else a, argument) for argument in arguments]
 
 
@@ -113,21 +126,33 @@ def assert_agrees(key, before, expected, got, c=16):
 
 def shrink():
     """Make blocks so small that the shapes of a case cross every edge of theirs."""
-    from minis5_cuda import reduce
+    from minis5_cuda import pack, reduce
+    from minis5_cuda.nn import matrices
 
     reduce.COLUMNS, reduce.ROWS, reduce.STRIPES = 2, 2, 2
+    matrices.MOST, pack.GROUP = 2, 4  # fewer than a case has: it takes two launches
+
+
+def tables():
+    """Return the cases and the shapes of all files; "fused" are those of fused_cases.py."""
+    import fused_cases
+    import kernel_cases
+
+    cases = kernel_cases.CASES | {"fused": fused_cases.CASES}
+    return cases, kernel_cases.SHAPES | {"fused": fused_cases.SHAPES}
 
 
 def simulate(file, inputs, outputs, *checks):
     """Run the cases of ``file`` and further checks, in the simulator, between two pickled files."""
+    import fused_cases
     import kernel_cases
 
     shrink()
-    cases, made = kernel_cases.CASES[file], pickle.loads(Path(inputs).read_bytes())
+    cases, made = tables()[0][file], pickle.loads(Path(inputs).read_bytes())
     results = {key: on_device(cases[key.case], arguments) for key, arguments in made.items()}
     Path(outputs).write_bytes(pickle.dumps(results))
     for check in checks:
-        getattr(kernel_cases, check)()
+        getattr(fused_cases if file == "fused" else kernel_cases, check)()
 
 
 def in_simulator(file, made, folder, *checks):
@@ -139,17 +164,16 @@ def in_simulator(file, made, folder, *checks):
 
 
 def check_in_simulator(file, folder, *checks):
-    """Assert that the kernels of ``file`` are its CPU forms; run further checks of kernel_cases.
+    """Assert that the kernels of ``file`` are its CPU forms; run further checks.
 
     All of it takes one process, because each costs seconds.
     """
-    from kernel_cases import CASES, SHAPES
-
-    made = arguments(CASES[file], DTYPES, SHAPES[file])
+    cases, shapes = (table[file] for table in tables())
+    made = arguments(cases, DTYPES, shapes)
     results = in_simulator(file, made, folder, *(check.__name__ for check in checks))
     assert set(results) == set(made)
     for key, before in made.items():
-        assert_agrees(key, before, expected(CASES[file][key.case], before), results[key])
+        assert_agrees(key, before, expected(cases[key.case], before), results[key])
 
 
 def mixed(file):

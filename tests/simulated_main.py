@@ -7,6 +7,7 @@ import sys
 
 import simulated_cupy
 import simulator
+import tested_kernels
 
 simulated_cupy.install()
 simulator.patient()
@@ -14,5 +15,6 @@ simulator.small_blocks()
 
 if __name__ == "__main__":
     module, call = sys.argv[1:]
-    code = eval(f"__import__({module!r}).{call}")
+    with tested_kernels.watched(f"{module}.{call.partition('(')[0]}"):
+        code = eval(f"__import__({module!r}).{call}")
     sys.exit(code if type(code) is int else 0)  # that of a command line

@@ -4,8 +4,9 @@ An array is copied word by word, whatever its dtype is: in words of four bytes, 
 its rows are no whole words (flags, pixels). A launch takes arrays of both kinds.
 
 Leaves out: arrays that are not C-contiguous, which CuPy would copy first.
-Source: minis5's own. CPU form: take_columns in minis5/columns.py; concatenate in minis5/arrays.py.
-Tests: tests/test_columns.py, tests/rl/test_cuda_training.py.
+Source: minis5's own. Specification and CPU form: take_columns in minis5/columns.py; of
+`join_columns`, which is no operation by itself, numpy.concatenate.
+Tests: tests/test_columns.py, of each kernel by itself; tests/gpu/test_training.py.
 """
 
 import math

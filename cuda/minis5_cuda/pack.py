@@ -5,7 +5,7 @@ graph would read them again, from memory that has been freed long before.
 
 Leaves out: arrays of several dtypes; axes.
 Source: minis5's own. Specification and CPU form: concatenate_vectors in minis5/ops.py.
-Tests: tests/rl/test_cuda_training.py with the simulator, tests/gpu/test_training.py on a GPU.
+Tests: tests/test_kernels.py with the simulator, tests/gpu/test_kernels.py on a GPU.
 """
 
 import itertools

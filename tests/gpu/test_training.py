@@ -47,10 +47,6 @@ def test_normalised_advantages():
     checks.normalised_advantages()
 
 
-def test_remembered_steps():
-    checks.remembered_steps()
-
-
 def test_public_scan():
     checks.public_scan()
 

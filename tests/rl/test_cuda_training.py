@@ -53,10 +53,6 @@ def test_normalised_advantages():
     in_simulator("normalised_advantages()")
 
 
-def test_remembered_steps():
-    in_simulator("remembered_steps()")
-
-
 def test_public_scan():
     in_simulator("public_scan()")
 

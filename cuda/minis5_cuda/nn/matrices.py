@@ -7,7 +7,8 @@ get the layers as a tuple, of which a block picks its own.
 
 Leaves out: steps that differ in time, for which the launchers of discretize.py remain.
 Source: 2208.04933. Specification: discretize in minis5/reference/s5_ppo.py. CPU form: the loops of
-minis5/nn/discretize.py. Tests: tests/nn/test_s5_core.py, tests/rl/test_cuda_training.py.
+minis5/nn/discretize.py, layer by layer, to which tests/test_kernels.py holds each kernel by itself.
+Tests: it, tests/nn/test_s5_core.py, tests/gpu/test_kernels.py.
 """
 
 import math

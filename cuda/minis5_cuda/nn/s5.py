@@ -2,11 +2,12 @@
 
 The launchers at the end take the arguments of the operations of the same names in minis5/nn/s5.py:
 arrays on the GPU, C-contiguous, of one float dtype. They are bound by memory: each array is read
-and written once.
+and written once. A last argument, which has a default, adds the operation that follows in the S5
+stack: gelu (forward), the gradient that goes around the layer (backward).
 
 Leaves out: the scan (scan.py); the discretisation (discretize.py); matrix products (blas.py).
 Source: 2208.04933, section 3. Specification: ssm in minis5/reference/s5_ppo.py. CPU form:
-minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/gpu/test_kernels.py.
+minis5/nn/s5.py. Tests: tests/nn/test_s5.py, tests/test_kernels.py, tests/gpu/test_kernels.py.
 """
 
 from minis5.nn import s5 as cpu
@@ -58,14 +59,12 @@ def skip_backward_kernel(dy, D, u, around, has_around, du, partial, arrived, dD)
 
 
 @form_of(cpu.skip_forward)
-def skip_forward(y, D, u):
-    """Add D·u to y: y, u (N, H), D (H,)."""
-    launch(skip_forward_kernel, *tiles(*y.shape), y, D, u)
-
-
-def skip_gelu_forward(y, D, u, h):
-    """Do what skip_forward does, and write h = gelu(y), in one launch. All (N, H) but D."""
-    launch(skip_gelu_forward_kernel, *tiles(*y.shape), y, D, u, h)
+def skip_forward(y, D, u, h=None):
+    """Add D·u to y: y, u (N, H), D (H,); write gelu of the sum to ``h`` (N, H) too, if given."""
+    if h is None:
+        launch(skip_forward_kernel, *tiles(*y.shape), y, D, u)
+    else:
+        launch(skip_gelu_forward_kernel, *tiles(*y.shape), y, D, u, h)
 
 
 @form_of(cpu.skip_backward)

@@ -38,7 +38,7 @@ from minis5_cuda.blas import matmul, matmul_batch
 from minis5_cuda.columns import join_columns
 from minis5_cuda.nn.layers import glu_forward
 from minis5_cuda.nn.matrices import NAMES, Layer, Settings, matrices_backward, matrices_forward
-from minis5_cuda.nn.s5 import skip_backward, skip_forward, skip_gelu_forward
+from minis5_cuda.nn.s5 import skip_backward, skip_forward
 from minis5_cuda.nn.scan import scan_backward, scan_forward
 from minis5_cuda.pack import concatenate_vectors
 
@@ -138,7 +138,7 @@ class S5Core(cpu.S5Core):
         """Return [gtrxl norm of] s + D·u, gelu of it, and the norm's cache; s is written to."""
         h = array_module(s).empty_like(s)
         if "gtrxl_norm" not in made.p:
-            skip_gelu_forward(s, made.D, u, h)
+            skip_forward(s, made.D, u, h)
             return s, h, None
         skip_forward(s, made.D, u)
         s, gtrxl = norm_if_any(made.p, "gtrxl_norm", s)

@@ -5,7 +5,9 @@ biases and applies the activation. Pairs are arrays (2, N, W): the actor's, then
 last layers have different widths; a kernel takes the columns of both.
 
 Source: 2303.03982, appendix B. Specification: agent in minis5/reference/s5_ppo.py. CPU form:
-heads_forward, heads_backward in minis5/rl/agent.py. Tests: tests/rl/test_cuda_training.py.
+heads_forward, heads_backward in minis5/rl/agent.py. A kernel by itself is held to bias_act_forward
+and bias_act_backward of each head (minis5/nn/layers.py).
+Tests: tests/test_kernels.py, tests/gpu/test_kernels.py.
 """
 
 from typing import NamedTuple

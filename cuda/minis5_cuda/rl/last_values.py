@@ -10,8 +10,9 @@ step without the policy; and as many multiply-adds as acting, but in products wi
 To compute the values in every step would cost these launches each time.
 
 Leaves out: levels that are never truncated, which need nothing of this.
-Source: minis5's own. Specification: `Collector._last_values` in minis5/rl/rollout.py.
-Tests: tests/rl/test_whole_graphs.py, tests/rl/test_cuda_training.py.
+Its kernels are no operations: they copy. Source: minis5's own. Specification:
+`Collector._last_values` in minis5/rl/rollout.py.
+Tests: the kernels by themselves: tests/test_kernels.py; tests/rl/test_whole_graphs.py.
 """
 
 import math
@@ -48,6 +49,18 @@ def store_kernel(t, values, rows):
     if i < values.size:
         n, B = values.shape
         rows[t[0] - n + i // B, i % B] = values[i // B, i % B]
+
+
+def copy(row, step, copies):
+    """Copy a step to row ``row`` of ``copies``.
+
+    step: the state (layers, B, W), the previous actions (B, A), the observations (B, n), which may
+    have any strides. copies: (layers, rows, B·W), (rows, B·A), (rows, B·n).
+    """
+    state, previous_action, obs = step
+    grid = max(1, min(blocks(max(state.size, obs.size), BLOCK), MOST_BLOCKS))
+    arguments = state.ravel(), previous_action.ravel(), obs, copies
+    launch(copy_kernel, grid, BLOCK, row, *arguments)
 
 
 def store(t, values, rows):
@@ -88,10 +101,8 @@ class LastValues:
 
         state, previous_action: as they are after the step.
         """
-        grid = max(1, min(blocks(max(state.size, self.obs.size), BLOCK), MOST_BLOCKS))
-        step = state.ravel(), previous_action.ravel(), self.obs
-        copies = self.states, self.actions, self.observations
-        launch(copy_kernel, grid, BLOCK, row, *step, copies)
+        step = state, previous_action, self.obs
+        copy(row, step, (self.states, self.actions, self.observations))
 
     def write(self, t, n, stepper, rows):
         """Write the values of the n steps before step t[0] to their rows of ``rows`` (T, B)."""

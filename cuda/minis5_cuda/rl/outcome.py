@@ -3,8 +3,9 @@
 `write_outcome` is called by the step-by-step rollout's kernel below and by the kernel that takes
 all steps (persistent_kernel.py): one environment, one thread.
 
-Source and specification: minis5/rl/rollout.py (`count`, and the collector's arrays).
-Tests: tests/rl/test_cuda_training.py, tests/rl/test_persistent.py.
+It is no operation: it copies and counts. Source and specification: minis5/rl/rollout.py (`count`,
+and the collector's arrays).
+Tests: the kernel by itself: tests/test_kernels.py; tests/rl/test_persistent.py.
 """
 
 from typing import NamedTuple

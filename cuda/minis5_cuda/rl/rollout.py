@@ -12,10 +12,10 @@ among them. What is here is its specification.
 
 Leaves out: environments that are not minis5's own.
 Source: 1707.06347, algorithm 1 (acting for T steps); truncation as in minis5/rl/rollout.py.
-Specification and CPU form: minis5/rl/rollout.py.
-Tests: tests/rl/test_cuda_training.py (simulator, against minis5/rl/rollout.py),
-tests/rl/test_whole_graphs.py (against steps that ask the GPU one by one),
-tests/gpu/test_training.py.
+Specification and CPU form: minis5/rl/rollout.py. The kernel is no operation: it copies.
+Tests: the kernel by itself: tests/test_kernels.py; tests/rl/test_cuda_training.py (simulator,
+against minis5/rl/rollout.py), tests/rl/test_whole_graphs.py (against steps that ask the GPU one by
+one), tests/gpu/test_training.py.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,9 @@ step (minis5/rl/adam.py), and this kernel writes nothing more.
 What it costs: the time of the passes that no longer count. Where most iterations end early, fewer
 epochs do the same in less time.
 
-Source: minis5's own. Specification: `PPO.enough` and the loop of class Passes in minis5/rl/ppo.py.
-Tests: tests/rl/test_whole_graphs.py, tests/rl/test_cuda_training.py.
+It is no operation: it counts. Source: minis5's own. Specification: `PPO.enough` and the loop of
+class Passes in minis5/rl/ppo.py.
+Tests: the kernel by itself: tests/test_kernels.py; tests/rl/test_whole_graphs.py.
 """
 
 import math
