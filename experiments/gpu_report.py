@@ -1,9 +1,13 @@
 """Report on the measurements of gpu_bench.py: bytes and slopes, tables, the figure.
 
+Where gpu_bytes.py has predicted a speed, the table has it beside the measured one.
+
 Leaves out: everything that needs a GPU. Tests: tests/test_gpu_bench.py.
 """
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 from sweep import replace_block
@@ -14,6 +18,7 @@ SERIES = "total", "width", "length"
 DIRECTIONS = "forward", "backward", "forward+backward"
 # From so many numbers (T·B·P) on, a GPU counts as full: several for each thread that it can hold.
 FULL = 1 << 22
+PREDICTIONS = Path(__file__).with_name("gpu_bytes") / "predictions.json"
 
 
 def necessary_bytes(T, B, P, direction, varying=False):
@@ -86,9 +91,10 @@ def slopes(rows):
 
 def table(results):
     """Return a Markdown table of the rows; of the scan's long series only those with an aim."""
+    predicted = json.loads(PREDICTIONS.read_text(encoding="utf-8"))
     lines = [
-        "| what | median | 10 … 90 % | GB/s | against | ratio | aim |",
-        "|---|---:|---:|---:|---|---:|---:|",
+        "| what | median | 10 … 90 % | GB/s | against | ratio | aim | predicted |",
+        "|---|---:|---:|---:|---|---:|---:|---:|",
     ]
     for r in (r for r in results["rows"] if r["part"] not in SERIES or r["aim"]):
         aim = against = ratio = ""
@@ -101,6 +107,7 @@ def table(results):
         spread = " … ".join(f"{value:,.5g}" for value in r["spread"])
         speed = f"{r['gb_per_s']:,.0f}" if "gb_per_s" in r else ""
         cells = (r["what"], f"{r['value']:,.5g} {r['unit']}", spread, speed, against, ratio, aim)
+        cells += (f"{predicted[r['what']]:,}" if r["what"] in predicted else "",)
         lines.append(f"| {' | '.join(cells)} |")
     fitted = {name: k for name, k in slopes(results["rows"]).items() if k is not None}
     note = "GB/s: bytes that have to be moved at least, by the time."

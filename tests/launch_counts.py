@@ -22,15 +22,21 @@ NO_WORK = "array asarray broadcast_to empty empty_like moveaxis".split()
 
 
 class Counts:
-    """Counters by kind: "kernels", "products" and "CuPy"; nothing is counted before `begin`."""
+    """Counters by kind: "kernels", "products" and "CuPy"; nothing is counted outside `of`.
 
-    def __init__(self):
+    ``look(kind, name, number, what)``, if given, sees all that is counted. ``what`` is the kernel
+    and its arguments; of a product, a list of pairs of matrices; of CuPy's operations, arguments
+    and result.
+    """
+
+    def __init__(self, look=lambda *what: None):
         self.found = {kind: Counter() for kind in ("kernels", "products", "CuPy")}
-        self.on = False
+        self.on, self.look, self.batch = False, look, None
 
-    def add(self, kind, name, number=1):
+    def add(self, kind, name, number, what):
         if self.on:
             self.found[kind][name] += number
+            self.look(kind, name, number, what)
 
     def of(self, work):
         """Return {kind: Counter of names} of what ``work`` queues."""
@@ -44,10 +50,21 @@ class Counts:
 
 def install(counts):
     """Have kernels counted instead of run, and the simulated CuPy count its operations."""
-    from minis5_cuda import launch
+    from minis5_cuda import blas, launch
+    from minis5_cuda.nn import s5_core
+    from minis5_cuda.rl import agent
 
-    launch.queue = lambda kernel, grid, block, arguments: counts.add("kernels", kernel.fn.__name__)
-    array = simulated_cupy.ndarray
+    def queue(kernel, grid, block, arguments):
+        counts.add("kernels", kernel.fn.__name__, 1, (kernel, arguments))
+
+    launch.queue, array, batch = queue, simulated_cupy.ndarray, blas.matmul_batch
+
+    def counted_batch(lefts, rights, out=None):
+        if None not in map(blas._apart, (lefts, rights)):  # one call takes them all
+            counts.batch = list(zip(lefts, rights, strict=True))
+        return batch(lefts, rights, out)
+
+    s5_core.matmul_batch = agent.matmul_batch = counted_batch
 
     def wrap(name, kind, launches):
         method = getattr(array, name)
@@ -55,7 +72,7 @@ def install(counts):
         def counted(self, *args, **kwargs):
             result = method(self, *args, **kwargs)
             if launches(self, result):
-                counts.add(kind, name.strip("_"))
+                counts.add(kind, name.strip("_"), 1, ((self, *args), result))
             return result
 
         setattr(array, name, counted)
@@ -76,7 +93,8 @@ def install(counts):
         wrap(name, "CuPy", new_memory)
 
     def product(a, b):
-        counts.add("products", "matmul")
+        pairs, counts.batch = counts.batch or [(a, b)], None
+        counts.add("products", "matmul", 1, pairs)
         return array(np.zeros((a.shape[0], b.shape[1]), a.dtype))
 
     array.__matmul__ = product
@@ -90,14 +108,15 @@ def install(counts):
         def counted(*args, **kwargs):
             result = function(*args, **kwargs)
             if name != "ascontiguousarray" or new_memory(args[0], result):
-                counts.add("CuPy", name)
+                counts.add("CuPy", name, 1, (args, result))
             return result
 
         return counted
 
     def counted_concatenate(arrays, axis=0):
-        counts.add("CuPy", "concatenate", len(arrays))
-        return concatenate(arrays, axis)
+        result = concatenate(arrays, axis)
+        counts.add("CuPy", "concatenate", len(arrays), (arrays, result))
+        return result
 
     simulated_cupy.__getattr__ = counted_function
     simulated_cupy.concatenate = counted_concatenate
@@ -109,24 +128,40 @@ def count(preset):
     Acting is a step, or a whole rollout if one launch takes it; then a step by itself is counted
     too. The sizes are the preset's: by them the scan chooses its kernels.
     """
+    counts = Counts()
+    prepare(counts)
+    ppo = trainer("RepeatPreviousHard", preset)
+    with ppo.passes.stream:
+        rollout = first_minibatch(ppo)
+        found = acting(counts, ppo.collector, len(rollout.rewards))
+        return found | {"minibatch": counts.of(ppo.passes._minibatch)}
+
+
+def prepare(counts):
+    """Have everything counted from now on, in this process."""
     from minis5_cuda.nn import scan
 
-    counts, level = Counts(), "RepeatPreviousHard"
     scan.multiprocessors = lambda: MULTIPROCESSORS
     # no kernel writes what is read here: it must be something at least
     np.empty, np.empty_like = np.zeros, lambda x, *a, **k: np.zeros_like(x)
     install(counts)
-    config, learning, _ = presets.resolve(level, preset, "s5", {})
+
+
+def trainer(level, preset, changes=()):
+    """Return PPO with the preset, and changes of its settings."""
+    config, learning, _ = presets.resolve(level, preset, "s5", dict(changes))
     envs = make_vec(level, learning.num_envs, device="cuda")
     spaces = envs.single_observation_space, envs.single_action_space
-    agent = ActorCritic(*spaces, config, device="cuda")
-    ppo = PPO(agent, envs, learning)
-    with ppo.passes.stream:
-        rollout, _ = ppo.collector.collect(learning.unroll, np.random.default_rng(0))
-        found, advantages = acting(counts, ppo.collector, learning.unroll), rollout.rewards + 0
-        ppo.passes._keep(rollout, advantages, advantages)
-        ppo.passes._minibatch()  # before it is recorded, it makes what stays
-        return found | {"minibatch": counts.of(ppo.passes._minibatch)}
+    return PPO(ActorCritic(*spaces, config, device="cuda"), envs, learning)
+
+
+def first_minibatch(ppo):
+    """Collect, and learn from a minibatch; before that is recorded, it makes what stays."""
+    rollout, _ = ppo.collector.collect(ppo.config.unroll, np.random.default_rng(0))
+    advantages = rollout.rewards + 0
+    ppo.passes._keep(rollout, advantages, advantages)
+    ppo.passes._minibatch()
+    return rollout
 
 
 def acting(counts, collector, T):

@@ -158,16 +158,22 @@ def test_tables():
         "part": "train",
         **gpu_bench.row("train, small, TF32", [1000.0, 3000.0, 2000.0], "steps/s", 150_000),
     }
-    given = results([aimed, *others, train, *lengths(1.0)])
+    network, config = gpu_bench.settings(quick=False)
+    size = f"{config.num_envs} x {config.unroll} steps, epochs {config.epochs}, float32"
+    what = f"train, {network.core_config.n_layers} x {network.encoder[-1]}, {size}"
+    full = {"part": "train", **gpu_bench.row(what, [9.0], "steps/s", None)}
+    given = results([aimed, *others, train, full, *lengths(1.0)])
     lines = gpu_report.table(given)
-    assert len({line.count("|") for line in lines[:4]}) == 1 and len(lines) == 6
+    assert len({line.count("|") for line in lines[:5]}) == 1 and len(lines) == 7
     assert lines[2].startswith(
         "| forward, T=4096 B=64 P=128, a constant | 0.25 ms | 0.25 … 0.25 | 2,149 |"
     )
-    assert lines[2].endswith("| a copy of the bytes: 0.2 ms | 1.25 | ≤ 1.333 |")
-    assert lines[3].endswith("|  |  |  | ≥ 150,000 (missed) |")
-    assert "forward grows as T^1.000" in lines[5]
-    assert lines[5].endswith("An imagined GPU, driver for CUDA 13.1; minis5 7; commit abc.")
+    assert lines[2].endswith("| a copy of the bytes: 0.2 ms | 1.25 | ≤ 1.333 |  |")
+    assert lines[3].endswith("|  |  |  | ≥ 150,000 (missed) |  |")
+    predicted = json.loads(gpu_report.PREDICTIONS.read_text())[what]
+    assert lines[4].endswith(f"|  |  |  |  | {predicted:,} |")
+    assert "forward grows as T^1.000" in lines[6]
+    assert lines[6].endswith("An imagined GPU, driver for CUDA 13.1; minis5 7; commit abc.")
     series = gpu_report.series(given)
     assert (
         series[2]
