@@ -1,5 +1,6 @@
 """The bytes that launches move are what the kernels touch, and the tables are what is computed."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,10 +18,13 @@ import gpu_bytes  # noqa: E402
 # only a part is read.
 NOT_COUNTED = {"arrived", "t", "start", "sizes", "offsets", "counted"}
 SKIP = {"tally_kernel", "ppo_loss_mean_kernel"}  # in training no step is left out as not valid
+# of an environment's state they read a part; backward_scan reads all states but the last
+AT_MOST = {"step_kernel", "rollout_kernel", "backward_scan"}
 CASES = {  # of each file: which cases, by a part of their names; of those, kernels in MOVES
     "layers": "act 0.01|act_forward 0.01|act_backward 0.01|gelu_backward|glu",
     "distributions": "log_prob|entropy|backward|sample None",
     "adam": "rates|first",
+    "spaces": "one_hot",
     "fused": "gelu|around|residual|matrices|layers|record|remember|copy|store|concatenate",
 }
 
@@ -37,6 +41,9 @@ def test_the_page_and_the_files_are_what_is_computed(tmp_path):
     page = page.partition("\n## What is moved")[2].partition("\n## ")[0]
     rows = [line for line in page.splitlines() if re.match(r"\| (rollout|mini|paper|laptop)", line)]
     assert rows == result.stdout.splitlines()
+    hard = f"RepeatPreviousHard, {gpu_bytes.HARD_STEPS} steps, seconds"
+    predicted = json.loads((tmp_path / "predictions.json").read_text())[hard]
+    assert f"({gpu_bytes.HARD_STEPS:,} steps) computes for {predicted} s." in page
 
 
 def test_the_scans_bytes_are_those_of_the_benchmark():
@@ -55,6 +62,7 @@ def test_the_scans_bytes_are_those_of_the_benchmark():
 
 def counting():
     """Compare bytes_of with the numbers that a kernel touches, of small cases."""
+    import cupy
     import numpy as np
     from kernel_checks import arguments, on_device, shrink, tables
     from minis5_cuda import launch
@@ -105,7 +113,25 @@ def counting():
         cases = {n: c for n, c in tables()[0][file].items() if re.search(names, n)}
         for key, made in arguments(cases, [np.float32], [(4, 2)]).items():
             on_device(cases[key.case], made)
-    assert len(seen) >= 23, sorted(seen)
+    others(cupy, np.random.default_rng(0))
+    unseen = set(gpu_bytes.MOVES) - seen
+    assert unseen == SKIP | {name for name in gpu_bytes.MOVES if name in AT_MOST or "look" in name}
+
+
+def others(xp, rng):
+    """Call what has no case: columns, numbers, advantages, scans."""
+    from minis5_cuda import columns, random
+    from minis5_cuda.nn import scan
+    from minis5_cuda.rl import ppo
+
+    x = xp.asarray(rng.standard_normal((3, 4, 2)).astype("f4"))
+    columns.take_columns([x, x > 0], xp.asarray(rng.permutation(4)[:2]))
+    columns.join_columns([x], [x + 0])
+    random.fill_uniform(xp.zeros(3, "i8"), xp.zeros(5))
+    ppo.normalise(x.ravel())
+    a, reset, x0 = x[:1, :1] + 0, x[..., 0] > 0, x[0] + 0
+    for sequential in (True, False):
+        scan.scan_forward(a, x, reset, x0, sequential=sequential, segments=1)
 
 
 def test_what_a_kernel_moves_is_what_it_touches():
