@@ -2,7 +2,8 @@
 
 An example is a generator that is named like a module and takes a float type. It calls the module's
 launchers with arrays of the types of the real calls. It yields a few words that describe the calls
-since the last yield. A new kernel without an example fails tests/test_ptx.py.
+since the last yield. A new kernel without an example fails tests/test_ptx.py,
+and one without a test of its own tests/test_kernels.py.
 
 Leaves out: values, which nothing reads. Tests: tests/test_ptx.py.
 """
