@@ -56,14 +56,16 @@ CLEAN = ("PositionOnlyCartPoleHard", "PositionOnlyPendulumHard")
 QUEUE = (  # what is worth most comes first
     Work(POPGYM_HARD, ("s5-noreset", "none", "gru"), SEEDS[:3], ("RepeatPreviousHard",)),
     Work(MEMORY_TASKS, ("s5", "s5-noreset", "none"), (0, 1, 2, 3, 4)),  # the README's table
+    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2, 3, 4), SHORTER),
+    Work(MEMORY_LENGTH, ("s5",), (0,), LONGEST),
+    Work(MEMORY_LENGTH, ("lstm", "gru"), (0, 1, 2), SHORTER[:7]),  # up to 256
     Work(POPGYM_HARD, ("s5",), SEEDS, CLEAN),
     Work(POPGYM_HARD, ("none", "gru", "s5-noreset"), SEEDS[:3], CLEAN),
     Work(POPGYM_HARD, ("s5",), SEEDS),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[:3]),
     Work(META_CONTROL, ("s5", "mlp", "lstm"), (0,), ("Mixture",)),
     Work(POPGYM_HARD, ("gru", "none", "s5-noreset"), SEEDS[3:]),
-    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2, 3, 4), SHORTER),
-    Work(MEMORY_LENGTH, ("s5",), (0, 1, 2), LONGEST),
+    Work(MEMORY_LENGTH, ("s5",), (1, 2), LONGEST),
     Work(MEMORY_LENGTH, ("lstm", "gru", "attention"), (0, 1, 2), SHORTER),
     Work(POPGYM, ("s5", "none"), (0, 1, 2, 3, 4)),
     Work(META_CARTPOLE, ("s5", "gru", "mlp"), (0, 1, 2, 3)),
