@@ -281,6 +281,21 @@ def _several(env, settings, **others):
         )
 
 
+def _sampled_was_better(summary):
+    """Return a line if the last rollout's sampled actions earned clearly more than the likeliest.
+
+    Clearly: by five standard errors of the evaluation and by a tenth.
+    """
+    sampled, episodes = summary["training_return_last"], summary["episodes"]
+    if sampled is None or not episodes:
+        return ""
+    error = summary["std_return"] / np.sqrt(episodes)
+    if sampled - summary["mean_return"] <= max(5 * error, 0.1 * abs(sampled)):
+        return ""
+    remedy = f"compare minis5 eval {summary['folder']} --stochastic"
+    return f"\nthe last rollout's sampled actions earned more, {sampled:.3f}; {remedy}"
+
+
 def _tell_result(summary):
     result = (
         f"{summary['env']}: {result_text(summary)}, "
@@ -290,6 +305,7 @@ def _tell_result(summary):
     if "best_step" in summary:
         best = {name: summary[f"best_{name}"] for name in ("mean_return", "std_return", "episodes")}
         result += f"\nbest.npz, of step {summary['best_step']:,}: {result_text(best)}"
+    result += _sampled_was_better(summary)
     try:
         answer(result)
     except OSError as error:  # the run has finished all the same

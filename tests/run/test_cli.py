@@ -14,6 +14,7 @@ import pytest
 from command_line import CHAIN, error_of
 
 import minis5
+from minis5.run import train_command
 from minis5.run.cli import main
 from minis5.run.commands import FUNCTIONS
 from minis5.run.other_names import OTHERWISE, SAME
@@ -274,3 +275,24 @@ def test_importing_leaves_ctrl_c_to_other_programs():
         check=True,
     )
     assert done.stdout == b"True\n"
+
+
+@pytest.mark.parametrize(
+    ("sampled", "mean", "std", "told"),
+    [
+        (1.0, -0.04, 1.0, True),  # the same action over and over is not what training met
+        (1.0, 0.95, 0.0, False),  # less than a tenth
+        (-80.0, -100.0, 60.0, False),  # 3.3 standard errors
+        (-80.0, -120.0, 60.0, True),
+        (0.5, 0.9, 0.1, False),
+        (None, 0.0, 0.0, False),  # no episode ended in training
+    ],
+)
+def test_a_worse_likeliest_policy_is_told(capsys, sampled, mean, std, told):
+    """Training shows sampled actions and the result the likeliest: a gap between them is named."""
+    summary = {"env": "MemoryChain", "mean_return": mean, "std_return": std, "episodes": 100}
+    summary |= {"steps": 10, "seconds": 1.0, "steps_per_second": 10.0, "folder": "runs/a"}
+    train_command._tell_result(summary | {"training_return_last": sampled})
+    shown = capsys.readouterr().out
+    line = f"earned more, {sampled:.3f}; compare minis5 eval runs/a --stochastic" if told else "!"
+    assert (line in shown) == told and ("earned more" in shown) == told
