@@ -57,7 +57,7 @@ import os, runpy, sys
 os.environ.update(NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
 import simulated_cupy, simulator
 simulated_cupy.install()
-simulator.patient()
+simulator.mend()
 simulator.small_blocks()
 sys.argv = sys.argv[1:]
 if sys.argv[0] == "-m":

@@ -258,6 +258,7 @@ def blocks_at_once(most, seed, seconds=60):
     """
     from numba.cuda.simulator.kernel import BlockManager
     from numba.cuda.simulator.kernelapi import FakeCUDAAtomic, FakeCUDAModule, FakeCUDAShared
+    from simulated_threads import current_thread
 
     run_block, add, exch = BlockManager.run, FakeCUDAAtomic.add, FakeCUDAAtomic.exch
     rng, waiting, end = random.Random(seed), [], time.monotonic() + seconds
@@ -302,7 +303,7 @@ def blocks_at_once(most, seed, seconds=60):
         return exch(self, array, index, value)
 
     def array(self, shape, dtype):
-        thread, caller = threading.current_thread(), sys._getframe(1)
+        thread, caller = current_thread(), sys._getframe(1)
         key = tuple(thread.blockIdx), caller.f_code, caller.f_lineno
         return self._allocations.setdefault(key, np.empty(shape, dtype))
 

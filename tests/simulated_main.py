@@ -10,7 +10,7 @@ import simulator
 import tested_kernels
 
 simulated_cupy.install()
-simulator.patient()
+simulator.mend()
 simulator.small_blocks()
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ before numba.cuda and CuPy are first imported.
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +39,14 @@ def small_blocks():
         module.BLOCK = 4
 
 
-def patient():
+def mend():
     """Mend three faults of the simulator.
 
-    It polls its threads so busily that they hardly get to work. It can make a shared array twice,
-    if two threads come to it at once. (An array belongs to its line of code: one a line.) And it
-    refuses a shared array's alignment, which has no meaning here.
+    It polls its threads, so that they hardly get to work (simulated_threads.py). It can make a
+    shared array twice, if two threads come to it at once. (An array belongs to its line of code:
+    one a line.) And it refuses a shared array's alignment, which has no meaning here.
     """
-    from numba.cuda.simulator.kernel import BlockManager, BlockThread
+    import simulated_threads
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
     def array(self, shape, dtype, alignment=None):
@@ -56,26 +55,8 @@ def patient():
             (caller.f_code, caller.f_lineno), np.empty(shape, dtype)
         )
 
-    def run(self, grid_point, *args):
-        points = np.ndindex(*self._block_dim)
-        threads = [
-            BlockThread(lambda: self._f(*args), self, grid_point, point, self._debug)
-            for point in points
-        ]
-        for thread in threads:
-            thread.start()
-        while alive := [thread for thread in threads if thread.is_alive()]:
-            failed = any(thread.exception for thread in threads)
-            if failed or all(thread.syncthreads_blocked for thread in alive):
-                for thread in alive:
-                    thread.abort, thread.syncthreads_blocked = failed, False
-                    thread.syncthreads_event.set()
-            time.sleep(2e-5)
-        for thread in threads:
-            if thread.exception:
-                raise thread.exception[0].with_traceback(thread.exception[1])
-
-    BlockManager.run, FakeCUDAShared.array = run, array
+    FakeCUDAShared.array = array
+    simulated_threads.take_turns()
 
 
 def command(file, call, gpus=1):
