@@ -70,9 +70,3 @@ def module(tmp_path, monkeypatch):
 
     ran.name = name
     return ran
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Draw no learning curve at the end of a run, which takes longer than a tiny run."""
-    monkeypatch.setattr("minis5.run.train.plot", lambda *arguments: None)

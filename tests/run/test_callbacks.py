@@ -15,7 +15,6 @@ from minis5.run.evaluations import read_evaluations
 from minis5.run.progress import COLUMNS, read_progress
 from minis5.run.train import Interrupted, resume, train
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 STEPS = 6 * UPDATE
 OPTIONS = CHAIN | {"workers": 1, "seed": 3}
 

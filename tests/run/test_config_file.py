@@ -16,7 +16,6 @@ from minis5.run.kept import keep_agent
 from minis5.run.presets import values
 from minis5.run.train import train
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 STEPS = 4 * UPDATE
 MORE = {"eval_every": 2 * UPDATE, "seed": 5, "workers": 1, "target_return": 99.0, "steps": STEPS}
 

@@ -19,7 +19,6 @@ from minis5.run.progress import read_progress
 from minis5.run.trackers import has_key, hyper_parameters
 from minis5.run.train import resume, train
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 STEPS = 8 * UPDATE
 OPTIONS = CHAIN | {"workers": 1, "seed": 3, "eval_every": 3 * UPDATE}
 
