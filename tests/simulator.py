@@ -1,12 +1,17 @@
 """Run a test's functions in a process of their own, on a simulated GPU.
 
+The process is a fork of one that has imported everything; with several GPUs it is a fresh one.
+
 Numba's simulator stands in for the GPU and tests/simulated_cupy.py for CuPy. Both must be in place
 before numba.cuda and CuPy are first imported.
 """
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +76,24 @@ def command(file, call, gpus=1):
     return [sys.executable, str(main), file.stem, call], environment
 
 
+@cache
+def server():
+    """Start the process that forks for each call on one GPU: its imports take two seconds."""
+    (python, main, *_), environment = command(__file__, "")
+    words = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([python, main], env=environment, **words)  # it ends with its input
+
+
 def simulated(file, call, gpus=1):
     """Call a function of ``file`` there; ``call`` is text, such as "play('a.npz')"."""
-    arguments, environment = command(file, call, gpus)
-    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    (*command_line, module, _), environment = command(file, call, gpus)
+    with tempfile.NamedTemporaryFile("w+") as output:
+        if gpus == 1:
+            process, where = server(), (os.getcwd(), str(Path(file).parent), output.name)
+            print(json.dumps([module, call, environment, *where]), file=process.stdin, flush=True)
+            code = int(process.stdout.readline() or -1)
+        else:
+            words = {"stdout": output.fileno(), "stderr": subprocess.STDOUT}
+            code = subprocess.call([*command_line, module, call], env=environment, **words)
+        output.seek(0)
+        assert code == 0, output.read()
