@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rank_work
-from command_line import CHAIN
+from command_line import CHAIN, WITHOUT_MATPLOTLIB
 from mpi_here import ALLOWED, MPIEXEC, is_open_mpi, needs_mpi, needs_signals
 
 from minis5.rl import comm
@@ -24,7 +24,7 @@ TIMES = ("seconds", "steps_per_second")
 
 def environment(**more):
     """Return the variables for mpiexec, with this repository's paths."""
-    paths = map(str, (ROOT, ROOT / "cuda", ROOT / "tests"))
+    paths = map(str, (WITHOUT_MATPLOTLIB, ROOT, ROOT / "cuda", ROOT / "tests"))
     return {**os.environ, **ALLOWED, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
@@ -39,37 +39,37 @@ def mpi(ranks, arguments, seconds=120, **more):
 JOB = """
 import pickle, sys, rank_work
 from minis5.rl import mpi
-ranks, out, name, arguments = pickle.loads(bytes.fromhex(sys.argv[1]))
+ranks, out, calls = pickle.loads(bytes.fromhex(sys.argv[1]))
 def lead():
-    result = mpi.run(getattr(rank_work, name), ranks, arguments)
+    results = [mpi.run(getattr(rank_work, name), ranks, values) for name, *values in calls]
     with open(out, "wb") as file:
-        pickle.dump(result, file)
+        pickle.dump(results, file)
 sys.exit(mpi.lead(lead))
 """
 
 
-def job(ranks, out, name, arguments=()):
-    """Return Python's arguments with which a rank runs a function of rank_work.py.
+def job(ranks, out, *calls):
+    """Return Python's arguments with which a rank runs functions of rank_work.py.
 
-    The result goes to ``out``.
+    A call is a function's name and its arguments. A list of the results goes to ``out``.
     """
-    return ["-c", JOB, pickle.dumps((ranks, str(out), name, arguments)).hex()]
+    return ["-c", JOB, pickle.dumps((ranks, str(out), calls)).hex()]
 
 
 @needs_mpi
 @pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("name", ["add", "keep_sums", "uneven", "messages"])
-def test_sums_and_messages_are_those_of_shared_memory(tmp_path, ranks, name):
+def test_sums_and_messages_are_those_of_shared_memory(tmp_path, ranks):
     piece = comm.BYTES // 4
-    arguments = (
-        ([1, 5, 0, 7, 400_003, piece, 2 * piece + 3, 4], np.float32) if name == "add" else ()
-    )
-    done = mpi(ranks, job(ranks, tmp_path / "result", name, arguments))
+    add = "add", [1, 5, 0, 7, 400_003, piece, 2 * piece + 3, 4], np.float32
+    calls = add, ("keep_sums",), ("uneven",), ("messages",)
+    done = mpi(ranks, job(ranks, tmp_path / "result", *calls))
     assert done.returncode == 0, done.stderr
     found = pickle.loads((tmp_path / "result").read_bytes())
-    assert pickle.dumps(found) == pickle.dumps(
-        pickle.loads(pickle.dumps(comm.run(getattr(rank_work, name), ranks, arguments)))
-    )
+    for (name, *arguments), result in zip(calls, found, strict=True):
+        wanted = pickle.loads(
+            pickle.dumps(comm.run(getattr(rank_work, name), ranks, tuple(arguments)))
+        )
+        assert pickle.dumps(result) == pickle.dumps(wanted), name
 
 
 def rows(folder):
@@ -169,7 +169,7 @@ def test_a_stop_by_a_signal_saves(tmp_path):
 def test_a_rank_that_ends_badly_ends_the_job(tmp_path, how, reason):
     """The job ends within 10 s of that moment; of the time that a hanging rank is given, 2 s."""
     result, moment = tmp_path / "result", tmp_path / "moment"
-    command = [MPIEXEC, "-n", "3", sys.executable, *job(3, result, "doomed", (how, str(moment)))]
+    command = [MPIEXEC, "-n", "3", sys.executable, *job(3, result, ("doomed", how, str(moment)))]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, env=environment(MINIS5_MPI_TIMEOUT="2"), text=True, **pipes)
     try:

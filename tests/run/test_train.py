@@ -127,6 +127,7 @@ def test_default_folder(tmp_path, monkeypatch):
 CHILD = """
 import sys
 from minis5.run import cli, learn
+sys.modules["matplotlib"] = None  # a picture takes longer than the run
 learn.CHECKPOINT_INTERVAL = 0.02
 sys.exit(cli.main(sys.argv[1:]))
 """
