@@ -28,6 +28,7 @@ envs.step(np.zeros(1, int))""",
 }
 
 
+@pytest.mark.slow  # of the Python whose loops .ci/run compiles so
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_stray_index_is_an_error(loop, tmp_path):
     code = f"import numpy as np\n{LOOPS[loop]}\n"

@@ -24,6 +24,8 @@ sys.path.append(str(SCRIPT.parent))
 import cluster  # noqa: E402
 from cluster import Layout, Model  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 needs_mpi = pytest.mark.skipif(
     cluster.mpiexec() is None or find_spec("mpi4py") is None, reason="needs mpiexec and mpi4py"
 )

@@ -30,6 +30,8 @@ from meta_control import META_CONTROL  # noqa: E402
 from popgym_training import POPGYM, PUBLISHED  # noqa: E402
 from sweep import main  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 BEGIN, END = "<!-- memory_tasks:begin -->", "<!-- memory_tasks:end -->"
 RUN = "MemoryChain-64-s5-seed3"
 
@@ -53,7 +55,6 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
 def test_runs_resumes_and_reports(tmp_path, monkeypatch, capfd):
     # With matrices this small, threads of a busy machine only wait.
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -178,7 +179,6 @@ def test_several_at_once(tmp_path, monkeypatch):
         main(MEMORY_TASKS, [*start, "--jobs", "0"])
 
 
-@pytest.mark.slow
 @needs_mpi
 def test_on_ranks_of_mpi(tmp_path):
     """One run fails, the others go on; the same command makes the one that is missing."""
@@ -235,7 +235,6 @@ def test_every_experiment_has_a_place_in_the_readme():
         assert text.count(f"<!-- {name}:begin -->") == text.count(f"<!-- {name}:end -->") == 1
 
 
-@pytest.mark.slow
 def test_popgym_training(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     families = {
@@ -274,7 +273,6 @@ def test_popgym_training(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.slow
 def test_memory_length(tmp_path):
     """One core, CPU time and memory of each run; the figure; the tables by memory length."""
     tasks = memory_length.MEMORY_LENGTH.tasks
@@ -309,7 +307,6 @@ def test_memory_length(tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_meta_cartpole(tmp_path, monkeypatch):
     """Trained in stages, looked at after each; a stage that is done is not done again."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -366,7 +363,6 @@ def test_popgym_throughput(tmp_path, capsys):
     assert capsys.readouterr().out.count("\n| ") == 1
 
 
-@pytest.mark.slow
 def test_meta_control(tmp_path, monkeypatch):
     """Every stage has a row for each task, trained on or held out; a step is four frames."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -433,7 +429,6 @@ def test_table_of_other_environments(tmp_path):
     assert "is half. one CPU. " in lines[-1] and lines[-1].endswith("7,000 steps.")
 
 
-@pytest.mark.slow
 def test_a_command_with_json_can_be_copied(tmp_path, monkeypatch, capfd):
     """What results.csv says was run is what a shell would run."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")

@@ -17,6 +17,8 @@ import first_gpu  # noqa: E402
 import gpu_probe  # noqa: E402
 from first_gpu import Step, main  # noqa: E402
 
+pytestmark = pytest.mark.slow  # its tools run on one Python
+
 MOST_FILES = 8
 
 

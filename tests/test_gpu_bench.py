@@ -21,6 +21,8 @@ import gpu_bench  # noqa: E402
 import gpu_report  # noqa: E402
 import gpu_scan  # noqa: E402
 
+pytestmark = pytest.mark.slow  # its tools run on one Python
+
 MACHINE = {"gpu": "An imagined GPU", "processor": "a CPU", "cpus": 3, "cuda_driver": 13010}
 ORDER = list(gpu_bench.PARTS)
 

@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import keep_agents  # noqa: E402
 import sweep  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 FOLDER = sweep.ROOT / "experiments" / "agents"
 ROWS = list(keep_agents.index(FOLDER / "agents.csv").values())
 QUICKEST = sorted(ROWS, key=lambda row: int(row["bytes"]))
@@ -80,7 +82,6 @@ def test_the_median_seed_is_chosen_or_the_nearest_that_is_here(tmp_path):
     assert keep_agents.choose(groups, "T", "v", tmp_path) is None
 
 
-@pytest.mark.slow
 def test_keeping_is_one_command_and_changes_nothing_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     options = "--quick --tasks PositionOnlyCartPoleHard --variants none --seeds 10".split()
@@ -100,7 +101,6 @@ def test_keeping_is_one_command_and_changes_nothing_twice(tmp_path, monkeypatch,
     assert row["replayed"] == row["mean_return"] == row["median"]
 
 
-@pytest.mark.slow
 def test_an_agent_that_plays_otherwise_is_not_kept(tmp_path, capsys):
     name = sweep.run_name("PositionOnlyCartPoleHard", "none", 10)
     source, folder = FOLDER / "popgym_hard-PositionOnlyCartPoleHard-none", tmp_path / "runs" / name

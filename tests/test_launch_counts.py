@@ -40,6 +40,7 @@ def counted(module, preset):
     return result.stdout.splitlines(), [x for x in lines if x.startswith(f"| {preset} |")]
 
 
+@pytest.mark.slow  # no version of Python or NumPy changes what is launched
 @pytest.mark.parametrize("preset", ACTING)
 def test_the_readme_has_the_launches_of_a_step_and_of_a_minibatch(preset):
     rows, page = counted("launch_counts", preset)
@@ -49,6 +50,7 @@ def test_the_readme_has_the_launches_of_a_step_and_of_a_minibatch(preset):
         assert int(rows[1].split("|")[-2]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ACTING)
 def test_the_readme_has_what_the_host_does_in_an_iteration(preset):
     rows, page = counted("host_counts", preset)

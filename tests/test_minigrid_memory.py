@@ -14,6 +14,8 @@ sys.path.append(str(EXPERIMENTS))
 import minigrid_memory  # noqa: E402
 from minigrid_memory import MemoryTables, layout_of, main  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 # not importorskip: MiniGrid would be imported, and so be registered, while tests are collected
 if importlib.util.find_spec("minigrid") is None:
     pytest.skip("needs MiniGrid: pip install minigrid", allow_module_level=True)

@@ -4,12 +4,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import minis5
 from minis5.envs.popgym import cartpole as physics
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import noisy_cartpole  # noqa: E402
+
+pytestmark = pytest.mark.slow  # experiments run on one Python
 
 
 def test_the_linear_model_is_the_physics_near_upright():

@@ -14,6 +14,8 @@ import popgym_hard  # noqa: E402
 import sweep  # noqa: E402
 from sweep import main  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 
 def rows(path):
     with open(path, encoding="utf-8", newline="") as file:
@@ -28,7 +30,6 @@ def test_windows_of_the_papers_measure():
     np.testing.assert_allclose(popgym_hard.windows(rows, 1000), [-2 / 6])
 
 
-@pytest.mark.slow
 def test_popgym_hard(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     tuned_on = {0, 1, 2, 201, 202, 203, 204, 301, 302, 4503}
@@ -51,7 +52,6 @@ def test_popgym_hard(tmp_path, monkeypatch):
     assert line.startswith(start) and "| .28 | 0.404 (IndRNN) | 1,024 |" in line
 
 
-@pytest.mark.slow
 def test_pilots(tmp_path, capsys):
     """Each adds a row with its command; a finished one is not made again, nor a failed one kept."""
     options = ["--out", str(tmp_path), "RepeatPreviousHard", "20", *sweep.QUICK[:-4]]

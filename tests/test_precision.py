@@ -13,6 +13,8 @@ import precision  # noqa: E402
 
 from minis5 import ops  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 
 def test_rounding_by_hand():
     """bf16 has 7 bits after the leading one: neighbours of 1 are 1 ± 2^-7 (2^-8 below)."""

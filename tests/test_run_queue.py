@@ -19,6 +19,8 @@ import sweep  # noqa: E402
 from memory_tasks import MEMORY_TASKS  # noqa: E402
 from run_queue import Work, main  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 TINY = MEMORY_TASKS._replace(tasks=("MemoryChain-64",))
 # ten updates, some seconds: long enough to be stopped within
 LONG = TINY._replace(variants={"s5": (("--workers", "1", "--steps", "81920"), "S5", "#0072b2")})
@@ -69,7 +71,6 @@ def test_arguments_are_checked(capsys):
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_runs_all_and_reports(tmp_path, one_thread, capfd):
     """A run that fails is named at the end, and the others are made; nothing is made twice."""
     bad = TINY._replace(variants={**TINY.variants, "bad": (("--gamma", "7"), "bad", "black")})
@@ -99,7 +100,6 @@ def stop_when(path, act):
     return thread
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
 def test_a_stopped_run_goes_on_in_another_clone(tmp_path, one_thread, capfd, number):
     """The run's rows are those of a run that nobody stopped."""
@@ -186,7 +186,6 @@ def test_states_are_kept_while_there_is_room(tmp_path, monkeypatch, capsys):
     assert not (runs / "b").exists()
 
 
-@pytest.mark.slow
 def test_the_time_limit_of_the_command(tmp_path):
     """As a process of its own: --minutes ends it long before the run would."""
     code = f"import test_run_queue as t; t.main(['--minutes', '0.2', '--out', {str(tmp_path)!r}], "

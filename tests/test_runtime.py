@@ -12,6 +12,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import runtime  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 TINY = {"encoder": (8,), "heads": (8,), "n_layers": 1, "ssm_size": 8}
 
 

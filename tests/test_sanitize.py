@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # its tools run on one Python
+
 SCRIPT = Path(__file__).parent / "gpu" / "sanitize"
 ALL = "tests/gpu/test_kernels.py tests/gpu/test_scan.py tests/gpu/test_persistent.py"
 ALL += "::test_one_launch_is_the_steps_one_by_one"

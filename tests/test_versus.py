@@ -21,6 +21,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
 import versus  # noqa: E402
 import versus_learners  # noqa: E402
 
+pytestmark = pytest.mark.slow  # experiments run on one Python
+
 
 def test_a_run_stops_at_the_target_or_at_the_end_of_its_time(monkeypatch):
     clock = iter([6.0, 7.0, 8.0, 9.0, 16.0])
@@ -74,7 +76,6 @@ def test_tasks_by_their_gymnasium_ids():
     assert versus_learners.entry_of("RepeatPreviousEasy") == ("minis5/RepeatPreviousEasy-v0", {})
 
 
-@pytest.mark.slow
 def test_runs_are_made_once_and_reported(tmp_path, capsys):
     (tmp_path / "README.md").write_text("<!-- versus:begin -->\n<!-- versus:end -->\n")
     command = ["--quick", "--out", str(tmp_path), "--tasks", "PositionOnlyCartPoleEasy"]
