@@ -10,6 +10,7 @@ from card_games import (
     game,
 )
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.popgym import autoencode
 from minis5.envs.registry import make_single
@@ -72,7 +73,7 @@ def test_pictures():
     assert env.render() == "52/52 named  asked for: nothing"
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     def start(peer, env):
         first, _ = peer.reset()

@@ -5,6 +5,7 @@ import pytest
 from board_games import NEVER, chi_square, choose, play
 from gymnasium.spaces import MultiDiscrete
 from popgym_peers import lockstep, peer_class
+from sampling import sampled
 
 from minis5.envs.popgym import battleship
 from minis5.envs.registry import find, make_single, make_vec
@@ -118,7 +119,7 @@ def sunk(peer, env):
     return peer.last_obs
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     assert (False, True) in lockstep("Battleship" + level, sunk)
 
@@ -134,7 +135,7 @@ def test_lockstep_with_popgym(level):
     assert set(lockstep("Battleship" + level, sunk, policy=peek)) == {(True, False)}
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym_water_first(level):
     """Shots at every square, ships last, end at the time limit; one repeat makes them too late."""
 

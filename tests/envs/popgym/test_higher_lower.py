@@ -3,6 +3,7 @@
 import pytest
 from card_games import check_options, check_whole_packs, dealt, game
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.popgym import higher_lower
 from minis5.envs.registry import make_single
@@ -55,7 +56,7 @@ def test_pictures():
     assert env.render() == "card 1/52: T"
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     def start(peer, env):
         first, _ = peer.reset()

@@ -5,6 +5,7 @@ import pytest
 from board_games import NEVER, chi_square, choose, play
 from gymnasium.spaces import Discrete, MultiDiscrete
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.popgym import minesweeper
 from minis5.envs.registry import find, make_single, make_vec
@@ -119,7 +120,7 @@ def squares(env):
     return env._ints[0, minesweeper.BOARD :].reshape(stride, stride)[1:-1, 1:-1].ravel()
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     assert (True, False) in lockstep("MineSweeper" + level, mined)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from card_games import dealt
 from popgym_peers import lockstep
+from sampling import sampled
 
 from minis5.envs.popgym import repeat_previous
 from minis5.envs.registry import find, make_single
@@ -43,7 +44,7 @@ def test_repeat_previous_has_cards_minus_one_steps_and_a_best_return_of_one(leve
     assert np.bincount(seen).tolist() == [cards // 4] * 4  # a whole pack
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", sampled(LEVELS))
 def test_lockstep_with_popgym(level):
     def start(peer, env):
         env._ints[0, repeat_previous.CARDS :] = dealt(peer.deck, peer.deck.suits_idx)
