@@ -20,7 +20,10 @@ import kill_points  # noqa: E402
 import kill_runs  # noqa: E402
 import soak  # noqa: E402
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc"),
+    pytest.mark.slow,  # experiments run on one Python
+]
 
 
 # Where files are in memory, nobody waits for a disk. A kill of a process loses the same there.
@@ -44,7 +47,6 @@ def run_soak(out, *options):
     return rows
 
 
-@pytest.mark.slow
 def test_native_runs(tmp_path):
     """Every 12th operation of a run and of its resuming; moments at which each rank is killed."""
     settings = ["MemoryChain, 1 worker", "MemoryChain, 2 workers"]
@@ -59,7 +61,6 @@ def test_native_runs(tmp_path):
     assert len({row["when"] for row in rows}) > 25
 
 
-@pytest.mark.slow
 def test_foreign_runs(tmp_path):
     """Environments whose state is pickled."""
     settings = ["--settings", "CartPole-v1, 1 worker", "CartPole-v1, 2 workers"]
@@ -67,7 +68,6 @@ def test_foreign_runs(tmp_path):
     assert len(rows) >= 20
 
 
-@pytest.mark.slow
 def test_every_operation(tmp_path):
     kills = ["--kills", "a run, operation", "a resumed run, operation"]
     rows = run_soak(tmp_path, "--settings", "MemoryChain, 1 worker", *kills)
@@ -156,7 +156,6 @@ def test_a_kill_between_two_operations(tmp_path):
         assert found == left[number - 1] and folder.exists() == (number > 1)
 
 
-@pytest.mark.slow
 def test_cases_are_done_once_and_reported(tmp_path):
     (tmp_path / "README.md").write_text("<!-- soak:begin -->\nold\n<!-- soak:end -->\n")
     options = ["--settings", "MemoryChain, 1 worker", "--kills", "group", "--cases", "1", "2"]
