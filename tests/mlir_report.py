@@ -1,14 +1,13 @@
-"""Which kernels numba-cuda-mlir compiles, the successor of numba-cuda; about a minute.
+"""Which kernels numba-cuda-mlir compiles, the successor of numba-cuda; about two minutes.
 
     python tests/mlir_report.py            all kernels
     python tests/mlir_report.py layers     those that this module launches
 
 It is no dependency: `pip install --no-deps --target FOLDER numba-cuda-mlir`, and FOLDER in
-PYTHONPATH. The kernels and their types are those that ptx.py records, of models in float32, for
-sm_90. mlir_launch.py takes the place of launch.py, which therefore is not imported in this process.
+PYTHONPATH. The kernels and their types are those that ptx.py records, for sm_90. mlir_launch.py
+takes the place of launch.py, which therefore is not imported in this process.
 
-Leaves out: models in float64; whether the code is right or fast.
-Tests: tests/test_mlir.py, in .ci/run.
+Leaves out: whether the code is right or fast. Tests: tests/test_mlir.py, in .ci/run.
 """
 
 import multiprocessing
@@ -24,7 +23,6 @@ from minis5_cuda import ptx  # noqa: E402
 from minis5_cuda.ptx_examples import EXAMPLES  # noqa: E402
 
 TARGET = (9, 0)
-ptx.FLOATS = ptx.FLOATS[:1]
 REASONS = {  # what numba-cuda-mlir 0.6.0 lacks: a part of its message
     "lowering call to <class 'type'>": "type(x)(1)",
     "lowering call to ScalarValue": "real numbers' conjugate()",
