@@ -1,6 +1,6 @@
 """The actor-critic agent: encoder → memory core → two heads.
 
-    x[t] = [images | scale · observation | previous action, 0 at an episode's start | 1 there]
+    x[t] = [images | scale · observation | previous action, 0 if hidden or at a start | 1 there]
     encoder: dense + activation, for each width
     core: nn/cores.py
     actor and critic: dense + leaky ReLU for each width, then dense
